@@ -1,0 +1,491 @@
+package buffer
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv("BUFFER_TEST_VICTIM"); dir != "" {
+		victim(dir)
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
+
+func open(t *testing.T, dir string, o Options) *Buffer {
+	t.Helper()
+	b, err := Open(dir, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = b.Close(context.Background()) })
+	return b
+}
+
+func shut(t *testing.T, b *Buffer) {
+	t.Helper()
+	if err := b.Close(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func admit(t *testing.T, b *Buffer) *Call {
+	t.Helper()
+	c, err := b.Admit(100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// entries reads everything and checks that sequences have no gap.
+func entries(t *testing.T, b *Buffer, from uint64) []string {
+	t.Helper()
+	var got []string
+	next := max(from, b.Stats().Oldest)
+	err := b.Read(from, func(seq uint64, p []byte) bool {
+		if seq != next {
+			t.Fatalf("sequence %d, want %d", seq, next)
+		}
+		next++
+		got = append(got, string(p))
+		return true
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return got
+}
+
+func checkConserved(t *testing.T, b *Buffer) {
+	t.Helper()
+	s := b.Stats()
+	c := s.Calls
+	if sum := c.Recorded + c.Excluded + c.Refused + c.Passed + c.Folded + uint64(s.Open); c.Seen != sum {
+		t.Errorf("calls: seen %d, terms %d: %+v, open %d", c.Seen, sum, c, s.Open)
+	}
+	for name, p := range s.Stores {
+		if left, right := s.Head-p.Start, p.Delivered+p.Filtered+p.Quarantined+p.Skipped+p.Damaged+s.Head-p.Position; left != right {
+			t.Errorf("store %s: %d, terms %d: head %d, %+v", name, left, right, s.Head, p)
+		}
+	}
+}
+
+func TestWhatWasAppendedIsReadBackInOrderAfterReopening(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "b")
+	b := open(t, dir, Options{})
+	var wg sync.WaitGroup
+	for g := range 8 {
+		wg.Go(func() {
+			for i := range 50 {
+				if err := b.Append(fmt.Appendf(nil, "%d-%d", g, i)); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	before := entries(t, b, 1)
+	if len(before) != 400 {
+		t.Fatalf("%d entries, want 400", len(before))
+	}
+	instance := b.Instance()
+	shut(t, b)
+	b = open(t, dir, Options{})
+	if after := entries(t, b, 1); strings.Join(after, " ") != strings.Join(before, " ") {
+		t.Error("the order or the entries changed")
+	}
+	if b.Instance() != instance {
+		t.Error("the instance changed")
+	}
+	for _, path := range []string{"", "LOCK", segmentName(1)} {
+		info, err := os.Stat(filepath.Join(dir, path))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info.Mode().Perm()&0o077 != 0 {
+			t.Errorf("%q has mode %v; others can read it", path, info.Mode())
+		}
+	}
+}
+
+func TestAnIntentWithoutAnEndIsRecordedOnceAtTheNextStart(t *testing.T) {
+	dir := t.TempDir()
+	b := open(t, dir, Options{})
+	lost, ended := admit(t, b), admit(t, b)
+	for _, c := range []struct {
+		call *Call
+		p    string
+	}{{lost, "lost intent"}, {ended, "ended intent"}} {
+		if err := c.call.Begin([]byte(c.p)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := ended.Append([]byte("ended")); err != nil {
+		t.Fatal(err)
+	}
+	if err := ended.Append([]byte("ended, revision 2")); err != nil {
+		t.Fatal(err)
+	}
+	checkConserved(t, b)
+	shut(t, b)
+	for range 3 {
+		b = open(t, dir, Options{})
+		if got, want := strings.Join(entries(t, b, 1), "|"), "ended|ended, revision 2|lost intent"; got != want {
+			t.Fatalf("got %q, want %q", got, want)
+		}
+		if c := b.Stats().Calls; c.Seen != 2 || c.Recorded != 2 {
+			t.Errorf("calls %+v, want 2 seen and 2 recorded", c)
+		}
+		checkConserved(t, b)
+		shut(t, b)
+	}
+}
+
+func TestOpenIntentsOutliveRotationAndDrainedSegmentsGo(t *testing.T) {
+	dir := t.TempDir()
+	o := Options{SegmentSize: 256 << 10}
+	b := open(t, dir, o)
+	b.Hold("s", FromOldest)
+	call := admit(t, b)
+	if err := call.Begin([]byte("long call")); err != nil {
+		t.Fatal(err)
+	}
+	payload := bytes.Repeat([]byte("x"), 4000)
+	for b.Stats().Segments < 4 {
+		if err := b.Append(payload); err != nil {
+			t.Fatal(err)
+		}
+	}
+	head := b.Stats().Head
+	if got := len(entries(t, b, 1)); got != int(head) {
+		t.Fatalf("%d entries, head %d", got, head)
+	}
+	b.Advance("s", head, head, 0, 0)
+	if err := b.Append([]byte("carries the position")); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Append([]byte("and the next commit sees it")); err != nil {
+		t.Fatal(err)
+	}
+	if got := b.Stats().Segments; got != 1 {
+		t.Errorf("%d segments are left, want the newest alone", got)
+	}
+	checkConserved(t, b)
+	shut(t, b)
+	b = open(t, dir, o)
+	all := entries(t, b, b.Stats().Head)
+	if got := all[len(all)-1]; got != "long call" {
+		t.Errorf("newest entry %q, want the open call's intent", got)
+	}
+	if got := b.Position("s"); got != head {
+		t.Errorf("position %d, want %d", got, head)
+	}
+	checkConserved(t, b)
+}
+
+func TestNothingIsRemovedWhileNoStoreHasTakenIt(t *testing.T) {
+	b := open(t, t.TempDir(), Options{SegmentSize: 128 << 10})
+	for b.Stats().Segments < 4 {
+		if err := b.Append(make([]byte, 4000)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := b.Stats().Oldest; got != 1 {
+		t.Errorf("oldest entry is %d, want 1", got)
+	}
+}
+
+func TestASecondOpenerIsToldAtOnce(t *testing.T) {
+	dir := t.TempDir()
+	open(t, dir, Options{})
+	start := time.Now()
+	_, err := Open(dir, Options{})
+	if !errors.Is(err, ErrLocked) || !strings.Contains(err.Error(), dir) {
+		t.Errorf("got %v, want ErrLocked naming the directory", err)
+	}
+	if d := time.Since(start); d > time.Second {
+		t.Errorf("it took %v to say so", d)
+	}
+}
+
+func TestADirectoryThatCannotBeMadeIsNamed(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(file, "buffer")
+	if _, err := Open(dir, Options{}); err == nil || !strings.Contains(err.Error(), dir) {
+		t.Errorf("got %v, want an error naming %q", err, dir)
+	}
+}
+
+func TestAFullBufferRefusesNewCallsAndTakesTheEndsOfAdmittedOnes(t *testing.T) {
+	b := open(t, t.TempDir(), Options{MaxSize: 1 << 20, SegmentSize: 256 << 10})
+	b.Hold("s", FromOldest)
+	admitted := admit(t, b)
+	if err := admitted.Begin([]byte("intent")); err != nil {
+		t.Fatal(err)
+	}
+	refused := 0
+	for refused == 0 {
+		c, err := b.Admit(8000)
+		if errors.Is(err, ErrFull) {
+			refused++
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Append(make([]byte, 8000)); err != nil {
+			t.Fatal(err)
+		}
+		c.Release()
+	}
+	if err := admitted.Append([]byte("end")); err != nil {
+		t.Errorf("the admitted call's end: %v", err)
+	}
+	if got := b.Stats().Calls.Refused; got != 1 {
+		t.Errorf("refused %d, want 1", got)
+	}
+	head := b.Stats().Head
+	b.Advance("s", head, head, 0, 0)
+	deadline := time.Now().Add(10 * time.Second)
+	for {
+		if _, err := b.Admit(8000); err == nil {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("it stayed full after its store took everything")
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+func TestAFailedCommitIsWrittenAgainAndWhatItLeftIsVoid(t *testing.T) {
+	dir := t.TempDir()
+	b := open(t, dir, Options{})
+	if err := b.Append([]byte("one")); err != nil {
+		t.Fatal(err)
+	}
+	call := admit(t, b)
+	if err := call.Begin([]byte("intent")); err != nil {
+		t.Fatal(err)
+	}
+	// What a commit that reached the disk and was then reported as failed
+	// leaves behind: an entry beyond the head, and a handle that fails.
+	old := b.active()
+	if err := old.db.Update(func(tx *bolt.Tx) error {
+		f := frame{sequence: 2, payload: []byte("in doubt")}
+		return tx.Bucket(bucketEntries).Put(putKey(new([8]byte), 2), f.append(nil))
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := old.db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	b.segMu.Lock()
+	old.db, _ = bolt.Open(old.path, segmentMode, &bolt.Options{ReadOnly: true})
+	b.segMu.Unlock()
+
+	if err := call.Append([]byte("two")); err != nil {
+		t.Fatalf("an append over a failing commit: %v", err)
+	}
+	if got := strings.Join(entries(t, b, 1), "|"); got != "one|two" {
+		t.Errorf("entries %q", got)
+	}
+	shut(t, b)
+	b = open(t, dir, Options{})
+	if got := strings.Join(entries(t, b, 1), "|"); got != "one|two" {
+		t.Errorf("entries after reopening %q", got)
+	}
+	checkConserved(t, b)
+}
+
+func TestACallThatTheDiskDoesNotTakeInTimeIsRefused(t *testing.T) {
+	dir := t.TempDir()
+	b := open(t, dir, Options{MaxWait: 50 * time.Millisecond})
+	// A transaction of ours keeps the writer waiting as a hanging disk would.
+	tx, err := b.active().db.Begin(true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, second := admit(t, b), admit(t, b)
+	for _, c := range []*Call{first, second} {
+		if err := c.Begin([]byte("intent")); !errors.Is(err, ErrSlow) {
+			t.Fatalf("got %v, want ErrSlow", err)
+		}
+		if err := c.Refuse([]byte("refused")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := b.Admit(1); !errors.Is(err, ErrSlow) {
+		t.Errorf("admitting while the disk hangs: %v, want ErrSlow", err)
+	}
+	if err := tx.Rollback(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Wait(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	shut(t, b)
+	b = open(t, dir, Options{})
+	if got := strings.Join(entries(t, b, 1), "|"); got != "refused|refused" {
+		t.Errorf("entries %q, want each refused call once and no intent recovered", got)
+	}
+	if c := b.Stats().Calls; c.Seen != 3 || c.Refused != 3 {
+		t.Errorf("calls %+v, want 3 seen and 3 refused", c)
+	}
+}
+
+func TestACallOpenForLongIsToldOnce(t *testing.T) {
+	dir := t.TempDir()
+	b := open(t, dir, Options{
+		PendingAfter: time.Millisecond,
+		Pending:      func(p []byte) []byte { return append([]byte("still open: "), p...) },
+	})
+	c := admit(t, b)
+	if err := c.Begin([]byte("call")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Wait(t.Context(), 0); err != nil {
+		t.Fatal(err)
+	}
+	checkConserved(t, b)
+	if err := c.Append([]byte("end")); err != nil {
+		t.Fatal(err)
+	}
+	checkConserved(t, b)
+	shut(t, b)
+	b = open(t, dir, Options{})
+	if got := strings.Join(entries(t, b, 1), "|"); got != "still open: call|end" {
+		t.Errorf("entries %q", got)
+	}
+}
+
+func TestAPayloadBeyondTheBoundIsAnError(t *testing.T) {
+	b := open(t, t.TempDir(), Options{})
+	if err := b.Append(make([]byte, MaxPayload+1)); !errors.Is(err, ErrTooLarge) {
+		t.Errorf("got %v", err)
+	}
+	if err := b.Append(make([]byte, MaxPayload)); err != nil {
+		t.Errorf("a payload at the bound: %v", err)
+	}
+}
+
+func TestNothingIsTakenAfterClose(t *testing.T) {
+	b := open(t, t.TempDir(), Options{})
+	shut(t, b)
+	if err := b.Append([]byte("x")); !errors.Is(err, ErrClosed) {
+		t.Errorf("got %v, want ErrClosed", err)
+	}
+	if _, err := b.Wait(t.Context(), 0); !errors.Is(err, ErrClosed) {
+		t.Errorf("waiting: %v, want ErrClosed", err)
+	}
+}
+
+// A random run of everything that callers and stores do, with restarts, against
+// a plain slice.
+func TestRandomUseMatchesASlice(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	rnd := rand.New(rand.NewPCG(seed, 0))
+	dir := t.TempDir()
+	o := Options{SegmentSize: 96 << 10}
+	b := open(t, dir, o)
+	var want []string
+	var excluded, calls uint64
+	openCalls := map[string]*Call{}
+	b.Hold("s", FromOldest)
+	for i := range 600 {
+		name := fmt.Sprint(i, strings.Repeat("y", rnd.IntN(2000)))
+		switch k := rnd.IntN(20); {
+		case k < 6:
+			if err := b.Append([]byte(name)); err != nil {
+				t.Fatal(err)
+			}
+			want = append(want, name)
+		case k < 11:
+			c := admit(t, b)
+			calls++
+			if err := c.Begin([]byte(name)); err != nil {
+				t.Fatal(err)
+			}
+			openCalls[name] = c
+		case k < 16:
+			for n, c := range openCalls {
+				if err := c.Append([]byte("end of " + n)); err != nil {
+					t.Fatal(err)
+				}
+				want = append(want, "end of "+n)
+				delete(openCalls, n)
+				break
+			}
+		case k == 16:
+			b.Exclude()
+			excluded++
+		case k == 17:
+			head := b.Stats().Head
+			if p := b.Position("s"); head > p {
+				to := p + 1 + rnd.Uint64N(head-p)
+				b.Advance("s", to, to-p, 0, 0)
+			}
+		case k == 18:
+			checkConserved(t, b)
+		case k == 19 && rnd.IntN(4) == 0:
+			shut(t, b)
+			b = open(t, dir, o)
+			b.Hold("s", FromOldest)
+			// Recovered intents come in the order of their numbers, which is
+			// the order of their names.
+			all := entries(t, b, uint64(len(want))+1)
+			if len(all) != len(openCalls) {
+				t.Fatalf("%d recovered, want %d", len(all), len(openCalls))
+			}
+			for _, p := range all {
+				if _, ok := openCalls[p]; !ok {
+					t.Fatalf("recovered %.20q, which was not open", p)
+				}
+				delete(openCalls, p)
+			}
+			want = append(want, all...)
+		}
+	}
+	from := b.Stats().Oldest
+	if got := entries(t, b, from); strings.Join(got, "|") != strings.Join(want[from-1:], "|") {
+		t.Error("the buffer's entries differ from the slice's")
+	}
+	if c := b.Stats().Calls; c.Seen != calls+excluded || c.Excluded != excluded {
+		t.Errorf("calls %+v, want %d seen, %d excluded", c, calls+excluded, excluded)
+	}
+	checkConserved(t, b)
+}
+
+func FuzzParseFrame(f *testing.F) {
+	ok := frame{sequence: 7, intent: 3, flags: flagCompletes, time: 1, payload: []byte("{}")}
+	f.Add(ok.append(nil))
+	f.Add([]byte{})
+	f.Add(bytes.Repeat([]byte{0xff}, frameHeader))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		p, err := parseFrame(b)
+		if err != nil {
+			return
+		}
+		if again := p.append(nil); !bytes.Equal(again, b[:len(again)]) {
+			t.Errorf("%x parses but encodes as %x", b, again)
+		}
+	})
+}

@@ -1,0 +1,102 @@
+//go:build unix
+
+package buffer
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// victim appends from many goroutines until it is killed, and prints what it
+// was told is durable.
+func victim(dir string) {
+	b, err := Open(dir, Options{SegmentSize: 256 << 10})
+	if err != nil {
+		fmt.Println("error", err)
+		os.Exit(1)
+	}
+	pid := os.Getpid()
+	for g := range 16 {
+		go func() {
+			for i := 0; ; i++ {
+				c, err := b.Admit(100)
+				if err != nil {
+					panic(err)
+				}
+				id := fmt.Sprintf("%d-%d-%d", pid, g, i)
+				if err := c.Begin([]byte("intent " + id)); err != nil {
+					panic(err)
+				}
+				fmt.Println("begun", id)
+				if err := c.Append([]byte("entry " + id)); err != nil {
+					panic(err)
+				}
+				fmt.Println("ended", id)
+				c.Release()
+			}
+		}()
+	}
+	select {}
+}
+
+func TestAKilledProcessLosesNothingThatItWasToldIsDurable(t *testing.T) {
+	dir := t.TempDir()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	begun, ended := map[string]bool{}, map[string]bool{}
+	for range 5 {
+		cmd := exec.Command(self)
+		cmd.Env = append(os.Environ(), "BUFFER_TEST_VICTIM="+dir)
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		time.AfterFunc(300*time.Millisecond, func() { _ = cmd.Process.Signal(syscall.SIGKILL) })
+		for lines := bufio.NewScanner(out); lines.Scan(); {
+			switch word, id, _ := strings.Cut(lines.Text(), " "); word {
+			case "begun":
+				begun[id] = true
+			case "ended":
+				ended[id] = true
+			default:
+				t.Fatal(lines.Text())
+			}
+		}
+		_ = cmd.Wait()
+	}
+	b := open(t, dir, Options{})
+	stored := map[string]string{}
+	for _, e := range entries(t, b, 1) {
+		kind, id, _ := strings.Cut(e, " ")
+		if _, twice := stored[id]; twice {
+			t.Errorf("%s is stored twice", id)
+		}
+		stored[id] = kind
+	}
+	for id := range begun {
+		if stored[id] == "" {
+			t.Errorf("%s was begun and is not stored", id)
+		}
+	}
+	for id := range ended {
+		if stored[id] != "entry" {
+			t.Errorf("%s ended and is stored as %q", id, stored[id])
+		}
+	}
+	checkConserved(t, b)
+	t.Logf("%d begun, %d ended, %d stored", len(begun), len(ended), len(stored))
+	if len(ended) < 100 {
+		t.Errorf("only %d calls ended: the test did not test much", len(ended))
+	}
+}

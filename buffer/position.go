@@ -1,0 +1,69 @@
+package buffer
+
+// Start is where a store that the buffer does not know yet begins.
+type Start int
+
+// The starts.
+const (
+	// FromOldest begins at the oldest entry that the buffer still holds.
+	FromOldest Start = iota
+	// FromNow begins after the newest.
+	FromNow
+)
+
+// Hold lets a store's position keep segments from being removed. A store that
+// the buffer knows goes on where it was; entries that were removed meanwhile
+// are counted as skipped, and their number is returned: the caller owes them
+// a gap entry.
+func (b *Buffer) Hold(store string, from Start) (skipped uint64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.segMu.Lock()
+	before := b.segments[0].first - 1
+	b.segMu.Unlock()
+	p, known := b.state.Stores[store]
+	switch {
+	case !known && from == FromNow:
+		p = Position{Start: b.head, Position: b.head}
+	case !known:
+		p = Position{Start: before, Position: before}
+	case p.Position < before:
+		skipped = before - p.Position
+		p.Skipped += skipped
+		p.Position = before
+	}
+	b.holding[store] = true
+	b.state.Stores[store] = p
+	b.dirty = true
+	return skipped
+}
+
+// Unhold lets the buffer remove what the store has not taken yet. Its position
+// stays.
+func (b *Buffer) Unhold(store string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.holding, store)
+}
+
+// Position is the sequence of the last entry that the store is done with.
+func (b *Buffer) Position(store string) uint64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.state.Stores[store].Position
+}
+
+// Advance moves a store's position forward and adds to its terms, in one step.
+// It is durable with one of the next commits; a position that is lost at a
+// crash repeats a batch, and its terms go back with it.
+func (b *Buffer) Advance(store string, to uint64, delivered, filtered, quarantined uint64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	p := b.state.Stores[store]
+	p.Position = max(p.Position, to)
+	p.Delivered += delivered
+	p.Filtered += filtered
+	p.Quarantined += quarantined
+	b.state.Stores[store] = p
+	b.dirty = true
+}

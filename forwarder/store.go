@@ -1,0 +1,100 @@
+// Package forwarder delivers entries from the buffer to audit stores, at
+// least once and in sequence. It knows neither Caddy nor the buffer's files:
+// it reads through Source and writes through Store.
+package forwarder
+
+import (
+	"context"
+	"iter"
+	"time"
+
+	"github.com/caddy-audit-log/caddy-audit-log/audit"
+)
+
+// Delivery is what a store can promise about a batch that is written twice,
+// as happens when the process dies between the write and the position.
+type Delivery string
+
+// The delivery classes.
+const (
+	// DeliveryOnce stores a repeated (id, revision) once.
+	DeliveryOnce Delivery = "once"
+	// DeliveryAtLeastOnce may show a repeat to its readers.
+	DeliveryAtLeastOnce Delivery = "at_least_once"
+	// DeliveryUnacknowledged cannot say whether anything arrived.
+	DeliveryUnacknowledged Delivery = "unacknowledged"
+)
+
+// Description says what a store is. It never holds a secret: it is shown in
+// status, logs and metrics.
+type Description struct {
+	// Kind is the store's module name, as in "sqlite".
+	Kind string `json:"kind"`
+	// Location is where the entries go, without credentials.
+	Location string   `json:"location"`
+	Delivery Delivery `json:"delivery"`
+}
+
+// Record is one entry on its way to a store.
+type Record struct {
+	// Sequence is the entry's number in its buffer, Entry.Origin.Sequence.
+	Sequence uint64
+	// Entry is decoded, with Origin stamped. A store must not change it.
+	Entry *audit.Entry
+	// JSON is Entry encoded. A store must not change or keep it.
+	JSON []byte
+}
+
+// Store takes batches of entries. One goroutine calls Write; Close is called
+// once, after the last Write returned.
+type Store interface {
+	// Write makes the whole batch durable, in order, and returns nil only
+	// then. After an error any part of it may be stored; the same batch, or
+	// one that begins with it, is written again. A revision must never
+	// replace a higher one. It returns soon after ctx is done.
+	Write(ctx context.Context, batch []Record) error
+	// Describe may be called at any time, from any goroutine.
+	Describe() Description
+	Close() error
+}
+
+// Query selects entries. The zero value selects all, oldest first.
+type Query struct {
+	// Organization is a slug; empty selects every organization's.
+	Organization string
+	// From and To bound the arrival: From <= t < To. Zero is unbounded.
+	From, To time.Time
+	// Limit bounds the number of entries; zero is unbounded.
+	Limit int
+	// NewestFirst turns the order, by arrival and then id, around.
+	NewestFirst bool
+}
+
+// Reader is a store whose entries can be read back.
+type Reader interface {
+	// Read yields the JSON of each entry's highest revision. It holds no
+	// lock that delays Write, and a constant amount of memory. The bytes are
+	// valid until the next iteration. An error ends the sequence.
+	Read(ctx context.Context, q Query) iter.Seq2[[]byte, error]
+}
+
+// Source is the buffer as the forwarder sees it. Sequences start at 1 and
+// have no gaps.
+type Source interface {
+	// Instance is the buffer's UUID, the instance of Origin.
+	Instance() string
+	// Wait returns the head, the sequence of the newest durable entry, as
+	// soon as it is beyond after. It returns ctx's error if that ends first.
+	Wait(ctx context.Context, after uint64) (head uint64, err error)
+	// Read calls visit for each entry from the given sequence to the head,
+	// in order, until visit returns false. The payload is valid only during
+	// the call.
+	Read(from uint64, visit func(sequence uint64, payload []byte) bool) error
+	// Position is the sequence of the last entry that the store is done
+	// with; zero before the first.
+	Position(store string) uint64
+	// Advance moves the store's position and adds to its counters, in one
+	// step. It returns at once; the position is made durable with one of the
+	// next commits. A position that is lost at a crash repeats a batch.
+	Advance(store string, to uint64, delivered, filtered, quarantined uint64)
+}
