@@ -6,6 +6,7 @@ package forwarder
 import (
 	"context"
 	"iter"
+	"log/slog"
 	"time"
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
@@ -97,4 +98,26 @@ type Source interface {
 	// step. It returns at once; the position is made durable with one of the
 	// next commits. A position that is lost at a crash repeats a batch.
 	Advance(store string, to uint64, delivered, filtered, quarantined uint64)
+}
+
+// Opener is a store's configuration.
+type Opener interface {
+	// Describe is what the opened store's Describe will say.
+	Describe() Description
+	// Open opens the store. Its only caller is the goroutine that will write,
+	// and an error is tried again like a failed write, so that a store that is
+	// down or damaged stops neither a start nor a call.
+	Open(ctx context.Context, log *slog.Logger) (Store, error)
+}
+
+// ReaderOpener is an Opener whose store can be read back, beside the one that
+// writes and also while nobody does.
+type ReaderOpener interface {
+	OpenReader(ctx context.Context) (ReadCloser, error)
+}
+
+// ReadCloser is a Reader that its opener closes.
+type ReadCloser interface {
+	Reader
+	Close() error
 }

@@ -1,0 +1,332 @@
+// Package caddymodule is where the audit log meets Caddy: the app, the handler,
+// the admin routes, the commands and the Caddyfile. Nothing else in this
+// project knows Caddy, but for the few lines with which a store reads its own
+// options.
+package caddymodule
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/caddy-audit-log/caddy-audit-log/audit"
+	"github.com/caddy-audit-log/caddy-audit-log/buffer"
+	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
+	"github.com/caddy-audit-log/caddy-audit-log/forwarder/stores/sqlite"
+)
+
+func init() {
+	caddy.RegisterModule(new(App))
+}
+
+// App keeps audit entries: durably in its buffer first, then in its stores.
+// What is recorded is decided by the audit_log handlers of the sites.
+type App struct {
+	// Buffer is where entries are kept until every store has them.
+	Buffer BufferConfig `json:"buffer,omitzero"`
+
+	// StoresRaw are the audit stores; each gets every entry. None means one
+	// SQLite database, "audit.db" beside the buffer's directory.
+	StoresRaw []json.RawMessage `json:"stores,omitempty" caddy:"namespace=audit_log.stores inline_key=store"`
+
+	dir    string
+	stores []namedOpener
+	log    *slog.Logger
+
+	mu         sync.Mutex
+	shared     *shared
+	openErr    error
+	forwarders []*forwarder.Forwarder
+	cancel     context.CancelFunc
+	running    sync.WaitGroup
+}
+
+// BufferConfig says where the buffer is and what it may do.
+type BufferConfig struct {
+	// Directory holds the buffer's files and nothing else. It must be on a
+	// local disk whose fsync can be trusted. Default: "audit_log/buffer" in
+	// Caddy's data directory. Placeholders are replaced when it is loaded.
+	Directory string `json:"directory,omitempty"`
+
+	// MaxSize bounds the bytes of entries that wait for a store. A call whose
+	// entry could not be kept within it is refused with 503 before the API is
+	// called. Default: 8 GiB.
+	MaxSize int64 `json:"max_size,omitempty"`
+
+	// SegmentSize is when a file of the buffer is sealed, in bytes. Smaller
+	// files give their space back sooner; larger ones are made less often.
+	// Default: 64 MiB.
+	SegmentSize int64 `json:"segment_size,omitempty"`
+
+	// MaxWait is how long a call waits for the disk. A changing call whose
+	// intent takes longer is refused; an answer whose outcome takes longer is
+	// let go, and its entry follows when the disk answers. Default: 2s.
+	MaxWait caddy.Duration `json:"max_wait,omitempty"`
+
+	// OnFault is what happens to calls while the buffer is full, failing or
+	// slow: "reject", the only choice of this version, refuses them with 503.
+	OnFault string `json:"on_fault,omitempty"`
+
+	// DefinedAt is the file and line of these options, for error messages. A
+	// Caddyfile fills it in by itself.
+	DefinedAt string `json:"defined_at,omitempty"`
+}
+
+type namedOpener struct {
+	name string
+	open forwarder.Opener
+}
+
+// CaddyModule returns the Caddy module information.
+func (*App) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "audit_log", New: func() caddy.Module { return new(App) }}
+}
+
+// Provision checks the configuration. It opens no file, takes no lock and
+// starts nothing, so that `caddy validate` can run beside a live server.
+func (a *App) Provision(ctx caddy.Context) error {
+	a.log = ctx.Slogger()
+	dir := a.Buffer.Directory
+	if dir == "" {
+		dir = filepath.Join(caddy.AppDataDir(), "audit_log", "buffer")
+	}
+	dir, err := caddy.NewReplacer().ReplaceOrErr(dir, true, true)
+	if err != nil {
+		return a.Buffer.wrong("the directory %q: %w", a.Buffer.Directory, err)
+	}
+	if a.dir, err = filepath.Abs(dir); err != nil {
+		return a.Buffer.wrong("the directory %q: %w", dir, err)
+	}
+	if err := a.Buffer.check(a.dir); err != nil {
+		return err
+	}
+	if err := a.provisionStores(ctx); err != nil {
+		return err
+	}
+	return registerMetrics(ctx.GetMetricsRegistry())
+}
+
+func (a *App) provisionStores(ctx caddy.Context) error {
+	if len(a.StoresRaw) == 0 {
+		a.stores = []namedOpener{{"sqlite", &sqlite.Module{Path: filepath.Join(filepath.Dir(a.dir), "audit.db")}}}
+		return nil
+	}
+	mods, err := ctx.LoadModule(a, "StoresRaw")
+	if err != nil {
+		return fmt.Errorf("loading audit stores: %w", err)
+	}
+	seen := map[string]bool{}
+	for _, mod := range mods.([]any) {
+		m, ok := mod.(caddy.Module)
+		opener, opens := mod.(forwarder.Opener)
+		if !ok || !opens {
+			return fmt.Errorf("loading audit stores: %T is not a store", mod)
+		}
+		name := m.CaddyModule().ID.Name()
+		if seen[name] {
+			return fmt.Errorf("loading audit stores: there are two stores %q, and this version cannot tell them apart: remove one", name)
+		}
+		seen[name] = true
+		a.stores = append(a.stores, namedOpener{name, opener})
+	}
+	return nil
+}
+
+// wrong is an error about the buffer's options that says where they stand.
+func (c *BufferConfig) wrong(format string, args ...any) error {
+	err := fmt.Errorf("audit_log buffer: "+format, args...)
+	if c.DefinedAt != "" {
+		err = fmt.Errorf("%s: %w", c.DefinedAt, err)
+	}
+	return err
+}
+
+// check looks at the options and at where the directory is to be, without
+// making it.
+func (c *BufferConfig) check(dir string) error {
+	switch {
+	case c.OnFault != "" && c.OnFault != "reject":
+		return c.wrong("on_fault %q: this version knows only reject", c.OnFault)
+	case c.MaxSize < 0 || c.SegmentSize < 0 || c.MaxWait < 0:
+		return c.wrong("max_size, segment_size and max_wait must be above zero")
+	case c.MaxSize > 0 && c.MaxSize < buffer.MaxPayload:
+		return c.wrong("max_size %d: give it at least 1MiB", c.MaxSize)
+	case c.SegmentSize > 0 && c.SegmentSize < buffer.MaxPayload:
+		return c.wrong("segment_size %d: give it at least 1MiB", c.SegmentSize)
+	}
+	at := dir
+	for {
+		info, err := os.Stat(at)
+		if err != nil {
+			if parent := filepath.Dir(at); errors.Is(err, os.ErrNotExist) && parent != at {
+				at = parent
+				continue
+			}
+			return c.wrong("the directory %q: %w: choose one that this user can write", dir, err)
+		}
+		if !info.IsDir() {
+			return c.wrong("the directory %q: %q is a file: choose another directory", dir, at)
+		}
+		if err := writable(at); err != nil {
+			return c.wrong("the directory %q: %q cannot be written: %w: change its owner or choose another directory", dir, at, err)
+		}
+		return nil
+	}
+}
+
+func (a *App) options() buffer.Options {
+	return buffer.Options{
+		MaxSize: a.Buffer.MaxSize, SegmentSize: a.Buffer.SegmentSize, MaxWait: time.Duration(a.Buffer.MaxWait),
+		Logger: a.log, OnCommit: observeCommit,
+		Pending: func(intent []byte) []byte { return audit.Pending(intent, time.Now()) },
+	}
+}
+
+// open opens the buffer and starts delivery, once. Start calls it, and so does
+// the first call, since Caddy may start to listen before it starts this app.
+func (a *App) open() (*shared, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.shared != nil || a.openErr != nil {
+		return a.shared, a.openErr
+	}
+	s, err := buffers.acquire(a.dir, a.options())
+	if err != nil {
+		a.openErr = a.Buffer.wrong("%w", err)
+		return nil, a.openErr
+	}
+	a.shared = s
+	ctx, cancel := context.WithCancel(context.Background())
+	a.cancel = cancel
+	for _, n := range a.stores {
+		a.deliver(ctx, n)
+	}
+	current.Store(a)
+	return s, nil
+}
+
+// deliver starts a store's forwarder, which begins as soon as the one of the
+// configuration before has ended.
+func (a *App) deliver(ctx context.Context, n namedOpener) {
+	s := a.shared
+	if skipped := s.buf.Hold(n.name, buffer.FromOldest); skipped > 0 {
+		a.log.Error("entries were removed from the buffer before this store took them, while it was not configured",
+			"store", n.name, "entries", skipped)
+	}
+	store := &lateStore{Opener: n.open, log: a.log.With("store", n.name)}
+	f := forwarder.New(n.name, s.buf, store, forwarder.Options{
+		Logger:  a.log,
+		OnBatch: func(b forwarder.Batch) { observeBatch(n.name, b) },
+	})
+	a.forwarders = append(a.forwarders, f)
+	lease := s.lease(n.name)
+	a.running.Go(func() {
+		select {
+		case lease <- struct{}{}:
+		case <-ctx.Done():
+			return
+		}
+		defer func() { <-lease }()
+		if err := f.Run(ctx); err != nil {
+			a.log.Warn("stopping delivery", "store", n.name, "error", err)
+		}
+		if err := store.Close(); err != nil {
+			a.log.Error("closing audit store", "store", n.name, "error", err)
+		}
+	})
+}
+
+// lateStore opens its store with the first batch, so that a store that cannot
+// be opened is a failing store and not a server that does not start. Only the
+// forwarder's goroutine uses it, but for Describe.
+type lateStore struct {
+	forwarder.Opener
+	log   *slog.Logger
+	store forwarder.Store
+}
+
+func (l *lateStore) Write(ctx context.Context, batch []forwarder.Record) error {
+	if l.store == nil {
+		store, err := l.Open(ctx, l.log)
+		if err != nil {
+			return err
+		}
+		l.store = store
+	}
+	return l.store.Write(ctx, batch)
+}
+
+func (l *lateStore) Close() error {
+	if l.store == nil {
+		return nil
+	}
+	return l.store.Close()
+}
+
+// hold returns the open buffer, held for one call.
+func (a *App) hold() (*shared, error) {
+	a.mu.Lock()
+	s, err := a.shared, a.openErr
+	a.mu.Unlock()
+	if s == nil && err == nil {
+		s, err = a.open()
+	}
+	if err != nil {
+		return nil, err
+	}
+	if !s.hold() {
+		return nil, buffer.ErrClosed
+	}
+	return s, nil
+}
+
+// Start opens the buffer and begins delivery.
+func (a *App) Start() error {
+	_, err := a.open()
+	return err
+}
+
+// Stop ends delivery; what is not delivered stays in the buffer. Calls go on
+// being recorded: Caddy may end this app before its listeners.
+func (a *App) Stop() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.stopLocked()
+	return nil
+}
+
+func (a *App) stopLocked() {
+	if a.cancel != nil {
+		a.cancel()
+		a.cancel = nil
+	}
+	a.running.Wait()
+}
+
+// Cleanup lets the buffer go. Calls in flight may hold it for longer.
+func (a *App) Cleanup() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.stopLocked()
+	current.CompareAndSwap(a, nil)
+	if a.shared != nil {
+		a.shared.release()
+		a.shared, a.openErr = nil, buffer.ErrClosed
+	}
+	return nil
+}
+
+// Interface guards
+var (
+	_ caddy.App          = (*App)(nil)
+	_ caddy.Provisioner  = (*App)(nil)
+	_ caddy.CleanerUpper = (*App)(nil)
+)

@@ -1,0 +1,180 @@
+package caddymodule
+
+import (
+	"fmt"
+	"regexp"
+
+	"github.com/dustin/go-humanize"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+)
+
+func init() {
+	httpcaddyfile.RegisterGlobalOption("audit_log", parseGlobal)
+	httpcaddyfile.RegisterHandlerDirective("audit_log", parseDirective)
+	// Before everything that may answer, and outside encode: the bytes that an
+	// entry counts are those that were sent.
+	httpcaddyfile.RegisterDirectiveOrder("audit_log", httpcaddyfile.After, "tracing")
+}
+
+// parseGlobal reads the global option. Syntax:
+//
+//	audit_log {
+//		buffer <directory> {
+//			max_size     <size>
+//			segment_size <size>
+//			max_wait     <duration>
+//			on_fault     reject
+//		}
+//		store <name> <args...> {
+//			...
+//		}
+//	}
+//
+// Without a store, entries go to the SQLite file "audit.db" beside the
+// buffer's directory.
+func parseGlobal(d *caddyfile.Dispenser, _ any) (any, error) {
+	app := new(App)
+	d.Next() // consume option name
+	if d.NextArg() {
+		return nil, d.Errf("audit_log takes no argument here: put its options into a block")
+	}
+	for d.NextBlock(0) {
+		switch d.Val() {
+		case "buffer":
+			if err := app.Buffer.unmarshal(d); err != nil {
+				return nil, err
+			}
+		case "store":
+			if !d.NextArg() {
+				return nil, d.Errf("store takes a name, as in: store sqlite ./audit-data/audit.db")
+			}
+			name := d.Val()
+			id := "audit_log.stores." + name
+			if _, err := caddy.GetModule(id); err != nil {
+				return nil, d.Errf("there is no store %q in this build: it has %s", name, storeNames())
+			}
+			store, err := caddyfile.UnmarshalModule(d, id)
+			if err != nil {
+				return nil, err
+			}
+			app.StoresRaw = append(app.StoresRaw, caddyconfig.JSONModuleObject(store, "store", name, nil))
+		default:
+			return nil, unrecognized(d, "audit_log", "buffer, store")
+		}
+	}
+	return httpcaddyfile.App{Name: "audit_log", Value: caddyconfig.JSON(app, nil)}, nil
+}
+
+func storeNames() string {
+	var names []string
+	for _, m := range caddy.GetModules("audit_log.stores") {
+		names = append(names, m.ID.Name())
+	}
+	return fmt.Sprint(names)
+}
+
+func unrecognized(d *caddyfile.Dispenser, where, known string) error {
+	return d.Errf("%q is not an option of %s: this version knows %s", d.Val(), where, known)
+}
+
+func (c *BufferConfig) unmarshal(d *caddyfile.Dispenser) error {
+	if c.DefinedAt != "" {
+		return d.Errf("there is a buffer already, at %s: remove one", c.DefinedAt)
+	}
+	c.DefinedAt = at(d)
+	if d.NextArg() {
+		c.Directory = d.Val()
+	}
+	if d.NextArg() {
+		return d.Errf("buffer takes one argument, its directory, and no %q", d.Val())
+	}
+	for nesting := d.Nesting(); d.NextBlock(nesting); {
+		option := d.Val()
+		var value string
+		if !d.AllArgs(&value) {
+			return d.Errf("%s takes one argument", option)
+		}
+		var err error
+		switch option {
+		case "max_size":
+			c.MaxSize, err = parseSize(value)
+		case "segment_size":
+			c.SegmentSize, err = parseSize(value)
+		case "max_wait":
+			c.MaxWait, err = parseDuration(value)
+		case "on_fault":
+			if c.OnFault = value; value != "reject" {
+				err = fmt.Errorf("%q: this version knows only reject", value)
+			}
+		default:
+			return d.Errf("%q is not an option of buffer: this version knows max_size, segment_size, max_wait, on_fault", option)
+		}
+		if err != nil {
+			return d.Errf("%s %w", option, err)
+		}
+	}
+	return nil
+}
+
+// at is where the dispenser stands, for error messages.
+func at(d *caddyfile.Dispenser) string { return fmt.Sprintf("%s:%d", d.File(), d.Line()) }
+
+var sizeForm = regexp.MustCompile(`^[0-9]+(\.[0-9]+)? ?[A-Za-z]+$`)
+
+// parseSize wants a unit: a bare number is more often a mistake than a count
+// of bytes.
+func parseSize(s string) (int64, error) {
+	if !sizeForm.MatchString(s) {
+		return 0, fmt.Errorf("%q is not a size: give it a unit, as in 512MiB or 8GiB", s)
+	}
+	n, err := humanize.ParseBytes(s)
+	if err != nil || n == 0 || n > 1<<62 {
+		return 0, fmt.Errorf("%q is not a size above zero: write it as in 512MiB or 8GiB", s)
+	}
+	return int64(n), nil
+}
+
+func parseDuration(s string) (caddy.Duration, error) {
+	d, err := caddy.ParseDuration(s)
+	if err != nil || d <= 0 {
+		return 0, fmt.Errorf("%q is not a duration above zero: write it as in 500ms or 2s", s)
+	}
+	return caddy.Duration(d), nil
+}
+
+func parseDirective(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
+	handler := new(Handler)
+	return handler, handler.UnmarshalCaddyfile(h.Dispenser)
+}
+
+// UnmarshalCaddyfile reads the directive. Syntax:
+//
+//	audit_log [<matcher>] {
+//		platform <name>
+//	}
+func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next() // consume directive name
+	h.DefinedAt = at(d)
+	if d.NextArg() {
+		return d.Errf("audit_log takes no argument %q: put its options into a block", d.Val())
+	}
+	for d.NextBlock(0) {
+		switch d.Val() {
+		case "platform":
+			if !d.AllArgs(&h.Platform) {
+				return d.Errf("platform takes one argument, as in: platform supabase")
+			}
+		default:
+			return unrecognized(d, "the directive audit_log", "platform")
+		}
+	}
+	return nil
+}
+
+// Interface guard
+var _ caddyfile.Unmarshaler = (*Handler)(nil)

@@ -1,0 +1,175 @@
+package caddymodule
+
+import (
+	"errors"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/caddy-audit-log/caddy-audit-log/buffer"
+	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
+)
+
+// current is the app of the running configuration, whose buffer the metrics
+// show. It is nil while only a configuration is validated.
+var current atomic.Pointer[App]
+
+// Caddy makes a new registry for each configuration. These collectors live as
+// long as the process and are put into each of them, so that a reload resets
+// nothing. No label holds anything that a caller can choose.
+var (
+	commitSeconds = prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name:    "caddy_audit_commit_duration_seconds",
+		Help:    "Time that the buffer took to make one group of intents and entries durable.",
+		Buckets: diskBuckets, NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 100,
+	})
+	commits = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "caddy_audit_commits_total",
+		Help: "Commits of the buffer; entries and intents divided by it are the size of a group.",
+	})
+	commitFailures = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "caddy_audit_commit_failures_total",
+		Help: "Commits that the disk did not take at once. Each was written again; any increase means a failing disk.",
+	})
+	overheadSeconds = prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name:    "caddy_audit_overhead_seconds",
+		Help:    "Time that a call waited for its record: its intent before the API, its outcome before the answer.",
+		Buckets: diskBuckets, NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 100,
+	}, []string{"phase"})
+	intentOverhead  = overheadSeconds.WithLabelValues("intent")
+	outcomeOverhead = overheadSeconds.WithLabelValues("outcome")
+
+	lateAnswers = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "caddy_audit_late_records_total",
+		Help: "Answers that left before their outcome was durable, because the disk took longer than max_wait.",
+	})
+	batchSeconds = prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name:    "caddy_audit_store_batch_duration_seconds",
+		Help:    "Time that a store took for one batch, whether it took it or not.",
+		Buckets: prometheus.DefBuckets, NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 100,
+	}, []string{"store"})
+	batchFailures = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "caddy_audit_store_failures_total",
+		Help: "Batches that a store did not take; each is tried again until it does.",
+	}, []string{"store"})
+
+	diskBuckets = []float64{.0002, .0005, .001, .002, .005, .01, .02, .05, .1, .25, .5, 1, 2.5}
+)
+
+func observeCommit(c buffer.Commit) {
+	commitSeconds.Observe(c.Duration.Seconds())
+	commits.Inc()
+	if c.Err != nil {
+		commitFailures.Inc()
+	}
+}
+
+func observeBatch(store string, b forwarder.Batch) {
+	batchSeconds.WithLabelValues(store).Observe(b.Duration.Seconds())
+	if b.Err != nil {
+		batchFailures.WithLabelValues(store).Inc()
+	}
+}
+
+func registerMetrics(r *prometheus.Registry) error {
+	if r == nil {
+		return nil
+	}
+	for _, c := range []prometheus.Collector{
+		commitSeconds, commits, commitFailures, overheadSeconds, lateAnswers, batchSeconds, batchFailures, terms{},
+	} {
+		var already prometheus.AlreadyRegisteredError
+		if err := r.Register(c); err != nil && !errors.As(err, &already) {
+			return err
+		}
+	}
+	return nil
+}
+
+// terms collects the terms of both conservation equations and the gauges of
+// the buffer, from one picture of it.
+type terms struct{}
+
+func desc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("caddy_audit_"+name, help, labels, nil)
+}
+
+var (
+	descSeen = desc("calls_seen_total",
+		"Calls that reached an audit_log handler. It equals the sum of caddy_audit_calls_total and caddy_audit_open_calls.")
+	descCalls = desc("calls_total",
+		"Calls by how they ended: recorded, excluded by a rule, refused because the record could not be made, passed unrecorded while on_fault pass was in force, folded into another entry.", "term")
+	descOpen    = desc("open_calls", "Calls whose intent is durable and whose end is not yet.")
+	descHead    = desc("head_sequence", "Sequence of the newest durable entry.")
+	descBytes   = desc("buffer_bytes", "Bytes that the buffer's segments use.")
+	descMax     = desc("buffer_max_bytes", "Bytes that the buffer may use: max_size.")
+	descSegs    = desc("buffer_segments", "Segments that the buffer holds.")
+	descFailing = desc("buffer_failing", "1 while the buffer's disk fails, else 0.")
+	descOldest  = desc("oldest_pending_seconds",
+		"Age of the oldest entry that some store has not taken yet: what would be lost with the disk. 0 when there is none.")
+	descEntries = desc("store_entries_total",
+		"Entries by what became of them at a store. Their sum and caddy_audit_store_pending_entries are the head less the store's start.", "store", "term")
+	descStart   = desc("store_start_sequence", "Sequence before the store's first entry.", "store")
+	descPending = desc("store_pending_entries", "Entries that the store has not taken yet.", "store")
+	descDown    = desc("store_failing", "1 while the store's last batch has failed, else 0.", "store")
+
+	descs = []*prometheus.Desc{
+		descSeen, descCalls, descOpen, descHead, descBytes, descMax, descSegs, descFailing, descOldest,
+		descEntries, descStart, descPending, descDown,
+	}
+)
+
+// Describe implements prometheus.Collector.
+func (terms) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range descs {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (terms) Collect(ch chan<- prometheus.Metric) {
+	app := current.Load()
+	if app == nil {
+		return
+	}
+	s, ok := app.status()
+	if !ok {
+		return
+	}
+	counter := func(d *prometheus.Desc, v uint64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
+	}
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	flag := func(d *prometheus.Desc, on bool, labels ...string) {
+		v := 0.0
+		if on {
+			v = 1
+		}
+		gauge(d, v, labels...)
+	}
+	counter(descSeen, s.Calls.Seen)
+	for _, t := range s.Calls.terms() {
+		counter(descCalls, t.n, t.name)
+	}
+	gauge(descOpen, float64(s.Calls.Open))
+	gauge(descHead, float64(s.Head))
+	gauge(descBytes, float64(s.BufferBytes))
+	gauge(descMax, float64(s.BufferMaxBytes))
+	gauge(descSegs, float64(s.Segments))
+	flag(descFailing, s.Failing != "")
+	gauge(descOldest, s.OldestPendingSeconds)
+	for _, st := range s.Stores {
+		for _, t := range st.terms() {
+			counter(descEntries, t.n, st.Name, t.name)
+		}
+		gauge(descStart, float64(st.Start), st.Name)
+		gauge(descPending, float64(st.Pending), st.Name)
+		flag(descDown, st.FailingSince != nil, st.Name)
+	}
+}
+
+// waited observes how long a call waited for its record.
+func waited(h prometheus.Observer, since time.Time) { h.Observe(time.Since(since).Seconds()) }

@@ -1,0 +1,113 @@
+package caddymodule
+
+import (
+	"bufio"
+	"io"
+	"net"
+	"net/http"
+	"sync/atomic"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+)
+
+// responseWriter records the outcome before the first byte of the answer can
+// leave, whichever way it leaves: WriteHeader, Write, ReadFrom, Flush or
+// Hijack. It holds and buffers nothing.
+type responseWriter struct {
+	*caddyhttp.ResponseWriterWrapper
+	call      *call
+	committed bool
+	hijacked  bool
+	failed    bool // a write failed: the client has gone
+	sent      atomic.Int64
+}
+
+func (w *responseWriter) commit(status int) {
+	if w.committed {
+		return
+	}
+	w.committed = true
+	w.call.headers(w.Header(), status)
+}
+
+// WriteHeader implements http.ResponseWriter. An informational status is not an
+// answer, except for 101.
+func (w *responseWriter) WriteHeader(status int) {
+	if status >= 200 || status == http.StatusSwitchingProtocols {
+		w.commit(status)
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *responseWriter) Write(b []byte) (int, error) {
+	w.commit(http.StatusOK)
+	n, err := w.ResponseWriter.Write(b)
+	w.wrote(int64(n), err)
+	return n, err
+}
+
+// ReadFrom implements io.ReaderFrom, which lets the kernel copy a file.
+func (w *responseWriter) ReadFrom(r io.Reader) (int64, error) {
+	w.commit(http.StatusOK)
+	n, err := w.ResponseWriterWrapper.ReadFrom(r)
+	// An error may be the source's as well; only one that ends the request
+	// is the client's.
+	if err != nil && w.call.request.Context().Err() == nil {
+		w.sent.Add(n)
+		return n, err
+	}
+	w.wrote(n, err)
+	return n, err
+}
+
+func (w *responseWriter) wrote(n int64, err error) {
+	w.sent.Add(n)
+	if err != nil && w.call.request.Method != http.MethodHead {
+		w.failed = true
+	}
+}
+
+// FlushError lets http.ResponseController flush.
+func (w *responseWriter) FlushError() error {
+	w.commit(http.StatusOK)
+	return http.NewResponseController(w.ResponseWriter).Flush()
+}
+
+// Hijack lets http.ResponseController take the connection over.
+func (w *responseWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	w.commit(http.StatusSwitchingProtocols)
+	conn, rw, err := http.NewResponseController(w.ResponseWriter).Hijack()
+	if err != nil {
+		return nil, nil, err
+	}
+	w.hijacked = true
+	counted := &countingConn{Conn: conn, sent: &w.sent}
+	rw.Writer.Reset(counted)
+	return counted, rw, nil
+}
+
+// countingConn counts what is sent over a connection that was taken over.
+type countingConn struct {
+	net.Conn
+	sent *atomic.Int64
+}
+
+func (c *countingConn) Write(b []byte) (int, error) {
+	n, err := c.Conn.Write(b)
+	c.sent.Add(int64(n))
+	return n, err
+}
+
+// ReadFrom keeps the connection's own way of copying.
+func (c *countingConn) ReadFrom(r io.Reader) (int64, error) {
+	n, err := io.Copy(c.Conn, r)
+	c.sent.Add(n)
+	return n, err
+}
+
+// Interface guards
+var (
+	_ http.ResponseWriter = (*responseWriter)(nil)
+	_ io.ReaderFrom       = (*responseWriter)(nil)
+	_ http.Hijacker       = (*responseWriter)(nil)
+)

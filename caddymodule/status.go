@@ -1,0 +1,146 @@
+package caddymodule
+
+import (
+	"time"
+
+	"github.com/caddy-audit-log/caddy-audit-log/buffer"
+	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
+)
+
+// Status is the answer of `caddy audit status --json`: both conservation
+// equations, each term counted on its own, and what they are about.
+type Status struct {
+	// Live says that a running server answered; else the files did.
+	Live bool `json:"live"`
+	// Conserved says that both equations hold.
+	Conserved bool   `json:"conserved"`
+	Instance  string `json:"instance"`
+	Directory string `json:"directory"`
+	Head      uint64 `json:"head"`
+	Oldest    uint64 `json:"oldest"`
+	Segments  int    `json:"segments"`
+
+	BufferBytes    int64 `json:"buffer_bytes"`
+	BufferMaxBytes int64 `json:"buffer_max_bytes,omitempty"`
+	// OldestPendingSeconds is what would be lost with the disk.
+	OldestPendingSeconds float64 `json:"oldest_pending_seconds"`
+	// Failing is why the buffer's disk fails, if it does.
+	Failing string `json:"failing,omitempty"`
+
+	Calls  StatusCalls   `json:"calls"`
+	Stores []StatusStore `json:"stores"`
+}
+
+// StatusCalls are the terms of: seen = recorded + excluded + refused + passed
+// + folded + open.
+type StatusCalls struct {
+	buffer.Calls
+	Open  int  `json:"open"`
+	Holds bool `json:"holds"`
+}
+
+// StatusStore are the terms of: head − start = delivered + filtered +
+// quarantined + skipped + damaged + pending.
+type StatusStore struct {
+	Name string `json:"name"`
+	forwarder.Description
+	buffer.Position
+	Pending uint64 `json:"pending"`
+	Holds   bool   `json:"holds"`
+	// Configured is false for a store that the buffer knows from an earlier
+	// configuration.
+	Configured   bool       `json:"configured"`
+	FailingSince *time.Time `json:"failing_since,omitempty"`
+	LastError    string     `json:"last_error,omitempty"`
+}
+
+type term struct {
+	name string
+	n    uint64
+}
+
+func (c *StatusCalls) terms() []term {
+	return []term{
+		{"recorded", c.Recorded}, {"excluded", c.Excluded}, {"refused", c.Refused}, {"passed", c.Passed}, {"folded", c.Folded},
+	}
+}
+
+func (s *StatusStore) terms() []term {
+	return []term{
+		{"delivered", s.Delivered}, {"filtered", s.Filtered}, {"quarantined", s.Quarantined}, {"skipped", s.Skipped}, {"damaged", s.Damaged},
+	}
+}
+
+func sum(terms []term) (n uint64) {
+	for _, t := range terms {
+		n += t.n
+	}
+	return n
+}
+
+// statusOf computes a status from one consistent picture of the buffer.
+// Entries of a store that the configuration does not name come last.
+func statusOf(dir string, b buffer.Stats, stores []namedOpener) Status {
+	s := Status{
+		Instance: b.Instance, Directory: dir, Head: b.Head, Oldest: b.Oldest, Segments: b.Segments,
+		BufferBytes: b.Bytes, BufferMaxBytes: b.MaxBytes,
+		Calls: StatusCalls{Calls: b.Calls, Open: b.Open},
+	}
+	if b.Failing != nil {
+		s.Failing = b.Failing.Error()
+	}
+	s.Calls.Holds = b.Calls.Seen == sum(s.Calls.terms())+uint64(b.Open)
+	s.Conserved = s.Calls.Holds
+	add := func(name string, d forwarder.Description, configured bool) {
+		st := StatusStore{
+			Name: name, Description: d, Position: b.Stores[name], Configured: configured,
+			Pending: b.Head - b.Stores[name].Position,
+		}
+		st.Holds = b.Head-st.Start == sum(st.terms())+st.Pending
+		s.Conserved = s.Conserved && st.Holds
+		s.Stores = append(s.Stores, st)
+	}
+	named := map[string]bool{}
+	for _, n := range stores {
+		named[n.name] = true
+		add(n.name, n.open.Describe(), true)
+	}
+	for name := range b.Stores {
+		if !named[name] {
+			add(name, forwarder.Description{}, false)
+		}
+	}
+	return s
+}
+
+// status is not ok while the buffer is not open.
+func (a *App) status() (Status, bool) {
+	a.mu.Lock()
+	sh, forwarders := a.shared, a.forwarders
+	a.mu.Unlock()
+	if sh == nil {
+		return Status{}, false
+	}
+	b := sh.buf.Stats()
+	s := statusOf(a.dir, b, a.stores)
+	s.Live = true
+	for i, f := range forwarders {
+		fs := f.Status()
+		st := &s.Stores[i]
+		if !fs.FailingSince.IsZero() {
+			st.FailingSince, st.LastError = &fs.FailingSince, fs.LastError
+		}
+	}
+	oldest := b.Head
+	for _, st := range s.Stores {
+		if st.Configured {
+			oldest = min(oldest, st.Position.Position)
+		}
+	}
+	if oldest < b.Head {
+		if t, ok := sh.buf.AppendedAt(oldest + 1); ok {
+			s.OldestPendingSeconds = max(0, time.Since(t).Seconds())
+		}
+	}
+	return s, true
+}

@@ -1,0 +1,13 @@
+// Command caddy is Caddy with the audit log compiled in.
+package main
+
+import (
+	_ "time/tzdata"
+
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+	_ "github.com/caddyserver/caddy/v2/modules/standard"
+
+	_ "github.com/caddy-audit-log/caddy-audit-log/caddymodule"
+)
+
+func main() { caddycmd.Main() }
