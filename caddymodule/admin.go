@@ -1,0 +1,251 @@
+package caddymodule
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/caddy-audit-log/caddy-audit-log/audit"
+	"github.com/caddy-audit-log/caddy-audit-log/buffer"
+	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
+)
+
+func init() {
+	caddy.RegisterModule(Admin{})
+}
+
+// The admin routes. All of them read, so they answer GET alone.
+const (
+	statusPath = "/audit_log/status"
+	exportPath = "/audit_log/export"
+	tailPath   = "/audit_log/tail"
+
+	// maxTail bounds how many entries a tail begins with.
+	maxTail = 1000
+)
+
+// Admin serves the routes that `caddy audit` asks on Caddy's admin endpoint.
+// Who may reach that endpoint may read every entry: keep it on a unix socket.
+type Admin struct{}
+
+// CaddyModule returns the Caddy module information.
+func (Admin) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "admin.api.audit_log", New: func() caddy.Module { return new(Admin) }}
+}
+
+// Routes implements caddy.AdminRouter.
+func (Admin) Routes() []caddy.AdminRoute {
+	return []caddy.AdminRoute{
+		{Pattern: statusPath, Handler: reading((*App).serveStatus)},
+		{Pattern: exportPath, Handler: reading((*App).serveExport)},
+		{Pattern: tailPath, Handler: reading((*App).serveTail)},
+	}
+}
+
+// reading finds the running app, which a reload may have changed since the
+// last request.
+func reading(serve func(*App, http.ResponseWriter, *http.Request) error) caddy.AdminHandler {
+	return caddy.AdminHandlerFunc(func(w http.ResponseWriter, r *http.Request) error {
+		if r.Method != http.MethodGet {
+			w.Header().Set("Allow", http.MethodGet)
+			return caddy.APIError{HTTPStatus: http.StatusMethodNotAllowed, Err: errors.New("method not allowed: use GET")}
+		}
+		app := current.Load()
+		if app == nil {
+			return caddy.APIError{
+				HTTPStatus: http.StatusNotFound,
+				Err:        errors.New("the running configuration has no audit_log: add the directive to a site"),
+			}
+		}
+		return serve(app, w, r)
+	})
+}
+
+func (a *App) serveStatus(w http.ResponseWriter, _ *http.Request) error {
+	s, ok := a.status()
+	if !ok {
+		return caddy.APIError{HTTPStatus: http.StatusServiceUnavailable, Err: errors.New("the audit buffer is not open")}
+	}
+	w.Header().Set("Content-Type", "application/json")
+	return json.NewEncoder(w).Encode(s)
+}
+
+func (a *App) serveExport(w http.ResponseWriter, r *http.Request) error {
+	q, err := parseQuery(r.URL.Query().Get)
+	if err != nil {
+		return caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: err}
+	}
+	reader, err := openReader(r.Context(), a.stores)
+	if err != nil {
+		return err
+	}
+	defer reader.Close()
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	return stream(w, func(emit func([]byte) error) error {
+		for doc, err := range reader.Read(r.Context(), q) {
+			if err == nil {
+				err = emit(doc)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// stream writes lines. Once one has left, an error cuts the connection, so
+// that half an answer is never taken for a whole one.
+func stream(w http.ResponseWriter, produce func(emit func([]byte) error) error) error {
+	out := bufio.NewWriterSize(w, 64<<10)
+	begun := false
+	err := produce(func(doc []byte) error {
+		begun = true
+		_, _ = out.Write(doc)
+		return out.WriteByte('\n') // an error stays with the writer
+	})
+	if err != nil && !begun {
+		return err
+	}
+	if err != nil || out.Flush() != nil {
+		panic(http.ErrAbortHandler)
+	}
+	return nil
+}
+
+// parseQuery reads the selection that export and its admin route share.
+func parseQuery(get func(string) string) (q forwarder.Query, err error) {
+	q.Organization = get("organization")
+	for name, t := range map[string]*time.Time{"from": &q.From, "to": &q.To} {
+		if v := get(name); v != "" {
+			if *t, err = time.Parse(time.RFC3339, v); err != nil {
+				return q, fmt.Errorf("%s %q is not a time: write it as in 2026-01-31T00:00:00Z", name, v)
+			}
+		}
+	}
+	return q, nil
+}
+
+// openReader opens the first store that can be read back.
+func openReader(ctx context.Context, stores []namedOpener) (forwarder.ReadCloser, error) {
+	for _, n := range stores {
+		if o, ok := n.open.(forwarder.ReaderOpener); ok {
+			return o.OpenReader(ctx)
+		}
+	}
+	return nil, errors.New("none of the configured stores can be read back: add one that can, such as sqlite")
+}
+
+// serveTail writes the newest entries and, when asked to follow, each further
+// one as soon as it is durable, before any store has it.
+func (a *App) serveTail(w http.ResponseWriter, r *http.Request) error {
+	n := 10
+	if v := r.URL.Query().Get("n"); v != "" {
+		var err error
+		if n, err = strconv.Atoi(v); err != nil || n < 0 || n > maxTail {
+			return caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: fmt.Errorf("n %q is not a number from 0 to %d", v, maxTail)}
+		}
+	}
+	s, err := a.hold()
+	if err != nil {
+		return err
+	}
+	defer s.release()
+	ctx, head := r.Context(), s.buf.Stats().Head
+	lines, err := a.newest(ctx, s.buf, head, n)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	for _, line := range lines {
+		if _, err := w.Write(append(line, '\n')); err != nil {
+			return nil
+		}
+	}
+	if r.URL.Query().Get("follow") == "" {
+		return nil
+	}
+	return follow(ctx, w, s.buf, head)
+}
+
+// follow ends with the client, or with the buffer.
+func follow(ctx context.Context, w http.ResponseWriter, b *buffer.Buffer, after uint64) error {
+	rc := http.NewResponseController(w)
+	for {
+		if err := rc.Flush(); err != nil {
+			return nil
+		}
+		if _, err := b.Wait(ctx, after); err != nil {
+			return nil
+		}
+		lines, err := bufferLines(b, after+1, maxTail)
+		if err != nil {
+			panic(http.ErrAbortHandler)
+		}
+		for _, line := range lines {
+			if _, err := w.Write(append(line, '\n')); err != nil {
+				return nil
+			}
+		}
+		after += uint64(len(lines))
+	}
+}
+
+// newest returns the last n entries, oldest first: those that the buffer still
+// holds, and before them what the store has.
+func (a *App) newest(ctx context.Context, b *buffer.Buffer, head uint64, n int) ([][]byte, error) {
+	from := max(b.Stats().Oldest, head+1-min(head, uint64(n)))
+	lines, err := bufferLines(b, from, int(head+1-from))
+	if err != nil || len(lines) >= n {
+		return lines, err
+	}
+	reader, err := openReader(ctx, a.stores)
+	if err != nil {
+		return lines, nil // the buffer's own are better than none
+	}
+	defer reader.Close()
+	var stored [][]byte
+	for doc, err := range reader.Read(ctx, forwarder.Query{NewestFirst: true, Limit: n + len(lines)}) {
+		if err != nil {
+			return nil, err
+		}
+		if e, err := audit.Decode(doc); err == nil && e.Origin != nil &&
+			(e.Origin.Instance != b.Instance() || e.Origin.Sequence < from) && len(stored)+len(lines) < n {
+			stored = append(stored, slices.Clone(doc))
+		}
+	}
+	slices.Reverse(stored)
+	return append(stored, lines...), nil
+}
+
+// bufferLines returns up to n of the buffer's entries with their origin.
+func bufferLines(b *buffer.Buffer, from uint64, n int) (lines [][]byte, err error) {
+	if n <= 0 {
+		return nil, nil
+	}
+	readErr := b.Read(from, func(sequence uint64, payload []byte) bool {
+		var e *audit.Entry
+		if e, err = audit.Decode(payload); err != nil {
+			return false
+		}
+		e.Origin = &audit.Origin{Instance: b.Instance(), Sequence: sequence}
+		var line []byte
+		if line, err = e.Encode(); err != nil {
+			return false
+		}
+		lines = append(lines, line)
+		return len(lines) < n
+	})
+	return lines, errors.Join(err, readErr)
+}
+
+// Interface guard
+var _ caddy.AdminRouter = Admin{}

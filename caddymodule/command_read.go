@@ -1,0 +1,347 @@
+package caddymodule
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"os/signal"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/dustin/go-humanize"
+	"github.com/spf13/cobra"
+	terminal "golang.org/x/term"
+
+	"github.com/caddy-audit-log/caddy-audit-log/audit"
+	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
+)
+
+func statusCommand() *cobra.Command {
+	var p place
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "status [--json]",
+		Short: "Shows whether every call and every entry is accounted for",
+		Long: `
+Shows whether every call and every entry is accounted for, how far each store
+is, and what the buffer holds. Exits with 1 if something is not accounted for.`,
+		Example: "  caddy audit status --json | jq .conserved",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			s, err := p.status(cmd.Context())
+			if err != nil {
+				return err
+			}
+			out := cmd.OutOrStdout()
+			if asJSON {
+				enc := json.NewEncoder(out)
+				enc.SetIndent("", "  ")
+				err = enc.Encode(s)
+			} else {
+				_, err = io.WriteString(out, s.text())
+			}
+			if err == nil && !s.Conserved {
+				err = errors.New("not everything is accounted for: see the terms above; this is a defect, please report it")
+			}
+			return err
+		},
+	}
+	p.flags(cmd)
+	cmd.Flags().BoolVar(&asJSON, "json", false, "Print JSON")
+	return cmd
+}
+
+// text is the status for people.
+func (s *Status) text() string {
+	var b strings.Builder
+	yes := func(ok bool) string {
+		if ok {
+			return "holds"
+		}
+		return "DOES NOT HOLD"
+	}
+	n := func(v uint64) string { return humanize.Comma(int64(v)) }
+	equation := func(terms []term, last term) string {
+		var parts []string
+		for _, t := range append(terms, last) {
+			parts = append(parts, n(t.n)+" "+t.name)
+		}
+		return strings.Join(parts, " + ")
+	}
+	state := "running"
+	if !s.Live {
+		state = "not running; read from its files"
+	}
+	fmt.Fprintf(&b, "server   %s\n", state)
+	fmt.Fprintf(&b, "buffer   %s: %s in %d segment(s), newest entry %s, oldest pending %.1fs\n",
+		s.Directory, humanize.IBytes(uint64(s.BufferBytes)), s.Segments, n(s.Head), s.OldestPendingSeconds)
+	if s.Failing != "" {
+		fmt.Fprintf(&b, "         the disk fails: %s\n", s.Failing)
+	}
+	fmt.Fprintf(&b, "calls    %s: %s seen = %s\n", yes(s.Calls.Holds), n(s.Calls.Seen),
+		equation(s.Calls.terms(), term{"open", uint64(s.Calls.Open)}))
+	for _, st := range s.Stores {
+		fmt.Fprintf(&b, "%-8s %s: %s entries = %s\n", st.Name, yes(st.Holds), n(s.Head-st.Start),
+			equation(st.terms(), term{"pending", st.Pending}))
+		if st.FailingSince != nil {
+			fmt.Fprintf(&b, "         failing since %s: %s\n", st.FailingSince.Format(time.RFC3339), st.LastError)
+		}
+		if !st.Configured {
+			fmt.Fprintf(&b, "         not in the configuration; nothing waits for it\n")
+		}
+	}
+	return b.String()
+}
+
+func exportCommand() *cobra.Command {
+	var p place
+	var format, organization, from, to string
+	cmd := &cobra.Command{
+		Use:   "export [--format ndjson] [--organization <slug>] [--from <time>] [--to <time>]",
+		Short: "Prints every stored entry",
+		Long: `
+Prints the stored entries, oldest first, each in its highest revision, one JSON
+object a line. Entries that no store has yet are not printed: see status.`,
+		Example: "  caddy audit export --format ndjson --from 2026-01-01T00:00:00Z > audit.ndjson",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if format != "ndjson" {
+				return fmt.Errorf("--format %q: this version knows only ndjson", format)
+			}
+			values := url.Values{}
+			for name, v := range map[string]string{"organization": organization, "from": from, "to": to} {
+				if v != "" {
+					values.Set(name, v)
+				}
+			}
+			q, err := parseQuery(values.Get)
+			if err != nil {
+				return err
+			}
+			return export(cmd.Context(), &p, q, values, cmd.OutOrStdout())
+		},
+	}
+	p.flags(cmd)
+	cmd.Flags().StringVar(&format, "format", "ndjson", "The format: ndjson")
+	cmd.Flags().StringVar(&organization, "organization", "", "Only this organization's slug")
+	cmd.Flags().StringVar(&from, "from", "", "Only calls that arrived at or after this time")
+	cmd.Flags().StringVar(&to, "to", "", "Only calls that arrived before this time")
+	return cmd
+}
+
+func export(ctx context.Context, p *place, q forwarder.Query, values url.Values, w io.Writer) error {
+	progress := newProgress(w)
+	out := bufio.NewWriterSize(w, 64<<10)
+	line := func(doc []byte) error {
+		progress.add()
+		_, _ = out.Write(doc)
+		return out.WriteByte('\n')
+	}
+	body, err := p.get(ctx, exportPath, values)
+	switch {
+	case err == nil:
+		defer body.Close()
+		err = eachLine(body, line)
+	case errors.Is(err, errDown):
+		err = stored(ctx, p, q, line)
+	}
+	if err != nil {
+		return err
+	}
+	if err := out.Flush(); err != nil {
+		return fmt.Errorf("writing the export: %w", err)
+	}
+	progress.done()
+	return nil
+}
+
+// stored reads a store's files, of a server that is not running.
+func stored(ctx context.Context, p *place, q forwarder.Query, line func([]byte) error) error {
+	app, done, err := p.offline(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	reader, err := openReader(ctx, app.stores)
+	if err != nil {
+		return err
+	}
+	defer reader.Close()
+	for doc, err := range reader.Read(ctx, q) {
+		if err == nil {
+			err = line(doc)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func eachLine(r io.Reader, line func([]byte) error) error {
+	in := bufio.NewReaderSize(r, 64<<10)
+	for {
+		doc, err := in.ReadBytes('\n')
+		if errors.Is(err, io.EOF) && len(doc) == 0 {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("reading the server's answer: it ended early: %w", err)
+		}
+		if err := line(doc[:len(doc)-1]); err != nil {
+			return err
+		}
+	}
+}
+
+// progress counts on standard error while a person waits there for output
+// that goes elsewhere.
+type progress struct {
+	show bool
+	n    int64
+	next time.Time
+}
+
+func newProgress(w io.Writer) *progress {
+	f, isFile := w.(*os.File)
+	return &progress{show: terminal.IsTerminal(int(os.Stderr.Fd())) && isFile && !terminal.IsTerminal(int(f.Fd()))}
+}
+
+func (p *progress) add() {
+	if p.n++; p.show && p.n%1000 == 0 && time.Now().After(p.next) {
+		p.next = time.Now().Add(200 * time.Millisecond)
+		fmt.Fprintf(os.Stderr, "\r%s entries", humanize.Comma(p.n))
+	}
+}
+
+func (p *progress) done() {
+	if p.show {
+		fmt.Fprintf(os.Stderr, "\r%s entries, complete\n", humanize.Comma(p.n))
+	}
+}
+
+func tailCommand() *cobra.Command {
+	var p place
+	var n int
+	var followed, asJSON bool
+	cmd := &cobra.Command{
+		Use:     "tail [-n <number>] [-f] [--json]",
+		Short:   "Shows the newest entries, and each further one as it is recorded",
+		Example: "  caddy audit tail -f",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if n < 0 || n > maxTail {
+				return fmt.Errorf("-n %d: give a number from 0 to %d", n, maxTail)
+			}
+			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt)
+			defer stop()
+			print := linePrinter(cmd.OutOrStdout(), asJSON)
+			values := url.Values{"n": {strconv.Itoa(n)}}
+			if followed {
+				values.Set("follow", "1")
+			}
+			body, err := p.get(ctx, tailPath, values)
+			if err == nil {
+				defer body.Close()
+				if err = eachLine(body, print); ctx.Err() != nil {
+					return nil
+				}
+				return err
+			}
+			if !errors.Is(err, errDown) {
+				return err
+			}
+			if followed {
+				return fmt.Errorf("%w: there is nothing to follow; without -f the stored entries are shown", err)
+			}
+			return tailStored(ctx, &p, n, print)
+		},
+	}
+	p.flags(cmd)
+	cmd.Flags().IntVarP(&n, "lines", "n", 10, "How many entries to begin with")
+	cmd.Flags().BoolVarP(&followed, "follow", "f", false, "Go on with each new entry until interrupted")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "Print JSON, one object a line")
+	return cmd
+}
+
+func tailStored(ctx context.Context, p *place, n int, print func([]byte) error) error {
+	if n == 0 {
+		return nil
+	}
+	var docs [][]byte
+	err := stored(ctx, p, forwarder.Query{NewestFirst: true, Limit: n}, func(doc []byte) error {
+		docs = append(docs, slices.Clone(doc))
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, doc := range slices.Backward(docs) {
+		if err := print(doc); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// linePrinter prints an entry as one line, for people unless asJSON.
+func linePrinter(w io.Writer, asJSON bool) func([]byte) error {
+	return func(doc []byte) error {
+		if asJSON {
+			_, err := fmt.Fprintf(w, "%s\n", doc)
+			return err
+		}
+		e, err := audit.Decode(doc)
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintln(w, summary(e))
+		return err
+	}
+}
+
+// summary is an entry in one line. What came from the network is printed
+// without control characters: an entry must not drive the terminal.
+func summary(e *audit.Entry) string {
+	target := "–"
+	if t := e.Target; t != nil {
+		target = t.Type
+		if t.ID != "" {
+			target += " " + t.ID
+		}
+		if t.Parent != "" {
+			target += " in " + t.Parent
+		}
+	}
+	action := e.Action.Name
+	if action == "" {
+		action = e.Action.Path
+	}
+	who := string(e.Actor.TokenType)
+	if e.Actor.TokenAlias != "" {
+		who += " " + e.Actor.TokenAlias
+	}
+	status := "–"
+	if e.Action.Status != 0 {
+		status = strconv.Itoa(e.Action.Status)
+	}
+	return printable(fmt.Sprintf("%s  %-7s  %s  %-6s  %s  [%s]  by %s from %s",
+		time.UnixMicro(e.Timestamp).Format("2006-01-02 15:04:05.000"), e.Outcome, status, e.Action.Method, action, target, who, e.Actor.IP))
+}
+
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return '·'
+		}
+		return r
+	}, s)
+}
