@@ -57,7 +57,9 @@ var (
 type Options struct {
 	// MaxSize bounds the segments' bytes together, in bytes. Default 8 GiB.
 	MaxSize int64
-	// SegmentSize is when a segment is sealed, in bytes. Default 64 MiB.
+	// SegmentSize is when a segment is sealed, in bytes. Default 64 MiB. It
+	// counts as at most an eighth of MaxSize, since what stores have taken is
+	// given back a segment at a time.
 	SegmentSize int64
 	// MaxWait is how long a caller waits for the disk. Default 2 s.
 	MaxWait time.Duration
@@ -113,7 +115,7 @@ type Buffer struct {
 	maxWait  atomic.Int64 // ns
 	pending  func([]byte) []byte
 	pendAge  time.Duration
-	segSize  int64
+	segSize  int64 // Options.SegmentSize; see segmentSize
 	onCommit func(Commit)
 
 	wake   chan struct{}
@@ -236,7 +238,7 @@ func (b *Buffer) recover() error {
 	}
 	first, head := c.head+1, c.head
 	c.state.Calls.Recorded += uint64(len(c.unresolved))
-	active, err := createSegment(b.dir, first, b.segSize, func(tx *bolt.Tx) error {
+	active, err := createSegment(b.dir, first, b.segmentSize(), func(tx *bolt.Tx) error {
 		e := tx.Bucket(bucketEntries)
 		e.FillPercent = 1
 		for _, n := range sortedKeys(c.unresolved) {
@@ -259,7 +261,7 @@ func (b *Buffer) recover() error {
 	b.measure()
 	b.state, b.nextIntent, b.head = c.state, c.state.NextIntent, head
 	b.instance = c.state.Instance
-	b.written, b.rotateAt = c.state.encode(), b.segSize
+	b.written, b.rotateAt = c.state.encode(), b.segmentSize()
 	b.committed = b.state.clone().Stores
 	if n := len(c.unresolved); n > 0 {
 		b.log.Warn("calls were in flight when the last process ended; they are recorded with outcome unknown", "calls", n)
@@ -274,6 +276,10 @@ func (b *Buffer) Configure(maxSize int64, maxWait time.Duration) {
 	b.maxSize.Store(o.MaxSize)
 	b.maxWait.Store(int64(o.MaxWait))
 }
+
+// segmentSize is when a segment is sealed. MaxSize may change while the buffer
+// is open, so it is asked for with each segment.
+func (b *Buffer) segmentSize() int64 { return min(b.segSize, b.maxSize.Load()/8) }
 
 // Instance is the buffer's UUID, made when its directory was.
 func (b *Buffer) Instance() string { return b.instance }

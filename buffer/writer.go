@@ -225,7 +225,7 @@ func (b *Buffer) rotate() {
 		return
 	}
 	if err := b.begin(); err != nil {
-		b.rotateAt += b.segSize / 8
+		b.rotateAt += b.segmentSize() / 8
 		b.log.Warn("beginning a new segment; the current one is used for longer", "directory", b.dir, "error", err)
 	}
 }
@@ -237,7 +237,7 @@ func (b *Buffer) begin() error {
 	first := b.head + 1
 	open := maps.Clone(b.open)
 	b.mu.Unlock()
-	s, err := createSegment(b.dir, first, b.segSize, func(tx *bolt.Tx) error {
+	s, err := createSegment(b.dir, first, b.segmentSize(), func(tx *bolt.Tx) error {
 		i := tx.Bucket(bucketIntents)
 		i.FillPercent = 1
 		for _, n := range sortedKeys(open) {
@@ -251,7 +251,7 @@ func (b *Buffer) begin() error {
 	if err != nil {
 		return err
 	}
-	b.rotateAt = b.segSize
+	b.rotateAt = b.segmentSize()
 	b.segMu.Lock()
 	defer b.segMu.Unlock()
 	if last := b.segments[len(b.segments)-1]; last.first == first {

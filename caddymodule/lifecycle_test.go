@@ -1,0 +1,241 @@
+package caddymodule
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/caddy-audit-log/caddy-audit-log/audit"
+	"github.com/caddy-audit-log/caddy-audit-log/buffer"
+)
+
+func TestMetricsSurviveReloads(t *testing.T) {
+	r := newRig(t, ok)
+	site := proxy + "\n handle /metrics {\n metrics\n }"
+	for i := range 3 {
+		r.load(strings.ReplaceAll(rigCaddyfile, "1MiB\n\t\t}", "1MiB\n\t\t\tmax_wait "+[]string{"1s", "2s", "3s"}[i]+"\n\t\t}"), site)
+		r.send("POST", project, nil, "")
+	}
+	r.drained()
+	_, text := r.send("GET", "/metrics", nil, "")
+	for _, want := range []string{
+		`caddy_audit_calls_seen_total 3`,
+		`caddy_audit_calls_total{term="recorded"} 3`,
+		`caddy_audit_calls_total{term="refused"} 0`,
+		`caddy_audit_store_entries_total{store="sqlite",term="delivered"} 3`,
+		`caddy_audit_store_pending_entries{store="sqlite"} 0`,
+		`caddy_audit_oldest_pending_seconds 0`,
+		`caddy_audit_head_sequence 3`,
+		`caddy_audit_buffer_bytes `,
+		`caddy_audit_commit_duration_seconds_count `,
+		`caddy_audit_overhead_seconds_count{phase="intent"} `,
+		`caddy_audit_overhead_seconds_count{phase="outcome"} `,
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("the metrics lack %q", want)
+		}
+	}
+}
+
+func TestACallInFlightOverAReloadIsRecorded(t *testing.T) {
+	release := make(chan struct{})
+	reached := make(chan struct{})
+	r := newRig(t, func(w http.ResponseWriter, req *http.Request) {
+		if req.Method == "POST" {
+			close(reached)
+			<-release
+		}
+		_, _ = io.WriteString(w, "done")
+	})
+	r.load(rigCaddyfile, proxy)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if resp, _ := r.send("POST", project, nil, ""); resp.StatusCode != 200 {
+			t.Errorf("status %d", resp.StatusCode)
+		}
+	})
+	<-reached
+	r.load(rigCaddyfile, "header X-New yes\n"+proxy)
+	if resp, _ := r.send("GET", project, nil, ""); resp.Header.Get("X-New") != "yes" {
+		t.Error("the reload did not take")
+	}
+	close(release)
+	wg.Wait()
+	r.drained()
+	if e := r.buffered(); len(e) != 2 || e[1].Action.Method != "POST" || e[1].Outcome != audit.OutcomeSuccess {
+		t.Errorf("%d entries", len(e))
+	}
+}
+
+func TestValidatingBesideALiveServerAnswersAtOnceAndOpensNothing(t *testing.T) {
+	r := start(t, proxy, ok)
+	r.send("POST", project, nil, "")
+	var config caddy.Config
+	if err := caddy.StrictUnmarshalJSON(adapt(t, r.expand(rigCaddyfile, proxy)), &config); err != nil {
+		t.Fatal(err)
+	}
+	begin := time.Now()
+	if err := caddy.Validate(&config); err != nil {
+		t.Fatal(err)
+	}
+	if d := time.Since(begin); d > 2*time.Second {
+		t.Errorf("it took %v", d)
+	}
+	r.send("POST", project, nil, "")
+	if n := len(r.buffered()); n != 2 {
+		t.Errorf("%d entries, want 2", n)
+	}
+}
+
+func TestASecondProcessOnTheSameBufferFailsToStart(t *testing.T) {
+	r := newRig(t, ok)
+	other, err := buffer.Open(filepath.Join(r.dir, "audit", "buffer"), buffer.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = other.Close(context.Background()) }()
+	begin := time.Now()
+	err = caddy.Load(adapt(t, r.expand(rigCaddyfile, proxy)), true)
+	if err == nil || !strings.Contains(err.Error(), "another process is using it") || !strings.Contains(err.Error(), "Caddyfile:14") {
+		t.Errorf("got %v", err)
+	}
+	if d := time.Since(begin); d > time.Second {
+		t.Errorf("it took %v to say so", d)
+	}
+}
+
+func TestCommandsReadTheServerAndThenItsFiles(t *testing.T) {
+	r := start(t, proxy, ok)
+	for range 5 {
+		r.send("POST", project+"/pause", nil, "")
+	}
+	r.drained()
+	file := filepath.Join(r.dir, "Caddyfile")
+	if err := os.WriteFile(file, []byte(r.expand(rigCaddyfile, proxy)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := &place{config: file}
+	check := func(live bool) {
+		t.Helper()
+		s, err := p.status(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s.Live != live || !s.Conserved || s.Calls.Recorded != 5 || s.Head != 5 || s.Stores[0].Delivered != 5 {
+			t.Errorf("live %v: %s", live, s.text())
+		}
+		entries := r.exported(p)
+		if len(entries) != 5 || entries[4].Origin.Sequence != 5 {
+			t.Errorf("live %v: %d entries exported", live, len(entries))
+		}
+		for _, n := range []string{"0", "3", "10"} {
+			cmd := tailCommand()
+			var out strings.Builder
+			cmd.SetOut(&out)
+			cmd.SetArgs([]string{"--config", file, "-n", n})
+			if err := cmd.ExecuteContext(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			want := map[string]int{"0": 0, "3": 3, "10": 5}[n]
+			if got := strings.Count(out.String(), "Pause a project"); got != want {
+				t.Errorf("live %v: tail -n %s shows %d entries: %s", live, n, got, out.String())
+			}
+		}
+	}
+	check(true)
+	if err := caddy.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	// Caddy's admin endpoint outlives caddy.Stop; that of a process does not.
+	down := strings.Replace(r.expand(rigCaddyfile, proxy), "admin.sock", "nobody.sock", 1)
+	if err := os.WriteFile(file, []byte(down), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	check(false)
+	if err := os.WriteFile(file, []byte(r.expand(rigCaddyfile, proxy)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r.load(rigCaddyfile, proxy) // after a restart the buffer's old segment may be gone: the store has it
+	check(true)
+}
+
+func TestFollowingShowsAnEntryAsSoonAsItIsDurable(t *testing.T) {
+	r := start(t, proxy, ok)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	p := &place{address: "unix/" + r.dir + "/admin.sock|0600"}
+	body, err := p.get(ctx, tailPath, map[string][]string{"n": {"0"}, "follow": {"1"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer body.Close()
+	r.send("DELETE", project+"/functions/hello", nil, "")
+	stop := errors.New("enough")
+	err = eachLine(body, func(doc []byte) error {
+		e, err := audit.Decode(doc)
+		if err != nil {
+			return err
+		}
+		if e.Target.ID != "hello" || e.Origin.Sequence != 1 {
+			t.Errorf("entry %s", doc)
+		}
+		return stop
+	})
+	if !errors.Is(err, stop) {
+		t.Error(err)
+	}
+}
+
+func TestAdminRoutesOnlyRead(t *testing.T) {
+	r := start(t, proxy, ok)
+	p := &place{address: "unix/" + r.dir + "/admin.sock"}
+	if _, err := p.get(t.Context(), exportPath, map[string][]string{"from": {"yesterday"}}); err == nil || !strings.Contains(err.Error(), "400") {
+		t.Errorf("a bad time: %v", err)
+	}
+	if _, err := p.get(t.Context(), tailPath, map[string][]string{"n": {"-1"}}); err == nil || !strings.Contains(err.Error(), "400") {
+		t.Errorf("a bad number: %v", err)
+	}
+	for _, route := range (Admin{}).Routes() {
+		req := r.request("POST", route.Pattern, nil, "")
+		var api caddy.APIError
+		if err := route.Handler.ServeHTTP(nopWriter{http.Header{}}, req); !errors.As(err, &api) || api.HTTPStatus != 405 {
+			t.Errorf("POST %s: %v", route.Pattern, err)
+		}
+	}
+}
+
+type nopWriter struct{ h http.Header }
+
+func (w nopWriter) Header() http.Header       { return w.h }
+func (nopWriter) Write(b []byte) (int, error) { return len(b), nil }
+func (nopWriter) WriteHeader(int)             {}
+
+func TestTheDemoEndsWithAnEntryOnTheScreen(t *testing.T) {
+	for _, name := range []string{"PORT", "BIND", "METRICS_PORT", "METRICS_BIND", "PLATFORM", "PLATFORM_API", "TRUSTED_PROXIES", "AUDIT_DIR", "ADMIN_LISTEN"} {
+		t.Setenv(name, os.Getenv(name)) // the demo sets them
+	}
+	var out strings.Builder
+	cmd := demoCommand()
+	cmd.SetOut(&out)
+	cmd.SetArgs(nil)
+	if err := cmd.ExecuteContext(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{`"token_type": "v1"`, `"type": "edge_function"`, "calls    holds: 6 seen = 6 recorded", "sqlite   holds"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("the screen lacks %q:\n%s", want, out.String())
+		}
+	}
+	if left, _ := filepath.Glob(filepath.Join(os.TempDir(), "audit-demo-*")); len(left) > 0 {
+		t.Errorf("the demo left %v", left)
+	}
+}

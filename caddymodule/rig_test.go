@@ -1,0 +1,233 @@
+package caddymodule
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	_ "github.com/caddyserver/caddy/v2/modules/standard"
+
+	"github.com/caddy-audit-log/caddy-audit-log/audit"
+)
+
+// rig is a real Caddy in this process before a real HTTP server. Caddy is one
+// per process, so tests with a rig do not run in parallel.
+type rig struct {
+	t    *testing.T
+	dir  string
+	addr string
+	api  *httptest.Server
+
+	loaded, reloaded bool
+}
+
+// A Caddyfile of a rig: %DIR%, %PORT%, %API%, %SITE% and %STORE% are replaced.
+const rigCaddyfile = `{
+	admin unix/%DIR%/admin.sock|0600
+	persist_config off
+	storage file_system %DIR%/storage
+	log {
+		level ERROR
+	}
+	servers {
+		trusted_proxies static 127.0.0.9
+		trusted_proxies_strict
+		max_header_size 4MiB
+	}
+	audit_log {
+		buffer %DIR%/audit/buffer {
+			max_size 1MiB
+			segment_size 1MiB
+		}
+		store sqlite %STORE%
+	}
+}
+http://:%PORT% {
+	bind 127.0.0.1
+	audit_log
+	%SITE%
+}
+`
+
+const proxy = "reverse_proxy %API%"
+
+func newRig(t *testing.T, api http.HandlerFunc) *rig {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := l.Addr().String()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	dir, err := os.MkdirTemp("", "rig") // a short path: it holds a socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &rig{t: t, dir: dir, addr: addr, api: httptest.NewServer(api)}
+	t.Cleanup(func() {
+		if err := caddy.Stop(); err != nil {
+			t.Error(err)
+		}
+		r.api.Close()
+		_ = os.RemoveAll(dir)
+	})
+	return r
+}
+
+func (r *rig) expand(caddyfile, site string) string {
+	_, port, _ := net.SplitHostPort(r.addr)
+	return strings.NewReplacer("%DIR%", r.dir, "%PORT%", port, "%API%", r.api.Listener.Addr().String(),
+		"%STORE%", filepath.Join(r.dir, "audit", "audit.db")).Replace(strings.ReplaceAll(caddyfile, "%SITE%", site))
+}
+
+func adapt(t *testing.T, caddyfile string) []byte {
+	t.Helper()
+	config, warnings, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(caddyfile), map[string]any{"filename": "Caddyfile"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, w := range warnings {
+		if !strings.Contains(w.Message, "not formatted") {
+			t.Error(w.Message)
+		}
+	}
+	return config
+}
+
+func (r *rig) load(caddyfile, site string) {
+	r.t.Helper()
+	if err := caddy.Load(adapt(r.t, r.expand(caddyfile, site)), true); err != nil {
+		r.t.Fatal(err)
+	}
+	r.reloaded, r.loaded = r.loaded, true
+}
+
+// start runs a rig with the usual Caddyfile.
+func start(t *testing.T, site string, api http.HandlerFunc) *rig {
+	t.Helper()
+	r := newRig(t, api)
+	r.load(rigCaddyfile, site)
+	return r
+}
+
+func (r *rig) request(method, path string, header map[string]string, body string) *http.Request {
+	r.t.Helper()
+	req, err := http.NewRequestWithContext(r.t.Context(), method, "http://"+r.addr+path, strings.NewReader(body))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	for k, v := range header {
+		req.Header.Set(k, v)
+	}
+	return req
+}
+
+// oneCall keeps no connection, which a reload could close under the next call.
+var oneCall = &http.Transport{DisableKeepAlives: true}
+
+// send returns the answer with its body read.
+func (r *rig) send(method, path string, header map[string]string, body string) (*http.Response, string) {
+	r.t.Helper()
+	resp, err := oneCall.RoundTrip(r.request(method, path, header, body))
+	if r.reloaded && (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)) {
+		// Caddy's old and new listeners share the port by SO_REUSEPORT, and the
+		// kernel resets what waits at the old one when it closes: such a
+		// connection never reached a handler.
+		resp, err = oneCall.RoundTrip(r.request(method, path, header, body))
+	}
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return resp, string(b)
+}
+
+// buffered are the entries in the buffer, in order.
+func (r *rig) buffered() []*audit.Entry {
+	r.t.Helper()
+	app := current.Load()
+	var entries []*audit.Entry
+	err := app.shared.buf.Read(1, func(_ uint64, p []byte) bool {
+		e, err := audit.Decode(p)
+		if err != nil {
+			r.t.Errorf("entry %q: %v", p, err)
+			return false
+		}
+		entries = append(entries, e)
+		return true
+	})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return entries
+}
+
+// only is the one entry of the buffer.
+func (r *rig) only() *audit.Entry {
+	r.t.Helper()
+	e := r.buffered()
+	if len(e) != 1 {
+		b, _ := json.MarshalIndent(e, "", " ")
+		r.t.Fatalf("%d entries, want 1: %s", len(e), b)
+	}
+	return e[0]
+}
+
+func (r *rig) status() Status {
+	r.t.Helper()
+	s, ok := current.Load().status()
+	if !ok {
+		r.t.Fatal("the buffer is not open")
+	}
+	return s
+}
+
+// drained waits until the stores have everything.
+func (r *rig) drained() Status {
+	r.t.Helper()
+	for range 1000 {
+		if s := r.status(); s.Stores[0].Pending == 0 {
+			return s
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	r.t.Fatalf("the store did not take everything: %+v", r.status())
+	return Status{}
+}
+
+// exported is what `caddy audit export` prints.
+func (r *rig) exported(p *place) []*audit.Entry {
+	r.t.Helper()
+	var out bytes.Buffer
+	if err := export(context.Background(), p, mustQuery(r.t), nil, &out); err != nil {
+		r.t.Fatal(err)
+	}
+	var entries []*audit.Entry
+	for line := range strings.Lines(out.String()) {
+		e, err := audit.Decode([]byte(line))
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		entries = append(entries, e)
+	}
+	return entries
+}

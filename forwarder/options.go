@@ -1,0 +1,99 @@
+package forwarder
+
+import (
+	"log/slog"
+	"time"
+)
+
+// The defaults of Options.
+const (
+	// DefaultBatchEntries is the size of a batch while there is no backlog.
+	DefaultBatchEntries = 250
+	// DefaultMaxBatchEntries is the size that batches grow to on a backlog:
+	// big batches drain faster.
+	DefaultMaxBatchEntries = 5000
+	// DefaultBatchBytes bounds the JSON of a batch, 4 MiB.
+	DefaultBatchBytes = 4 << 20
+	// DefaultFlushTimeout is what the batch in hand gets at shutdown.
+	DefaultFlushTimeout = 5 * time.Second
+)
+
+// The pace of retries.
+const (
+	// BackoffBase bounds the pause after the first failure; the bound doubles
+	// with each further one. The pause itself is drawn from zero to the bound
+	// ("full jitter"), so that many sidecars do not return in step.
+	BackoffBase = 100 * time.Millisecond
+	// BackoffCap is the highest bound.
+	BackoffCap = 30 * time.Second
+	// MaxRetryAfter bounds what a store may ask for, so that one wrong header
+	// does not stop its delivery for a day.
+	MaxRetryAfter = 5 * time.Minute
+)
+
+// Options of a Forwarder. The zero value is a good choice for a store that
+// takes batches of any size.
+type Options struct {
+	// Logger gets one line when the store begins to fail and one when it has
+	// recovered. Nil discards them.
+	Logger *slog.Logger
+
+	// BatchEntries is the number of entries of a full batch while there is no
+	// backlog. Zero is DefaultBatchEntries.
+	BatchEntries int
+	// MaxBatchEntries is what a batch may grow to on a backlog: twice as many
+	// after each full batch. Zero is DefaultMaxBatchEntries; less than
+	// BatchEntries is BatchEntries, which keeps all batches at that size.
+	MaxBatchEntries int
+	// BatchBytes bounds the JSON of a batch, in bytes. An entry that is larger
+	// travels alone. Zero is DefaultBatchBytes.
+	BatchBytes int
+	// BatchWait is how long entries may wait for BatchEntries to come
+	// together. Zero, the default, sends what is there as soon as the store is
+	// free: a lone entry is stored at once, and under load batches fill while
+	// the last one is written. Set it, to a second for instance, for a store
+	// where a request costs more than its content.
+	BatchWait time.Duration
+	// FlushTimeout is how long the batch in hand may take to finish after
+	// Run's context has ended. Zero is DefaultFlushTimeout; negative cancels
+	// the write at once.
+	FlushTimeout time.Duration
+
+	// OnBatch, if set, is told of each attempt to write a batch, for metrics.
+	// Run's goroutine calls it and waits for it.
+	OnBatch func(Batch)
+}
+
+// Batch is one attempt to write a batch.
+type Batch struct {
+	// First and Last are the sequences of its first and last entry.
+	First, Last uint64
+	Entries     int
+	// Bytes is the size of its JSON.
+	Bytes int
+	// Duration is how long Store.Write took.
+	Duration time.Duration
+	// Err is nil when the whole batch is durable.
+	Err error
+}
+
+// withDefaults fills in what is zero.
+func (o Options) withDefaults() Options {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.BatchEntries <= 0 {
+		o.BatchEntries = DefaultBatchEntries
+	}
+	if o.MaxBatchEntries <= 0 {
+		o.MaxBatchEntries = DefaultMaxBatchEntries
+	}
+	o.MaxBatchEntries = max(o.MaxBatchEntries, o.BatchEntries)
+	if o.BatchBytes <= 0 {
+		o.BatchBytes = DefaultBatchBytes
+	}
+	if o.FlushTimeout == 0 {
+		o.FlushTimeout = DefaultFlushTimeout
+	}
+	return o
+}

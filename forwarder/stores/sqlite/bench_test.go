@@ -1,0 +1,59 @@
+package sqlite
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
+)
+
+// BenchmarkWrite drains new entries of about 800 bytes in batches. The file
+// grows during the benchmark and the indexes with it.
+func BenchmarkWrite(b *testing.B) {
+	for _, size := range []int{250, 1000, 5000} {
+		b.Run(fmt.Sprint(size), func(b *testing.B) {
+			s := newStore(b)
+			n, bytes := 0, 0
+			for b.Loop() {
+				b.StopTimer()
+				batch := records(b, n+1, n+size)
+				n += size
+				bytes += size * len(batch[0].JSON)
+				b.StartTimer()
+				write(b, s, batch)
+			}
+			b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "entries/s")
+			b.ReportMetric(float64(bytes)/float64(n), "B/entry")
+		})
+	}
+}
+
+// BenchmarkRead exports 100,000 entries, and reads one page of an
+// organization's newest.
+func BenchmarkRead(b *testing.B) {
+	s := newStore(b)
+	const total = 100_000
+	for n := 0; n < total; n += 5000 {
+		write(b, s, records(b, n+1, n+5000))
+	}
+	for name, q := range map[string]forwarder.Query{
+		"everything":        {},
+		"newest 50 of one":  {Organization: "org-3", NewestFirst: true, Limit: 50},
+		"newest 50 of all":  {NewestFirst: true, Limit: 50},
+		"all of a stranger": {Organization: "nobody"},
+	} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			entries := 0
+			for b.Loop() {
+				for _, err := range s.Read(b.Context(), q) {
+					if err != nil {
+						b.Fatal(err)
+					}
+					entries++
+				}
+			}
+			b.ReportMetric(float64(entries)/b.Elapsed().Seconds(), "entries/s")
+		})
+	}
+}

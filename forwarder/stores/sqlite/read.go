@@ -1,0 +1,239 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"iter"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
+)
+
+const (
+	// readConnections bounds how many reads fetch at one time.
+	readConnections = 4
+	// A page of entries is fetched at a time: this many, or fewer once their
+	// documents reach pageBytes. One document may be larger than that.
+	pageEntries = 512
+	pageBytes   = 1 << 20
+)
+
+// Reader reads a store's file, also while another process writes it. Its
+// methods may be called from any goroutine.
+type Reader struct {
+	path string
+	db   *sql.DB
+}
+
+var (
+	_ forwarder.Reader  = (*Reader)(nil)
+	_ forwarder.Checker = (*Reader)(nil)
+)
+
+// OpenReader opens an existing store for reading. It neither creates the file
+// nor changes it, but needs to write to the directory if no server is running,
+// since SQLite shares its log's index there.
+func OpenReader(ctx context.Context, path string) (*Reader, error) {
+	if path == "" {
+		return nil, errors.New("opening audit store: its path is empty: name the file of a store")
+	}
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return nil, opening(path, err)
+	}
+	r, err := openReader(ctx, abs)
+	if err != nil {
+		return nil, opening(path, err)
+	}
+	return r, nil
+}
+
+func openReader(ctx context.Context, path string) (*Reader, error) {
+	switch info, err := os.Stat(path); {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("%w: a store's file is created when the server starts; check the path", fs.ErrNotExist)
+	case err != nil:
+		return nil, err
+	case !info.Mode().IsRegular():
+		return nil, errors.New("it is not a regular file: name another")
+	}
+	db, err := sql.Open("sqlite", readerDSN(path))
+	if err != nil {
+		return nil, err
+	}
+	db.SetMaxOpenConns(readConnections)
+	db.SetMaxIdleConns(readConnections)
+	db.SetConnMaxIdleTime(time.Minute)
+	switch v, err := version(ctx, db); {
+	case err != nil:
+		return nil, errors.Join(err, db.Close())
+	case v == 0:
+		db.Close()
+		return nil, errors.New("it is empty: a store's tables are created when the server starts; check the path")
+	}
+	return &Reader{path: path, db: db}, nil
+}
+
+// Close ends reading. A Read that is under way gets an error.
+func (r *Reader) Close() error { return r.db.Close() }
+
+// Read yields what was stored when it began, in the order of arrival and id.
+// An entry that gets a higher revision meanwhile shows it or the one before.
+//
+// Entries are fetched in pages, each in a short transaction of its own, and
+// nothing is held between them: however slowly the caller goes on, it delays
+// neither the writer nor other readers, nor does it keep the log from being
+// moved into the file. Memory is about 2 MiB, or twice the largest entry.
+func (r *Reader) Read(ctx context.Context, q forwarder.Query) iter.Seq2[[]byte, error] {
+	return func(yield func([]byte, error) bool) {
+		var newest int64
+		err := r.db.QueryRowContext(ctx, `SELECT coalesce(max(key), 0) FROM entry`).Scan(&newest)
+		if err != nil {
+			yield(nil, r.reading(err))
+			return
+		}
+		p := page{query: q, newest: newest, left: q.Limit}
+		for !p.done {
+			if err := p.fetch(ctx, r.db); err != nil {
+				yield(nil, r.reading(err))
+				return
+			}
+			rest := p.documents
+			for _, n := range p.lengths {
+				if !yield(rest[:n:n], nil) {
+					return
+				}
+				rest = rest[n:]
+			}
+		}
+	}
+}
+
+func (r *Reader) reading(err error) error {
+	return fmt.Errorf("reading audit store %q: %w%s", r.path, err, cure(err))
+}
+
+// page is where a Read stands: the entries in hand and the key of the last.
+type page struct {
+	query  forwarder.Query
+	newest int64 // rows beyond it came after the Read began
+	left   int   // of query.Limit, if that is set
+	done   bool
+
+	begun     bool
+	timestamp int64
+	id        string
+
+	documents []byte // one after the other
+	lengths   []int
+}
+
+// fetch reads the next page.
+func (p *page) fetch(ctx context.Context, db *sql.DB) error {
+	p.documents, p.lengths = p.documents[:0], p.lengths[:0]
+	if cap(p.documents) > 4*pageBytes {
+		p.documents = nil
+	}
+	want := pageEntries
+	if p.query.Limit > 0 {
+		want = min(want, p.left)
+	}
+	query, args := p.sql(want)
+	rows, err := db.QueryContext(ctx, query, args...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	var document sql.RawBytes
+	for rows.Next() {
+		if err := rows.Scan(&p.timestamp, &p.id, &document); err != nil {
+			return err
+		}
+		p.documents = append(p.documents, document...)
+		p.lengths = append(p.lengths, len(document))
+		if len(p.documents) >= pageBytes {
+			break
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return err
+	}
+	p.begun = true
+	p.left -= len(p.lengths)
+	short := len(p.lengths) < want && len(p.documents) < pageBytes
+	p.done = short || p.query.Limit > 0 && p.left <= 0
+	return rows.Close()
+}
+
+// sql selects what follows the last entry. Every form walks an index in its
+// order; nothing is sorted. The plus keeps SQLite from walking the keys.
+func (p *page) sql(limit int) (string, []any) {
+	q := p.query
+	where, args := []string{"+key <= ?"}, []any{p.newest}
+	add := func(term string, values ...any) {
+		where, args = append(where, term), append(args, values...)
+	}
+	if q.Organization != "" {
+		add("organization_slug = ?", q.Organization)
+	}
+	after, order := ">", ""
+	if q.NewestFirst {
+		after, order = "<", " DESC"
+	}
+	// The last entry takes the place of the bound that the walk began at.
+	// With both, SQLite may choose to begin there again.
+	if !q.From.IsZero() && (q.NewestFirst || !p.begun) {
+		add("timestamp >= ?", microseconds(q.From))
+	}
+	if !q.To.IsZero() && (!q.NewestFirst || !p.begun) {
+		add("timestamp < ?", microseconds(q.To))
+	}
+	if p.begun {
+		add("(timestamp, id) "+after+" (?, ?)", p.timestamp, p.id)
+	}
+	return "SELECT timestamp, id, document FROM entry WHERE " + strings.Join(where, " AND ") +
+		" ORDER BY timestamp" + order + ", id" + order + " LIMIT ?", append(args, limit)
+}
+
+// microseconds rounds up, which is right for both bounds of whole numbers.
+func microseconds(t time.Time) int64 { return t.Add(time.Microsecond - 1).UnixMicro() }
+
+// Received returns the sequences that ever arrived, by instance. See
+// forwarder.Checker.
+func (r *Reader) Received(ctx context.Context) ([]forwarder.Range, error) {
+	received, err := r.received(ctx)
+	if err != nil {
+		return nil, r.reading(err)
+	}
+	return received, nil
+}
+
+// Missing returns the sequences that did not arrive before a higher one did.
+// See forwarder.Checker.
+func (r *Reader) Missing(ctx context.Context) ([]forwarder.Range, error) {
+	received, err := r.Received(ctx)
+	return forwarder.Holes(received), err
+}
+
+func (r *Reader) received(ctx context.Context) ([]forwarder.Range, error) {
+	rows, err := r.db.QueryContext(ctx, `SELECT instance, first, last FROM received ORDER BY instance, first`)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var received []forwarder.Range
+	for rows.Next() {
+		var g forwarder.Range
+		if err := rows.Scan(&g.Instance, &g.First, &g.Last); err != nil {
+			return nil, err
+		}
+		received = append(received, g)
+	}
+	return received, rows.Err()
+}

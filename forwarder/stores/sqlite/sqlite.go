@@ -1,0 +1,129 @@
+// Package sqlite is the audit store in a local SQLite file, for one instance.
+//
+// It needs neither cgo nor a server. Other processes may read the file while
+// it is written, through OpenReader or any SQLite client.
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+
+	_ "modernc.org/sqlite" // registers the driver "sqlite"
+
+	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
+)
+
+// Config of a Store.
+type Config struct {
+	// Path of the database file. It is created with mode 0600 if it does not
+	// exist, and its directory with 0700. It must lie on a local disk: SQLite
+	// cannot share a log over a network file system.
+	Path string
+}
+
+// Store keeps entries in one SQLite file. It is a forwarder.Store, with
+// delivery once, a forwarder.Reader and a forwarder.Checker.
+//
+// What Write has returned from is synced to disk. Reading never delays it.
+// Read, Received, Missing and Describe may be called from any goroutine.
+type Store struct {
+	*Reader // nil until open has come to its end
+	path    string
+	log     *slog.Logger
+
+	// mu lets Close wait for a Write, so that the file is free afterwards.
+	mu     sync.Mutex
+	closed bool
+	db     *sql.DB // one connection, which writes
+	insert *sql.Stmt
+	file   os.FileInfo // what Path named when it was opened
+}
+
+var (
+	_ forwarder.Store   = (*Store)(nil)
+	_ forwarder.Reader  = (*Store)(nil)
+	_ forwarder.Checker = (*Store)(nil)
+)
+
+// Open opens the file, or creates it. A nil logger discards.
+//
+// It refuses a file that another program made or a newer version of this one.
+// Modes that let others than the owner in are narrowed, with a warning.
+func Open(ctx context.Context, c Config, log *slog.Logger) (*Store, error) {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	if c.Path == "" {
+		return nil, errors.New("opening audit store: its path is empty: name a file, as in ./audit-data/audit.db")
+	}
+	s := &Store{log: log}
+	if err := s.open(ctx, c.Path); err != nil {
+		s.Close()
+		return nil, opening(c.Path, err)
+	}
+	return s, nil
+}
+
+func (s *Store) open(ctx context.Context, path string) error {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return err
+	}
+	s.path = path
+	if err := prepareFile(path, s.log); err != nil {
+		return err
+	}
+	if s.db, err = sql.Open("sqlite", writerDSN(path)); err != nil {
+		return err
+	}
+	s.db.SetMaxOpenConns(1)
+	if err := migrate(ctx, s.db); err != nil {
+		return err
+	}
+	if s.insert, err = s.db.PrepareContext(ctx, insertEntry); err != nil {
+		return err
+	}
+	if s.file, err = os.Stat(path); err != nil {
+		return err
+	}
+	// The log exists by now, so that a reader finds a complete file.
+	s.Reader, err = openReader(ctx, path)
+	return err
+}
+
+// Describe says which file it is.
+func (s *Store) Describe() forwarder.Description {
+	return forwarder.Description{Kind: "sqlite", Location: s.path, Delivery: forwarder.DeliveryOnce}
+}
+
+// Close waits for a Write that is under way and for the entries that a Read
+// is fetching, then moves the log into the file and closes it.
+func (s *Store) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil
+	}
+	s.closed = true
+	var errs []error
+	// The writer last: only a connection that may write can move the log.
+	if s.Reader != nil {
+		errs = append(errs, s.Reader.Close())
+	}
+	if s.insert != nil {
+		errs = append(errs, s.insert.Close())
+	}
+	if s.db != nil {
+		errs = append(errs, s.db.Close())
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("closing audit store %q: %w", s.path, err)
+	}
+	return nil
+}
