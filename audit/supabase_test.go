@@ -140,7 +140,7 @@ func TestSupabaseMarksReadsThatChangeSomething(t *testing.T) {
 }
 
 func TestSupabaseIsBuiltOnce(t *testing.T) {
-	if Supabase() != Supabase() || Supabase().Name != "supabase" {
+	if first, again := Supabase(), Supabase(); first != again || Supabase().Name != "supabase" {
 		t.Errorf("Supabase() = %+v", Supabase())
 	}
 }

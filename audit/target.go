@@ -198,8 +198,14 @@ func singular(collection string) string {
 	word := strings.ToLower(strings.Join(splitWords(collection), "_"))
 	for _, end := range []struct{ plural, singular string }{
 		{"ies", "y"},
-		{"sses", "ss"}, {"shes", "sh"}, {"ches", "ch"}, {"xes", "x"}, {"uses", "us"},
-		{"ss", "ss"}, {"us", "us"}, {"is", "is"},
+		{"sses", "ss"},
+		{"shes", "sh"},
+		{"ches", "ch"},
+		{"xes", "x"},
+		{"uses", "us"},
+		{"ss", "ss"},
+		{"us", "us"},
+		{"is", "is"},
 		{"s", ""},
 	} {
 		if stem, ok := strings.CutSuffix(word, end.plural); ok && stem != "" {

@@ -165,38 +165,36 @@ func (a *App) serveTail(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/x-ndjson")
-	for _, line := range lines {
-		if _, err := w.Write(append(line, '\n')); err != nil {
-			return nil
-		}
-	}
 	if r.URL.Query().Get("follow") == "" {
+		sendLines(w, lines)
 		return nil
 	}
-	return follow(ctx, w, s.buf, head)
+	return follow(ctx, w, s.buf, head, lines)
 }
 
-// follow ends with the client, or with the buffer.
-func follow(ctx context.Context, w http.ResponseWriter, b *buffer.Buffer, after uint64) error {
-	rc := http.NewResponseController(w)
-	for {
-		if err := rc.Flush(); err != nil {
+// follow goes on until the client leaves or the buffer closes.
+func follow(ctx context.Context, w http.ResponseWriter, b *buffer.Buffer, after uint64, lines [][]byte) error {
+	for sendLines(w, lines) {
+		if _, ended := b.Wait(ctx, after); ended != nil {
 			return nil
 		}
-		if _, err := b.Wait(ctx, after); err != nil {
-			return nil
-		}
-		lines, err := bufferLines(b, after+1, maxTail)
-		if err != nil {
-			panic(http.ErrAbortHandler)
-		}
-		for _, line := range lines {
-			if _, err := w.Write(append(line, '\n')); err != nil {
-				return nil
-			}
+		var err error
+		if lines, err = bufferLines(b, after+1, maxTail); err != nil {
+			panic(http.ErrAbortHandler) // the answer has begun: cut it
 		}
 		after += uint64(len(lines))
 	}
+	return nil
+}
+
+// sendLines reports whether the client is still there.
+func sendLines(w http.ResponseWriter, lines [][]byte) bool {
+	for _, line := range lines {
+		if _, err := w.Write(append(line, '\n')); err != nil {
+			return false
+		}
+	}
+	return http.NewResponseController(w).Flush() == nil
 }
 
 // newest returns the last n entries, oldest first: those that the buffer still

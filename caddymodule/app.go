@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -166,7 +167,7 @@ func (c *BufferConfig) check(dir string) error {
 	for {
 		info, err := os.Stat(at)
 		if err != nil {
-			if parent := filepath.Dir(at); errors.Is(err, os.ErrNotExist) && parent != at {
+			if parent := filepath.Dir(at); (errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)) && parent != at {
 				at = parent
 				continue
 			}

@@ -15,11 +15,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/google/uuid"
-	"github.com/spf13/cobra"
-
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
+	"github.com/google/uuid"
+	"github.com/spf13/cobra"
 
 	auditlog "github.com/caddy-audit-log/caddy-audit-log"
 	"github.com/caddy-audit-log/caddy-audit-log/audit"

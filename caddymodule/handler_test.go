@@ -97,24 +97,45 @@ func TestWhatTheClientAndTheEntrySee(t *testing.T) {
 		client             int
 		entry              want
 	}{
-		{"the API answers 503", proxy, "POST", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503) },
-			503, want{503, audit.StatusWritten, audit.OutcomeFailure}},
-		{"the API answers 403", proxy, "GET", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(403) },
-			403, want{403, audit.StatusWritten, audit.OutcomeDenied}},
+		{
+			"the API answers 503", proxy, "POST", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503) },
+			503,
+			want{503, audit.StatusWritten, audit.OutcomeFailure},
+		},
+		{
+			"the API answers 403", proxy, "GET", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(403) },
+			403,
+			want{403, audit.StatusWritten, audit.OutcomeDenied},
+		},
 		{"early hints come before the answer", proxy, "GET", func(w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(103)
 			w.WriteHeader(302)
 		}, 302, want{302, audit.StatusWritten, audit.OutcomeSuccess}},
-		{"the API is unreachable", "reverse_proxy 127.0.0.1:1", "DELETE", ok,
-			502, want{502, audit.StatusError, audit.OutcomeFailure}},
-		{"a handler refuses before the API", "error 418\n" + proxy, "POST", ok,
-			418, want{418, audit.StatusError, audit.OutcomeFailure}},
-		{"nobody answers", "", "POST", ok,
-			200, want{200, audit.StatusDefault, audit.OutcomeSuccess}},
-		{"Caddy answers itself", "respond 204", "PUT", ok,
-			204, want{204, audit.StatusWritten, audit.OutcomeSuccess}},
-		{"a rewrite before the API", "rewrite * /elsewhere\n" + proxy, "GET", ok,
-			200, want{200, audit.StatusWritten, audit.OutcomeSuccess}},
+		{
+			"the API is unreachable", "reverse_proxy 127.0.0.1:1", "DELETE", ok,
+			502,
+			want{502, audit.StatusError, audit.OutcomeFailure},
+		},
+		{
+			"a handler refuses before the API", "error 418\n" + proxy, "POST", ok,
+			418,
+			want{418, audit.StatusError, audit.OutcomeFailure},
+		},
+		{
+			"nobody answers", "", "POST", ok,
+			200,
+			want{200, audit.StatusDefault, audit.OutcomeSuccess},
+		},
+		{
+			"Caddy answers itself", "respond 204", "PUT", ok,
+			204,
+			want{204, audit.StatusWritten, audit.OutcomeSuccess},
+		},
+		{
+			"a rewrite before the API", "rewrite * /elsewhere\n" + proxy, "GET", ok,
+			200,
+			want{200, audit.StatusWritten, audit.OutcomeSuccess},
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := start(t, c.site, c.api)

@@ -40,7 +40,12 @@ func TestQueriesSelectAndOrder(t *testing.T) {
 	at := func(us int64) time.Time { return time.UnixMicro(epoch + us) }
 	for _, organization := range []string{"", "org-3", "nobody"} {
 		for _, bounds := range [][2]time.Time{
-			{}, {at(100), {}}, {{}, at(700)}, {at(100), at(700)}, {at(95), at(705)}, {at(700), at(100)},
+			{},
+			{at(100), {}},
+			{{}, at(700)},
+			{at(100), at(700)},
+			{at(95), at(705)},
+			{at(700), at(100)},
 			{at(100).Add(1), at(700).Add(1)}, // nanoseconds
 			{at(100).Add(-1), at(700).Add(-1)},
 		} {

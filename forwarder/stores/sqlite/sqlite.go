@@ -64,7 +64,7 @@ func Open(ctx context.Context, c Config, log *slog.Logger) (*Store, error) {
 	}
 	s := &Store{log: log}
 	if err := s.open(ctx, c.Path); err != nil {
-		s.Close()
+		_ = s.Close() // what it says is a consequence of err
 		return nil, opening(c.Path, err)
 	}
 	return s, nil
