@@ -109,13 +109,15 @@ type Buffer struct {
 	dir      string
 	instance string
 	lock     *os.File
-	log      *slog.Logger
 
-	maxSize  atomic.Int64
-	maxWait  atomic.Int64 // ns
+	// Configure changes these.
+	logger  atomic.Pointer[slog.Logger]
+	maxSize atomic.Int64
+	segSize atomic.Int64 // Options.SegmentSize; see segmentSize
+	maxWait atomic.Int64 // ns
+
 	pending  func([]byte) []byte
 	pendAge  time.Duration
-	segSize  int64 // Options.SegmentSize; see segmentSize
 	onCommit func(Commit)
 
 	wake   chan struct{}
@@ -197,13 +199,12 @@ func Open(dir string, o Options) (_ *Buffer, err error) {
 		return nil, ErrLocked
 	}
 	b := &Buffer{
-		dir: dir, lock: lock, log: o.Logger,
-		pending: o.Pending, pendAge: o.PendingAfter, segSize: o.SegmentSize, onCommit: o.OnCommit,
+		dir: dir, lock: lock, pending: o.Pending, pendAge: o.PendingAfter, onCommit: o.OnCommit,
 		wake: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{}),
 		clock: time.Now(), next: newGroup(),
 		holding: map[string]bool{}, open: map[uint64]*openIntent{}, headMoved: make(chan struct{}),
 	}
-	b.Configure(o.MaxSize, o.MaxWait)
+	b.Configure(o)
 	if err := b.recover(); err != nil {
 		return nil, err
 	}
@@ -264,22 +265,26 @@ func (b *Buffer) recover() error {
 	b.written, b.rotateAt = c.state.encode(), b.segmentSize()
 	b.committed = b.state.clone().Stores
 	if n := len(c.unresolved); n > 0 {
-		b.log.Warn("calls were in flight when the last process ended; they are recorded with outcome unknown", "calls", n)
+		b.log().Warn("calls were in flight when the last process ended; they are recorded with outcome unknown", "calls", n)
 	}
 	return nil
 }
 
-// Configure changes what may change while the buffer is open: MaxSize in
-// bytes and MaxWait. Zero is the default.
-func (b *Buffer) Configure(maxSize int64, maxWait time.Duration) {
-	o := Options{MaxSize: maxSize, MaxWait: maxWait}.withDefaults()
+// Configure changes what may change while the buffer is open: MaxSize,
+// SegmentSize, MaxWait and Logger. The other options stay as Open got them.
+func (b *Buffer) Configure(o Options) {
+	o = o.withDefaults()
+	b.logger.Store(o.Logger)
 	b.maxSize.Store(o.MaxSize)
+	b.segSize.Store(o.SegmentSize)
 	b.maxWait.Store(int64(o.MaxWait))
 }
 
+func (b *Buffer) log() *slog.Logger { return b.logger.Load() }
+
 // segmentSize is when a segment is sealed. MaxSize may change while the buffer
 // is open, so it is asked for with each segment.
-func (b *Buffer) segmentSize() int64 { return min(b.segSize, b.maxSize.Load()/8) }
+func (b *Buffer) segmentSize() int64 { return min(b.segSize.Load(), b.maxSize.Load()/8) }
 
 // Instance is the buffer's UUID, made when its directory was.
 func (b *Buffer) Instance() string { return b.instance }

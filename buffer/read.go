@@ -18,12 +18,12 @@ func (b *Buffer) Read(from uint64, visit func(sequence uint64, payload []byte) b
 func (b *Buffer) read(from uint64, visit func(frame) bool) error {
 	from = max(from, 1)
 	for {
-		s, last, ok, err := b.acquire(from)
+		s, db, last, ok, err := b.acquire(from)
 		if err != nil || !ok {
 			return err
 		}
 		from = max(from, s.first)
-		more, err := b.readSegment(s, from, last, visit)
+		more, err := readSegment(db, from, last, visit)
 		b.releaseSegment(s)
 		if err != nil {
 			return fmt.Errorf("reading segment %q: %w", s.path, err)
@@ -35,8 +35,8 @@ func (b *Buffer) read(from uint64, visit func(frame) bool) error {
 	}
 }
 
-func (b *Buffer) readSegment(s *segment, from, last uint64, visit func(frame) bool) (more bool, err error) {
-	err = s.db.View(func(tx *bolt.Tx) error {
+func readSegment(db *bolt.DB, from, last uint64, visit func(frame) bool) (more bool, err error) {
+	err = db.View(func(tx *bolt.Tx) error {
 		c := tx.Bucket(bucketEntries).Cursor()
 		k, v := c.Seek(putKey(new([8]byte), from))
 		for ; from <= last; from++ {
@@ -64,7 +64,7 @@ func (b *Buffer) readSegment(s *segment, from, last uint64, visit func(frame) bo
 // acquire opens the segment that holds the sequence from, or the first one
 // after it, and says which of its entries exist: up to last, the head or the
 // entry before the next segment. It is not ok when there is nothing to read.
-func (b *Buffer) acquire(from uint64) (s *segment, last uint64, ok bool, err error) {
+func (b *Buffer) acquire(from uint64) (s *segment, db *bolt.DB, last uint64, ok bool, err error) {
 	// The head is read first: a segment that is begun meanwhile begins after
 	// it.
 	b.mu.Lock()
@@ -73,7 +73,7 @@ func (b *Buffer) acquire(from uint64) (s *segment, last uint64, ok bool, err err
 	b.segMu.Lock()
 	defer b.segMu.Unlock()
 	if from > last || len(b.segments) == 0 {
-		return nil, 0, false, nil
+		return nil, nil, 0, false, nil
 	}
 	i := len(b.segments) - 1
 	for i > 0 && b.segments[i].first > from {
@@ -85,11 +85,11 @@ func (b *Buffer) acquire(from uint64) (s *segment, last uint64, ok bool, err err
 	}
 	if s.db == nil {
 		if s.db, err = openForReading(s.path); err != nil {
-			return nil, 0, false, err
+			return nil, nil, 0, false, err
 		}
 	}
 	s.refs++
-	return s, last, true, nil
+	return s, s.db, last, true, nil
 }
 
 func (b *Buffer) releaseSegment(s *segment) {
@@ -125,7 +125,7 @@ func (b *Buffer) closeIdle(s *segment) {
 	db := s.db
 	s.db = nil
 	if err := db.Close(); err != nil {
-		b.log.Warn("closing a segment", "segment", s.path, "error", err)
+		b.log().Warn("closing a segment", "segment", s.path, "error", err)
 	}
 }
 

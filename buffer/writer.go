@@ -182,7 +182,7 @@ func (b *Buffer) publish(t *batch) {
 	b.mu.Unlock()
 	close(t.group.done)
 	if healed {
-		b.log.Info("buffer's disk works again", "directory", b.dir, "after", time.Since(b.failedSince).Round(time.Millisecond))
+		b.log().Info("buffer's disk works again", "directory", b.dir, "after", time.Since(b.failedSince).Round(time.Millisecond))
 	}
 	b.measure()
 }
@@ -195,7 +195,7 @@ func (b *Buffer) fails(err error) {
 	b.mu.Unlock()
 	if first {
 		b.failedSince = time.Now()
-		b.log.Error("buffer's disk fails; calls that need it are refused until it works",
+		b.log().Error("buffer's disk fails; calls that need it are refused until it works",
 			"directory", b.dir, "error", err)
 	}
 }
@@ -226,7 +226,7 @@ func (b *Buffer) rotate() {
 	}
 	if err := b.begin(); err != nil {
 		b.rotateAt += b.segmentSize() / 8
-		b.log.Warn("beginning a new segment; the current one is used for longer", "directory", b.dir, "error", err)
+		b.log().Warn("beginning a new segment; the current one is used for longer", "directory", b.dir, "error", err)
 	}
 }
 
@@ -283,7 +283,7 @@ func (b *Buffer) unlinkDrained() {
 	for len(b.segments) > 1 && b.segments[1].first <= drained+1 {
 		s := b.segments[0]
 		if err := os.Remove(s.path); err != nil && !errors.Is(err, os.ErrNotExist) {
-			b.log.Warn("removing a drained segment; it is tried again", "segment", s.path, "error", err)
+			b.log().Warn("removing a drained segment; it is tried again", "segment", s.path, "error", err)
 			return
 		}
 		s.dead = true

@@ -58,7 +58,7 @@ func reading(serve func(*App, http.ResponseWriter, *http.Request) error) caddy.A
 			w.Header().Set("Allow", http.MethodGet)
 			return caddy.APIError{HTTPStatus: http.StatusMethodNotAllowed, Err: errors.New("method not allowed: use GET")}
 		}
-		app := current.Load()
+		app := running.current()
 		if app == nil {
 			return caddy.APIError{
 				HTTPStatus: http.StatusNotFound,

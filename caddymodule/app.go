@@ -12,7 +12,9 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -42,12 +44,14 @@ type App struct {
 	stores []namedOpener
 	log    *slog.Logger
 
-	mu         sync.Mutex
-	shared     *shared
+	// shared is the open buffer; nil before open and after Cleanup.
+	shared atomic.Pointer[shared]
+
+	mu         sync.Mutex // held while opening, stopping and cleaning up
 	openErr    error
 	forwarders []*forwarder.Forwarder
 	cancel     context.CancelFunc
-	running    sync.WaitGroup
+	delivering sync.WaitGroup
 }
 
 // BufferConfig says where the buffer is and what it may do.
@@ -196,32 +200,33 @@ func (a *App) options() buffer.Options {
 func (a *App) open() (*shared, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.shared != nil || a.openErr != nil {
-		return a.shared, a.openErr
+	if s := a.shared.Load(); s != nil || a.openErr != nil {
+		return s, a.openErr
 	}
 	s, err := buffers.acquire(a.dir, a.options())
 	if err != nil {
 		a.openErr = a.Buffer.wrong("%w", err)
 		return nil, a.openErr
 	}
-	a.shared = s
+	s.join(a)
 	ctx, cancel := context.WithCancel(context.Background())
 	a.cancel = cancel
 	for _, n := range a.stores {
-		a.deliver(ctx, n)
+		a.deliver(ctx, s, n)
 	}
-	current.Store(a)
+	a.shared.Store(s)
+	running.add(a)
 	return s, nil
+}
+
+// has reports whether the configuration names a store.
+func (a *App) has(store string) bool {
+	return slices.ContainsFunc(a.stores, func(n namedOpener) bool { return n.name == store })
 }
 
 // deliver starts a store's forwarder, which begins as soon as the one of the
 // configuration before has ended.
-func (a *App) deliver(ctx context.Context, n namedOpener) {
-	s := a.shared
-	if skipped := s.buf.Hold(n.name, buffer.FromOldest); skipped > 0 {
-		a.log.Error("entries were removed from the buffer before this store took them, while it was not configured",
-			"store", n.name, "entries", skipped)
-	}
+func (a *App) deliver(ctx context.Context, s *shared, n namedOpener) {
 	store := &lateStore{Opener: n.open, log: a.log.With("store", n.name)}
 	f := forwarder.New(n.name, s.buf, store, forwarder.Options{
 		Logger:  a.log,
@@ -229,7 +234,7 @@ func (a *App) deliver(ctx context.Context, n namedOpener) {
 	})
 	a.forwarders = append(a.forwarders, f)
 	lease := s.lease(n.name)
-	a.running.Go(func() {
+	a.delivering.Go(func() {
 		select {
 		case lease <- struct{}{}:
 		case <-ctx.Done():
@@ -274,20 +279,25 @@ func (l *lateStore) Close() error {
 
 // hold returns the open buffer, held for one call.
 func (a *App) hold() (*shared, error) {
-	a.mu.Lock()
-	s, err := a.shared, a.openErr
-	a.mu.Unlock()
-	if s == nil && err == nil {
-		s, err = a.open()
+	s := a.shared.Load()
+	if s == nil {
+		var err error
+		if s, err = a.open(); errors.Is(err, errCleanedUp) {
+			// A connection of the configuration before may bring one more
+			// call. It is recorded like any other, in whichever generation's
+			// buffer the directory now is.
+			return buffers.acquire(a.dir, a.options())
+		} else if err != nil {
+			return nil, err
+		}
 	}
-	if err != nil {
-		return nil, err
+	if s.hold() {
+		return s, nil
 	}
-	if !s.hold() {
-		return nil, buffer.ErrClosed
-	}
-	return s, nil
+	return buffers.acquire(a.dir, a.options())
 }
+
+var errCleanedUp = errors.New("this configuration has been replaced")
 
 // Start opens the buffer and begins delivery.
 func (a *App) Start() error {
@@ -300,29 +310,26 @@ func (a *App) Start() error {
 func (a *App) Stop() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.stopLocked()
-	return nil
-}
-
-func (a *App) stopLocked() {
 	if a.cancel != nil {
 		a.cancel()
 		a.cancel = nil
 	}
-	a.running.Wait()
+	a.delivering.Wait()
+	return nil
 }
 
 // Cleanup lets the buffer go. Calls in flight may hold it for longer.
 func (a *App) Cleanup() error {
+	err := a.Stop()
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.stopLocked()
-	current.CompareAndSwap(a, nil)
-	if a.shared != nil {
-		a.shared.release()
-		a.shared, a.openErr = nil, buffer.ErrClosed
+	running.remove(a)
+	a.openErr = errCleanedUp
+	if s := a.shared.Swap(nil); s != nil {
+		s.leave(a)
+		s.release()
 	}
-	return nil
+	return err
 }
 
 // Interface guards

@@ -197,7 +197,7 @@ func (d *demo) show(ctx context.Context, w io.Writer, keep bool) error {
 			return err
 		}
 	}
-	s, ok := current.Load().status()
+	s, ok := running.current().status()
 	if !ok {
 		return errors.New("reading the status: the buffer is not open")
 	}
@@ -238,7 +238,7 @@ func (d *demo) send(ctx context.Context, c demoCall) error {
 func (d *demo) wait(ctx context.Context, n int) ([][]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	for app := current.Load(); ; {
+	for app := running.current(); ; {
 		s, _ := app.status()
 		if s.Head >= uint64(n) && len(s.Stores) > 0 && s.Stores[0].Pending == 0 {
 			p := place{address: os.Getenv("ADMIN_LISTEN")}
@@ -267,7 +267,7 @@ func (d *demo) wait(ctx context.Context, n int) ([][]byte, error) {
 
 // follow prints entries until the demo is interrupted.
 func (d *demo) follow(ctx context.Context, w io.Writer) error {
-	s, err := current.Load().hold()
+	s, err := running.current().hold()
 	if err != nil {
 		return err
 	}

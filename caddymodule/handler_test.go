@@ -45,7 +45,7 @@ func TestAChangingCallsIntentIsDurableBeforeTheAPISeesIt(t *testing.T) {
 	var open int
 	var head uint64
 	r := start(t, proxy, func(w http.ResponseWriter, _ *http.Request) {
-		s := current.Load().shared.buf.Stats()
+		s := running.current().shared.Load().buf.Stats()
 		open, head = s.Open, s.Head
 		w.WriteHeader(http.StatusCreated)
 	})
@@ -67,7 +67,7 @@ func TestAChangingCallsIntentIsDurableBeforeTheAPISeesIt(t *testing.T) {
 
 func TestAReadIsDurableBeforeItsAnswerArrives(t *testing.T) {
 	r := start(t, proxy, func(w http.ResponseWriter, _ *http.Request) {
-		if s := current.Load().shared.buf.Stats(); s.Open != 0 {
+		if s := running.current().shared.Load().buf.Stats(); s.Open != 0 {
 			t.Errorf("%d intents are open for a read", s.Open)
 		}
 		_ = http.NewResponseController(w).Flush() // headers alone
@@ -169,7 +169,7 @@ func TestAnAPIThatDiesInMidAnswerGivesARevision(t *testing.T) {
 		t.Error("the client took half an answer for a whole one")
 	}
 	_ = resp.Body.Close()
-	if _, err := current.Load().shared.buf.Wait(t.Context(), 1); err != nil {
+	if _, err := running.current().shared.Load().buf.Wait(t.Context(), 1); err != nil {
 		t.Fatal(err)
 	}
 	e := r.buffered()
@@ -217,7 +217,7 @@ func TestAnUpgradedConnectionIsRecordedAtItsBeginningAndItsEnd(t *testing.T) {
 	if line, _ := in.ReadString('\n'); line != "echo hello\n" {
 		t.Errorf("got %q", line)
 	}
-	if _, err := current.Load().shared.buf.Wait(t.Context(), 1); err != nil {
+	if _, err := running.current().shared.Load().buf.Wait(t.Context(), 1); err != nil {
 		t.Fatal(err)
 	}
 	if e := r.buffered()[1]; e.Revision != 2 || *e.ResponseBytes != int64(len("echo hello\n")) {
@@ -241,7 +241,7 @@ func TestAClientThatLeavesAChangingCallMakesItsOutcomeUnknown(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-leave
-	if _, err := current.Load().shared.buf.Wait(t.Context(), 0); err != nil {
+	if _, err := running.current().shared.Load().buf.Wait(t.Context(), 0); err != nil {
 		t.Fatal(err)
 	}
 	if e := r.only(); !e.ClientGone || e.Outcome != audit.OutcomeUnknown {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -73,6 +74,77 @@ func TestACallInFlightOverAReloadIsRecorded(t *testing.T) {
 	r.drained()
 	if e := r.buffered(); len(e) != 2 || e[1].Action.Method != "POST" || e[1].Outcome != audit.OutcomeSuccess {
 		t.Errorf("%d entries", len(e))
+	}
+}
+
+func TestAFailedReloadLeavesEverythingAsItWas(t *testing.T) {
+	r := start(t, proxy, ok)
+	r.send("POST", project, nil, "")
+	busy, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer busy.Close()
+	_, port, _ := net.SplitHostPort(busy.Addr().String())
+	bad := strings.Replace(r.expand(rigCaddyfile, proxy), "max_size 1MiB", "max_size 2MiB", 1) +
+		"\nhttp://:" + port + " {\n\tbind 127.0.0.1\n\trespond taken\n}\n"
+	if err := caddy.Load(adapt(t, bad), true); err == nil {
+		t.Fatal("two servers listen on one port")
+	}
+	r.send("POST", project, nil, "")
+	s := r.drained()
+	if s.BufferMaxBytes != 1<<20 || s.Calls.Recorded != 2 || s.Stores[0].Delivered != 2 || !s.Conserved {
+		t.Errorf("status %s, bound %d", s.text(), s.BufferMaxBytes)
+	}
+}
+
+func TestTheBufferIsFreeWhenNoConfigurationUsesIt(t *testing.T) {
+	r := start(t, proxy, ok)
+	r.send("POST", project, nil, "")
+	if err := caddy.Load(adapt(t, "{\n\tadmin unix/"+r.dir+"/admin.sock\n\tpersist_config off\n}\n"), true); err != nil {
+		t.Fatal(err)
+	}
+	b, err := buffer.Open(filepath.Join(r.dir, "audit", "buffer"), buffer.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := b.Stats().Head; got != 1 {
+		t.Errorf("head %d, want 1", got)
+	}
+	if err := b.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if running.current() != nil {
+		t.Error("a configuration without an audit log is current")
+	}
+}
+
+func TestManyHoldersOpenAndCloseOneBuffer(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "b")
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for range 20 {
+				s, err := buffers.acquire(dir, buffer.Options{})
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if err := s.buf.Append([]byte("x")); err != nil {
+					t.Error(err)
+				}
+				s.release()
+			}
+		})
+	}
+	wg.Wait()
+	s, err := buffers.acquire(dir, buffer.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.release()
+	if got := s.buf.Stats().Head; got != 160 {
+		t.Errorf("head %d, want 160", got)
 	}
 }
 

@@ -2,7 +2,6 @@ package caddymodule
 
 import (
 	"errors"
-	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -10,10 +9,6 @@ import (
 	"github.com/caddy-audit-log/caddy-audit-log/buffer"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
 )
-
-// current is the app of the running configuration, whose buffer the metrics
-// show. It is nil while only a configuration is validated.
-var current atomic.Pointer[App]
 
 // Caddy makes a new registry for each configuration. These collectors live as
 // long as the process and are put into each of them, so that a reload resets
@@ -129,7 +124,7 @@ func (terms) Describe(ch chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (terms) Collect(ch chan<- prometheus.Metric) {
-	app := current.Load()
+	app := running.current()
 	if app == nil {
 		return
 	}

@@ -164,9 +164,9 @@ func (r *rig) send(method, path string, header map[string]string, body string) (
 // buffered are the entries in the buffer, in order.
 func (r *rig) buffered() []*audit.Entry {
 	r.t.Helper()
-	app := current.Load()
+	app := running.current()
 	var entries []*audit.Entry
-	err := app.shared.buf.Read(1, func(_ uint64, p []byte) bool {
+	err := app.shared.Load().buf.Read(1, func(_ uint64, p []byte) bool {
 		e, err := audit.Decode(p)
 		if err != nil {
 			r.t.Errorf("entry %q: %v", p, err)
@@ -194,7 +194,7 @@ func (r *rig) only() *audit.Entry {
 
 func (r *rig) status() Status {
 	r.t.Helper()
-	s, ok := current.Load().status()
+	s, ok := running.current().status()
 	if !ok {
 		r.t.Fatal("the buffer is not open")
 	}

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -28,9 +29,15 @@ type shared struct {
 	buf *buffer.Buffer
 	key *audit.TokenKey
 
-	mu     sync.Mutex
-	users  int
-	leases map[string]chan struct{}
+	mu    sync.Mutex
+	users int
+	ended bool // the last user has gone
+	// generations are the configurations that use the buffer, oldest first.
+	// There are two during a reload, and one otherwise.
+	generations []*App
+	leases      map[string]chan struct{}
+
+	closed chan struct{} // closed when the directory is free again
 }
 
 // lease is what a forwarder holds while it runs, so that two configurations
@@ -44,11 +51,50 @@ func (s *shared) lease(store string) chan struct{} {
 	return s.leases[store]
 }
 
+// join makes a configuration one of the buffer's: its settings count, and its
+// stores hold the buffer.
+func (s *shared) join(a *App) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.generations = append(s.generations, a)
+	s.buf.Configure(a.options())
+	for _, n := range a.stores {
+		if skipped := s.buf.Hold(n.name, buffer.FromOldest); skipped > 0 {
+			a.log.Error("entries were removed from the buffer before this store took them, while it was not configured",
+				"store", n.name, "entries", skipped)
+		}
+	}
+}
+
+// leave takes a configuration away. If another one goes on, be it the one after
+// or, when a reload has failed, the one before, its settings count, and stores
+// that it does not name hold nothing any longer. Without another one the
+// process is ending, and everything stays held for the next start.
+func (s *shared) leave(a *App) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.generations = slices.DeleteFunc(s.generations, func(g *App) bool { return g == a })
+	if len(s.generations) == 0 {
+		return
+	}
+	next := s.generations[len(s.generations)-1]
+	s.buf.Configure(next.options())
+	for _, n := range a.stores {
+		if slices.ContainsFunc(s.generations, func(g *App) bool { return g.has(n.name) }) {
+			continue
+		}
+		st := s.buf.Stats()
+		next.log.Warn("a store is no longer configured; what it has not taken is no longer kept for it",
+			"store", n.name, "position", st.Stores[n.name].Position, "head", st.Head)
+		s.buf.Unhold(n.name)
+	}
+}
+
 // hold adds a user, and reports false if the last one has gone already.
 func (s *shared) hold() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.users == 0 {
+	if s.ended {
 		return false
 	}
 	s.users++
@@ -60,7 +106,8 @@ func (s *shared) hold() bool {
 func (s *shared) release() {
 	s.mu.Lock()
 	s.users--
-	last := s.users == 0
+	s.ended = s.users == 0
+	last := s.ended
 	s.mu.Unlock()
 	if last {
 		buffers.close(s)
@@ -73,18 +120,33 @@ func (s *shared) release() {
 // It is not caddy.UsagePool because that forgets a value before it destroys it,
 // so that a new generation could meet the lock that the old one still holds.
 type pool struct {
-	mu   sync.Mutex // held while a buffer opens or closes
-	open map[string]*shared
+	mu   sync.Mutex         // held while a buffer opens
+	open map[string]*shared // until it is closed
 }
 
 var buffers = pool{open: map[string]*shared{}}
 
-// acquire returns the directory's buffer, held once for the caller.
+// acquire returns the directory's buffer, held once for the caller. When the
+// last user has just gone it waits until the buffer is closed, at most
+// closeWithin.
 func (p *pool) acquire(dir string, o buffer.Options) (*shared, error) {
+	for {
+		s, err := p.tryAcquire(dir, o)
+		if err != nil {
+			return nil, err
+		}
+		if s.hold() {
+			return s, nil
+		}
+		<-s.closed
+	}
+}
+
+// tryAcquire returns the directory's buffer, opened if it is not open.
+func (p *pool) tryAcquire(dir string, o buffer.Options) (*shared, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if s := p.open[dir]; s != nil && s.hold() {
-		s.buf.Configure(o.MaxSize, o.MaxWait)
+	if s := p.open[dir]; s != nil {
 		return s, nil
 	}
 	b, err := buffer.Open(dir, o)
@@ -95,22 +157,54 @@ func (p *pool) acquire(dir string, o buffer.Options) (*shared, error) {
 	if err != nil {
 		return nil, errors.Join(err, b.Close(context.Background()))
 	}
-	s := &shared{dir: dir, buf: b, key: key, users: 1, leases: map[string]chan struct{}{}}
+	s := &shared{dir: dir, buf: b, key: key, leases: map[string]chan struct{}{}, closed: make(chan struct{})}
 	p.open[dir] = s
 	return s, nil
 }
 
+// close closes a buffer that nobody uses.
 func (p *pool) close(s *shared) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.open[s.dir] == s {
-		delete(p.open, s.dir)
-	}
 	ctx, cancel := context.WithTimeout(context.Background(), closeWithin)
 	defer cancel()
 	if err := s.buf.Close(ctx); err != nil {
 		slog.Default().Error("closing the audit buffer", "error", err)
 	}
+	p.mu.Lock()
+	delete(p.open, s.dir)
+	p.mu.Unlock()
+	close(s.closed)
+}
+
+// apps are the running configurations with a buffer, oldest first. The newest
+// is the one that commands and metrics are about; while a configuration is only
+// validated there is none.
+type apps struct {
+	mu   sync.Mutex
+	list []*App
+}
+
+var running apps
+
+func (r *apps) add(a *App) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.list = append(r.list, a)
+}
+
+func (r *apps) remove(a *App) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.list = slices.DeleteFunc(r.list, func(o *App) bool { return o == a })
+}
+
+// current is nil when no configuration with an audit log is running.
+func (r *apps) current() *App {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.list) == 0 {
+		return nil
+	}
+	return r.list[len(r.list)-1]
 }
 
 // loadTokenKey reads the directory's key, making it at the first start. It is

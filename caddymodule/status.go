@@ -115,16 +115,14 @@ func statusOf(dir string, b buffer.Stats, stores []namedOpener) Status {
 
 // status is not ok while the buffer is not open.
 func (a *App) status() (Status, bool) {
-	a.mu.Lock()
-	sh, forwarders := a.shared, a.forwarders
-	a.mu.Unlock()
+	sh := a.shared.Load()
 	if sh == nil {
 		return Status{}, false
 	}
 	b := sh.buf.Stats()
 	s := statusOf(a.dir, b, a.stores)
 	s.Live = true
-	for i, f := range forwarders {
+	for i, f := range a.forwarders {
 		fs := f.Status()
 		st := &s.Stores[i]
 		if !fs.FailingSince.IsZero() {
