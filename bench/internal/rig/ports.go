@@ -1,0 +1,72 @@
+package rig
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"sync/atomic"
+	"time"
+)
+
+// Host is the only address that anything here listens on or talks to.
+const Host = "127.0.0.1"
+
+// Ports are given out below the range from which systems take the ports of
+// outgoing connections: a client that dials such a port while the server is
+// down may be given that very port, connect to itself and keep the server
+// from coming back.
+const (
+	firstPort = 12000
+	blocks    = 180
+	blockSize = 100
+)
+
+// nextPort counts within a block that belongs to this process more or less
+// alone, so that two programs do not find the same port free and then both
+// want it.
+var nextPort atomic.Uint32
+
+// listen listens on the next free port of this process's block.
+func listen() (net.Listener, error) {
+	base := firstPort + os.Getpid()%blocks*blockSize
+	var last error
+	for range blockSize {
+		port := base + int(nextPort.Add(1))%blockSize
+		l, err := net.Listen("tcp", net.JoinHostPort(Host, strconv.Itoa(port)))
+		if err == nil {
+			return l, nil
+		}
+		last = err
+	}
+	return nil, fmt.Errorf("finding a free port on %s from %d to %d: %w", Host, base, base+blockSize-1, last)
+}
+
+// Ports returns n free ports.
+func Ports(n int) ([]int, error) {
+	ports := make([]int, n)
+	for i := range ports {
+		l, err := listen()
+		if err != nil {
+			return nil, err
+		}
+		ports[i] = l.Addr().(*net.TCPAddr).Port
+		if err := l.Close(); err != nil {
+			return nil, fmt.Errorf("giving port %d free again: %w", ports[i], err)
+		}
+	}
+	return ports, nil
+}
+
+// Serve serves a stub API on a free port until stop is called. stop closes
+// what is open at once.
+func Serve(h http.Handler) (addr string, stop func(), err error) {
+	l, err := listen()
+	if err != nil {
+		return "", nil, err
+	}
+	srv := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second}
+	go func() { _ = srv.Serve(l) }() // returns when stop closes it
+	return l.Addr().String(), func() { _ = srv.Close() }, nil
+}

@@ -1,0 +1,20 @@
+//go:build !linux
+
+package main
+
+import (
+	"errors"
+	"os"
+	"time"
+)
+
+type usage struct {
+	CPU     time.Duration
+	Written uint64
+}
+
+func usageOf(int) (usage, error) {
+	return usage{}, errors.New("reading the CPU time: it is taken from /proc, so this program needs Linux")
+}
+
+func datasync(f *os.File) error { return f.Sync() }
