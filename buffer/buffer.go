@@ -133,8 +133,11 @@ type Buffer struct {
 	// zero while there is none. It tells a slow disk from an idle one.
 	busySince atomic.Int64
 	clock     time.Time // busySince counts from here
-	reserved  atomic.Int64
-	used      atomic.Int64 // bytes of all segments
+	// slow says that a caller was sent away with ErrSlow and the disk has not
+	// answered since.
+	slow     atomic.Bool
+	reserved atomic.Int64
+	used     atomic.Int64 // bytes of all segments
 
 	mu         sync.Mutex
 	ending     bool

@@ -22,6 +22,7 @@ type Call struct {
 // or ErrSlow; the call then counts as refused and must not have its effect.
 func (b *Buffer) Admit(reserve int) (*Call, error) {
 	if since := b.busySince.Load(); since != 0 && int64(time.Since(b.clock))-since > b.maxWait.Load() {
+		b.tellSlow()
 		b.refuse()
 		return nil, ErrSlow
 	}
@@ -215,7 +216,16 @@ func (b *Buffer) await(g *group) error {
 	case <-g.done:
 		return g.err
 	case <-t.C:
+		b.tellSlow()
 		return ErrSlow
+	}
+}
+
+// tellSlow logs once that the disk keeps callers waiting.
+func (b *Buffer) tellSlow() {
+	if b.slow.CompareAndSwap(false, true) {
+		b.log().Warn("the buffer's disk has not answered within max_wait; calls that need it are refused until it does",
+			"directory", b.dir, "max_wait", time.Duration(b.maxWait.Load()))
 	}
 }
 

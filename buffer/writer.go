@@ -104,6 +104,10 @@ func (b *Buffer) commit(t *batch) {
 		}
 	}
 	b.publish(t)
+	if b.slow.CompareAndSwap(true, false) {
+		took := time.Since(b.clock) - time.Duration(b.busySince.Load())
+		b.log().Info("the buffer's disk answers again", "directory", b.dir, "after", took.Round(time.Millisecond))
+	}
 	b.unlinkDrained()
 	b.rotate()
 }

@@ -176,7 +176,7 @@ func (a *App) serveTail(w http.ResponseWriter, r *http.Request) error {
 func follow(ctx context.Context, w http.ResponseWriter, b *buffer.Buffer, after uint64, lines [][]byte) error {
 	for sendLines(w, lines) {
 		if _, ended := b.Wait(ctx, after); ended != nil {
-			return nil
+			break
 		}
 		var err error
 		if lines, err = bufferLines(b, after+1, maxTail); err != nil {
@@ -205,9 +205,9 @@ func (a *App) newest(ctx context.Context, b *buffer.Buffer, head uint64, n int) 
 	if err != nil || len(lines) >= n {
 		return lines, err
 	}
-	reader, err := openReader(ctx, a.stores)
-	if err != nil {
-		return lines, nil // the buffer's own are better than none
+	reader, readErr := openReader(ctx, a.stores)
+	if readErr != nil {
+		return lines, nil // the buffer's own entries are better than none
 	}
 	defer reader.Close()
 	var stored [][]byte
