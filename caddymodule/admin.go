@@ -174,10 +174,7 @@ func (a *App) serveTail(w http.ResponseWriter, r *http.Request) error {
 
 // follow goes on until the client leaves or the buffer closes.
 func follow(ctx context.Context, w http.ResponseWriter, b *buffer.Buffer, after uint64, lines [][]byte) error {
-	for sendLines(w, lines) {
-		if _, ended := b.Wait(ctx, after); ended != nil {
-			break
-		}
+	for sendLines(w, lines) && comes(ctx, b, after) {
 		var err error
 		if lines, err = bufferLines(b, after+1, maxTail); err != nil {
 			panic(http.ErrAbortHandler) // the answer has begun: cut it
@@ -185,6 +182,12 @@ func follow(ctx context.Context, w http.ResponseWriter, b *buffer.Buffer, after 
 		after += uint64(len(lines))
 	}
 	return nil
+}
+
+// comes waits for a further entry, and reports false when none will come.
+func comes(ctx context.Context, b *buffer.Buffer, after uint64) bool {
+	_, err := b.Wait(ctx, after)
+	return err == nil
 }
 
 // sendLines reports whether the client is still there.
