@@ -61,10 +61,10 @@ func (d *Deriver) Intent(c *Call) *Entry {
 	if c.Bytes >= 0 {
 		e.RequestBytes = &c.Bytes
 	}
-	changing := d.action(e, c)
+	e.changing = d.action(e, c)
 	e.Actor = d.actor(r, c)
 	e.Policy.Durability = DurabilityAnswer
-	if changing {
+	if e.changing {
 		e.Policy.Durability = DurabilityStrict
 	}
 	return e
@@ -119,6 +119,19 @@ func (r recorder) path(p string) string {
 		r.cut("action.path", n)
 	}
 	return p
+}
+
+// RedactURI is a request's path and query as they may stand in a log: without
+// the values of the query, and with credentials in the path redacted.
+func (p *Platform) RedactURI(uri string) string {
+	path, query, _ := strings.Cut(uri, "?")
+	var m Match
+	p.Catalog.Match("GET", path, &m)
+	path = recorder{new(Entry)}.path(p.Catalog.RedactPath(path, &m))
+	if query != "" {
+		path += "?" + redactedParam
+	}
+	return path
 }
 
 // reads reports whether a method only reads, by the HTTP standard.
@@ -201,7 +214,7 @@ func (e *Entry) Answered(a Answer) {
 	}
 	e.ClientGone = a.ClientGone
 	e.Outcome = OutcomeOf(a.Status)
-	if a.ClientGone && e.Policy.Durability == DurabilityStrict {
+	if a.ClientGone && e.changing {
 		e.Outcome = OutcomeUnknown
 	}
 }

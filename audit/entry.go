@@ -120,6 +120,9 @@ type Entry struct {
 	Cut map[string]int `json:"cut,omitempty"`
 
 	SchemaVersion int `json:"schema_version"`
+
+	// changing says that the call may have an effect; see Deriver.
+	changing bool
 }
 
 // Action is what was done.
@@ -127,8 +130,9 @@ type Action struct {
 	// Code is the operation's id in the API's description.
 	Code string `json:"code,omitempty"`
 	// Name is for people, in the reference product's style.
-	Name   string `json:"name,omitempty"`
-	Method string `json:"method"`
+	Name string `json:"name,omitempty"`
+	// Method is that of the request line; an event of the sidecar has none.
+	Method string `json:"method,omitempty"`
 	// Route is the template, as in /v1/projects/{ref}.
 	Route string `json:"route,omitempty"`
 	// Path is the path as it arrived, without its query, with credentials
@@ -239,6 +243,9 @@ const (
 	DurabilityStrict Durability = "strict"
 	// DurabilityAnswer syncs the outcome before the answer leaves.
 	DurabilityAnswer Durability = "answer"
+	// DurabilityRelaxed waits for nothing: any death of the process can lose
+	// what is queued.
+	DurabilityRelaxed Durability = "relaxed"
 )
 
 // Policy says which rule chose how the call was recorded.

@@ -148,6 +148,7 @@ type Buffer struct {
 	dirty      bool
 	holding    map[string]bool // stores whose position keeps segments
 	open       map[uint64]*openIntent
+	recovered  Recovered // of Open
 	head       uint64
 	headMoved  chan struct{} // closed and replaced when head moves
 	failing    error         // why the disk is failing now
@@ -239,6 +240,8 @@ func (b *Buffer) recover() error {
 		if c, err = segs[len(segs)-1].load(); err != nil {
 			return err
 		}
+		b.recovered = Recovered{Unclean: !c.state.Clean, Unknown: len(c.unresolved)}
+		c.state.Clean = false
 	}
 	first, head := c.head+1, c.head
 	c.state.Calls.Recorded += uint64(len(c.unresolved))
@@ -291,6 +294,17 @@ func (b *Buffer) segmentSize() int64 { return min(b.segSize.Load(), b.maxSize.Lo
 
 // Instance is the buffer's UUID, made when its directory was.
 func (b *Buffer) Instance() string { return b.instance }
+
+// Recovered is what Open found of the process before.
+type Recovered struct {
+	// Unclean says that it did not close the buffer.
+	Unclean bool
+	// Unknown is the number of its calls that had no end.
+	Unknown int
+}
+
+// Recovered is what Open found of the process before.
+func (b *Buffer) Recovered() Recovered { return b.recovered }
 
 // Dir is the buffer's directory as an absolute path.
 func (b *Buffer) Dir() string { return b.dir }

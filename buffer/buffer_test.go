@@ -103,8 +103,14 @@ func TestWhatWasAppendedIsReadBackInOrderAfterReopening(t *testing.T) {
 		t.Fatalf("%d entries, want 400", len(before))
 	}
 	instance := b.Instance()
+	if b.Recovered() != (Recovered{}) {
+		t.Errorf("a new buffer recovered %+v", b.Recovered())
+	}
 	shut(t, b)
 	b = open(t, dir, Options{})
+	if b.Recovered() != (Recovered{}) {
+		t.Errorf("after a clean end it recovered %+v", b.Recovered())
+	}
 	if after := entries(t, b, 1); strings.Join(after, " ") != strings.Join(before, " ") {
 		t.Error("the order or the entries changed")
 	}

@@ -138,6 +138,15 @@ func (b *Buffer) Append(payload []byte) error {
 	return b.await(t.group)
 }
 
+// AppendLater is Append without the wait.
+func (b *Buffer) AppendLater(payload []byte) error {
+	if len(payload) > MaxPayload {
+		return ErrTooLarge
+	}
+	_, err := b.submit(operation{kind: opEntry, payload: payload})
+	return err
+}
+
 type opKind uint8
 
 const (

@@ -76,6 +76,9 @@ func TestAKilledProcessLosesNothingThatItWasToldIsDurable(t *testing.T) {
 		_ = cmd.Wait()
 	}
 	b := open(t, dir, Options{})
+	if !b.Recovered().Unclean {
+		t.Error("a kill was taken for a clean end")
+	}
 	stored := map[string]string{}
 	for _, e := range entries(t, b, 1) {
 		kind, id, _ := strings.Cut(e, " ")

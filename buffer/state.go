@@ -49,11 +49,13 @@ type Position struct {
 
 // state is what bucket s holds: all that a start needs and no entry says.
 type state struct {
-	Format     int                 `json:"format"`
-	Instance   string              `json:"instance"`
-	NextIntent uint64              `json:"next_intent"`
-	Calls      Calls               `json:"calls"`
-	Stores     map[string]Position `json:"stores"`
+	Format     int    `json:"format"`
+	Instance   string `json:"instance"`
+	NextIntent uint64 `json:"next_intent"`
+	// Clean is set by the last commit of a Close, and by no other.
+	Clean  bool                `json:"clean,omitempty"`
+	Calls  Calls               `json:"calls"`
+	Stores map[string]Position `json:"stores"`
 }
 
 func (s *state) clone() state {

@@ -30,6 +30,9 @@ func (b *Buffer) write() {
 			b.tellPending()
 			flush = true
 		case <-b.quit:
+			b.mu.Lock()
+			b.state.Clean, b.dirty = true, true
+			b.mu.Unlock()
 			b.commit(b.take(true))
 			b.closed = b.release()
 			return

@@ -40,14 +40,15 @@ type App struct {
 	// SQLite database, "audit.db" beside the buffer's directory.
 	StoresRaw []json.RawMessage `json:"stores,omitempty" caddy:"namespace=audit_log.stores inline_key=store"`
 
-	dir    string
-	stores []namedOpener
-	log    *slog.Logger
+	dir      string
+	stores   []namedOpener
+	handlers []*Handler // of all sites, complete before Start
+	log      *slog.Logger
 
 	// shared is the open buffer; nil before open and after Cleanup.
 	shared atomic.Pointer[shared]
 
-	mu         sync.Mutex // held while opening, stopping and cleaning up
+	mu         sync.Mutex // held while provisioning handlers, opening, stopping and cleaning up
 	openErr    error
 	forwarders []*forwarder.Forwarder
 	cancel     context.CancelFunc

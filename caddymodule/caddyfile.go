@@ -3,6 +3,7 @@ package caddymodule
 import (
 	"fmt"
 	"regexp"
+	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
@@ -146,34 +147,42 @@ func parseDuration(s string) (caddy.Duration, error) {
 	return caddy.Duration(d), nil
 }
 
-func parseDirective(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
-	handler := new(Handler)
-	return handler, handler.UnmarshalCaddyfile(h.Dispenser)
-}
-
-// UnmarshalCaddyfile reads the directive. Syntax:
+// parseDirective reads the directive. Syntax:
 //
 //	audit_log [<matcher>] {
 //		platform <name>
+//		@<name>  <matcher> <args...>
+//		rule     <matcher> <level> [<durability>]
 //	}
-func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+//
+// A rule's matcher is a named one of this block or of the site, a path, or *.
+func parseDirective(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
+	h, d := new(Handler), helper.Dispenser
+	rules := ruleParser{Helper: helper, matchers: map[string]caddy.ModuleMap{}}
 	d.Next() // consume directive name
 	h.DefinedAt = at(d)
 	if d.NextArg() {
-		return d.Errf("audit_log takes no argument %q: put its options into a block", d.Val())
+		return nil, d.Errf("audit_log takes no argument %q: put its options into a block", d.Val())
 	}
 	for d.NextBlock(0) {
-		switch d.Val() {
-		case "platform":
-			if !d.AllArgs(&h.Platform) {
-				return d.Errf("platform takes one argument, as in: platform supabase")
+		switch option := d.Val(); {
+		case strings.HasPrefix(option, "@"):
+			if err := rules.define(d); err != nil {
+				return nil, err
 			}
+		case option == "platform":
+			if !d.AllArgs(&h.Platform) {
+				return nil, d.Errf("platform takes one argument, as in: platform supabase")
+			}
+		case option == "rule":
+			rule, err := rules.rule(d)
+			if err != nil {
+				return nil, err
+			}
+			h.Rules = append(h.Rules, rule)
 		default:
-			return unrecognized(d, "the directive audit_log", "platform")
+			return nil, unrecognized(d, "the directive audit_log", "platform, rule and @matchers")
 		}
 	}
-	return nil
+	return h, nil
 }
-
-// Interface guard
-var _ caddyfile.Unmarshaler = (*Handler)(nil)

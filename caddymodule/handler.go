@@ -29,6 +29,10 @@ const (
 	// second one on its way does not record it twice.
 	callVar = "audit_log.call"
 
+	// auditIDHeader carries the entry's id to the API and to the client, so
+	// that their logs can be joined with ours.
+	auditIDHeader = "Audit-Id"
+
 	// reserveBytes is the room that is kept for a call's end before the call
 	// is let through: an entry whose every field has its full length.
 	reserveBytes = 16 << 10
@@ -49,14 +53,20 @@ type Handler struct {
 	// version: "supabase".
 	Platform string `json:"platform,omitempty"`
 
+	// Rules say how calls are recorded; the first that matches counts.
+	// Default: changing calls "metadata" and "strict", others "metadata" and
+	// "answer".
+	Rules []*Rule `json:"rules,omitempty"`
+
 	// DefinedAt is the file and line of the directive, for error messages. A
 	// Caddyfile fills it in by itself.
 	DefinedAt string `json:"defined_at,omitempty"`
 
-	app        *App
-	platform   *audit.Platform
-	configHash string
-	log        *slog.Logger
+	app         *App
+	platform    *audit.Platform
+	configHash  string
+	policyLines []string
+	log         *slog.Logger
 }
 
 // CaddyModule returns the Caddy module information.
@@ -83,8 +93,19 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		return err
 	}
 	h.app = app.(*App)
-	h.configHash, err = hashConfig(h)
-	return err
+	if h.configHash, err = hashConfig(h); err != nil {
+		return err
+	}
+	h.policyLines = h.describe()
+	for _, r := range h.Rules {
+		if err := r.provision(ctx); err != nil {
+			return h.wrong("rule %s: %w", r.Name, err)
+		}
+	}
+	h.app.mu.Lock()
+	defer h.app.mu.Unlock()
+	h.app.handlers = append(h.app.handlers, h)
+	return nil
 }
 
 func (h *Handler) wrong(format string, args ...any) error {
@@ -114,6 +135,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		return next.ServeHTTP(w, r)
 	}
 	arrived := time.Now()
+	r.Header.Del(auditIDHeader) // nobody but us gives one
+	rule := h.ruleFor(r)
 	s, err := h.app.hold()
 	if err != nil {
 		// Nothing is open, so nothing can count it either.
@@ -121,10 +144,19 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		return refuse(w)
 	}
 	defer s.release()
+	if rule.Level == audit.LevelNone {
+		s.buf.Exclude()
+		return next.ServeHTTP(w, r)
+	}
 
 	c := &call{handler: h, request: r, api: next}
 	d := audit.Deriver{Platform: h.platform, Key: s.key, ConfigHash: h.configHash}
 	c.entry = d.Intent(snapshot(r, arrived))
+	c.entry.Policy.Rule, c.entry.Policy.Level = rule.Name, rule.Level
+	if rule.Durability != "" {
+		c.entry.Policy.Durability = rule.Durability
+	}
+	w.Header().Set(auditIDHeader, c.entry.ID)
 	if c.record, err = s.buf.Admit(reserveBytes); err != nil {
 		return refuse(w)
 	}
@@ -135,6 +167,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		}
 	}
 	caddyhttp.SetVar(r.Context(), callVar, c)
+	r.Header.Set(auditIDHeader, c.entry.ID)
 	return c.serve(w)
 }
 
@@ -294,7 +327,11 @@ func (c *call) answered(a audit.Answer) {
 	start := time.Now()
 	c.entry.Answered(a)
 	payload, err := c.entry.Encode()
-	if err == nil {
+	switch {
+	case err != nil:
+	case c.entry.Policy.Durability == audit.DurabilityRelaxed:
+		err = c.record.AppendLater(payload)
+	default:
 		err = c.record.Append(payload)
 	}
 	waited(outcomeOverhead, start)
@@ -309,6 +346,7 @@ func (c *call) answered(a audit.Answer) {
 
 // headers records the answer whose headers are about to be written.
 func (c *call) headers(h http.Header, status int) {
+	h.Set(auditIDHeader, c.entry.ID) // the API's own, if it sent one back, is gone
 	a := audit.Answer{
 		At: time.Now(), Status: status, Source: audit.StatusWritten, RequestID: h.Get("X-Request-Id"), Bytes: -1,
 		ClientGone: c.request.Context().Err() != nil,

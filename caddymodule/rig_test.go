@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -161,8 +162,33 @@ func (r *rig) send(method, path string, header map[string]string, body string) (
 	return resp, string(b)
 }
 
-// buffered are the entries in the buffer, in order.
+// buffered are the calls' entries in the buffer, in order.
 func (r *rig) buffered() []*audit.Entry {
+	r.t.Helper()
+	return slices.DeleteFunc(r.everything(), (*audit.Entry).IsEvent)
+}
+
+// events are the sidecar's own entries in the buffer, in order.
+func (r *rig) events() []*audit.Entry {
+	r.t.Helper()
+	return slices.DeleteFunc(r.everything(), func(e *audit.Entry) bool { return !e.IsEvent() })
+}
+
+// calls waits until the buffer has that many entries of calls.
+func (r *rig) calls(n int) []*audit.Entry {
+	r.t.Helper()
+	for {
+		entries := r.buffered()
+		if len(entries) >= n {
+			return entries
+		}
+		if _, err := running.current().shared.Load().buf.Wait(r.t.Context(), r.status().Head); err != nil {
+			r.t.Fatal(err)
+		}
+	}
+}
+
+func (r *rig) everything() []*audit.Entry {
 	r.t.Helper()
 	app := running.current()
 	var entries []*audit.Entry
@@ -227,7 +253,9 @@ func (r *rig) exported(p *place) []*audit.Entry {
 		if err != nil {
 			r.t.Fatal(err)
 		}
-		entries = append(entries, e)
+		if !e.IsEvent() {
+			entries = append(entries, e)
+		}
 	}
 	return entries
 }

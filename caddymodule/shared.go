@@ -37,7 +37,10 @@ type shared struct {
 	generations []*App
 	leases      map[string]chan struct{}
 
-	closed chan struct{} // closed when the directory is free again
+	begun   bool // a configuration has joined
+	beating sync.WaitGroup
+	closing chan struct{} // closed when the last user has gone
+	closed  chan struct{} // closed when the directory is free again
 }
 
 // lease is what a forwarder holds while it runs, so that two configurations
@@ -55,13 +58,28 @@ func (s *shared) lease(store string) chan struct{} {
 // stores hold the buffer.
 func (s *shared) join(a *App) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	var before *App
+	if n := len(s.generations); n > 0 {
+		before = s.generations[n-1]
+	}
+	first := !s.begun
+	s.begun = true
 	s.generations = append(s.generations, a)
 	s.buf.Configure(a.options())
+	skipped := map[string]uint64{}
 	for _, n := range a.stores {
-		if skipped := s.buf.Hold(n.name, buffer.FromOldest); skipped > 0 {
-			a.log.Error("entries were removed from the buffer before this store took them, while it was not configured",
-				"store", n.name, "entries", skipped)
+		skipped[n.name] = s.buf.Hold(n.name, buffer.FromOldest)
+	}
+	s.mu.Unlock()
+
+	if first {
+		s.began(a)
+	} else if before != nil {
+		s.changed(before, a)
+	}
+	for store, n := range skipped {
+		if n > 0 {
+			s.event(audit.EventGap, map[string]any{"store": store, "entries": n, "reason": "the store was not configured when they were removed"})
 		}
 	}
 }
@@ -72,9 +90,10 @@ func (s *shared) join(a *App) {
 // process is ending, and everything stays held for the next start.
 func (s *shared) leave(a *App) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	newest := len(s.generations) > 0 && s.generations[len(s.generations)-1] == a
 	s.generations = slices.DeleteFunc(s.generations, func(g *App) bool { return g == a })
 	if len(s.generations) == 0 {
+		s.mu.Unlock()
 		return
 	}
 	next := s.generations[len(s.generations)-1]
@@ -88,6 +107,21 @@ func (s *shared) leave(a *App) {
 			"store", n.name, "position", st.Stores[n.name].Position, "head", st.Head)
 		s.buf.Unhold(n.name)
 	}
+	s.mu.Unlock()
+	if newest {
+		s.changed(a, next) // a failed reload: the one before is in force again
+	}
+}
+
+// warn logs by the newest configuration's logger.
+func (s *shared) warn(msg string, args ...any) {
+	s.mu.Lock()
+	log := slog.Default()
+	if n := len(s.generations); n > 0 {
+		log = s.generations[n-1].log
+	}
+	s.mu.Unlock()
+	log.Warn(msg, args...)
 }
 
 // hold adds a user, and reports false if the last one has gone already.
@@ -157,13 +191,18 @@ func (p *pool) tryAcquire(dir string, o buffer.Options) (*shared, error) {
 	if err != nil {
 		return nil, errors.Join(err, b.Close(context.Background()))
 	}
-	s := &shared{dir: dir, buf: b, key: key, leases: map[string]chan struct{}{}, closed: make(chan struct{})}
+	s := &shared{dir: dir, buf: b, key: key, leases: map[string]chan struct{}{}, closing: make(chan struct{}), closed: make(chan struct{})}
 	p.open[dir] = s
 	return s, nil
 }
 
 // close closes a buffer that nobody uses.
 func (p *pool) close(s *shared) {
+	close(s.closing)
+	s.beating.Wait()
+	if s.begun {
+		s.event(audit.EventStopped, s.counters())
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), closeWithin)
 	defer cancel()
 	if err := s.buf.Close(ctx); err != nil {

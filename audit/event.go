@@ -1,0 +1,38 @@
+package audit
+
+import "time"
+
+// The sidecar's own events, as the code of an entry's action.
+const (
+	EventStarted       = "audit.started"
+	EventUncleanStart  = "audit.unclean_start"
+	EventStopped       = "audit.stopped"
+	EventConfigChanged = "audit.config_changed"
+	EventHeartbeat     = "audit.heartbeat"
+	EventGap           = "audit.gap"
+)
+
+var eventNames = map[string]string{
+	EventStarted:       "Audit log started",
+	EventUncleanStart:  "Audit log started after an unclean end",
+	EventStopped:       "Audit log stopped",
+	EventConfigChanged: "Audit configuration changed",
+	EventHeartbeat:     "Audit heartbeat",
+	EventGap:           "Audit gap",
+}
+
+// Event makes the entry of an event of the sidecar itself. The facts become
+// the action's metadata; they must hold nothing from the network and no secret.
+func Event(code string, at time.Time, facts map[string]any) *Entry {
+	return &Entry{
+		ID: NewID(), Revision: RevisionAnswer, Timestamp: at.UnixMicro(), RecordedAt: at.UnixMicro(),
+		Action:        Action{Code: code, Name: eventNames[code], Metadata: facts},
+		Actor:         Actor{TokenType: TokenNone, Verification: VerificationNone},
+		Outcome:       OutcomeSuccess,
+		Policy:        Policy{Rule: "sidecar", Level: LevelMetadata, Durability: DurabilityAnswer},
+		SchemaVersion: SchemaVersion,
+	}
+}
+
+// IsEvent reports whether the entry is about the sidecar and not about a call.
+func (e *Entry) IsEvent() bool { return e.Policy.Rule == "sidecar" && e.Action.Method == "" }

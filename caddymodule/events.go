@@ -1,0 +1,136 @@
+package caddymodule
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/caddy-audit-log/caddy-audit-log/audit"
+)
+
+const (
+	// heartbeatEvery is how often the sidecar says that it is there. Within
+	// it, an end of the log that was cut off shows.
+	heartbeatEvery = time.Minute
+	// maxPolicyLines bounds what one event lists.
+	maxPolicyLines = 100
+)
+
+// event records an event of the sidecar itself. When the disk keeps it waiting
+// the entry follows later; what cannot be recorded at all is logged.
+func (s *shared) event(code string, facts map[string]any) {
+	payload, err := audit.Event(code, time.Now(), facts).Encode()
+	if err == nil {
+		err = s.buf.Append(payload)
+	}
+	if err != nil {
+		s.warn("recording an event of the sidecar", "event", code, "error", err)
+	}
+}
+
+// began records the first configuration's start.
+func (s *shared) began(a *App) {
+	if r := s.buf.Recovered(); r.Unclean {
+		s.event(audit.EventUncleanStart, map[string]any{"calls_unknown": r.Unknown})
+	}
+	policy := a.policy()
+	version, _ := caddy.Version()
+	s.event(audit.EventStarted, map[string]any{
+		"caddy_version": version, "config_hash": hashLines(policy), "policy": bounded(policy),
+	})
+	s.beating.Go(func() {
+		tick := time.NewTicker(heartbeatEvery)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+				s.heartbeat()
+			case <-s.closing:
+				return
+			}
+		}
+	})
+}
+
+// heartbeat says how far the log is, so that a reader notices when its tail is
+// cut off.
+func (s *shared) heartbeat() { s.event(audit.EventHeartbeat, s.counters()) }
+
+func (s *shared) counters() map[string]any {
+	b := s.buf.Stats()
+	return map[string]any{"last_sequence": b.Head, "calls": b.Calls, "open": b.Open}
+}
+
+// changed records that another configuration is in force from here on, if it
+// records differently.
+func (s *shared) changed(from, to *App) {
+	before, after := from.policy(), to.policy()
+	if slices.Equal(before, after) {
+		return
+	}
+	var diff []string
+	for _, line := range before {
+		if !slices.Contains(after, line) {
+			diff = append(diff, "- "+line)
+		}
+	}
+	for _, line := range after {
+		if !slices.Contains(before, line) {
+			diff = append(diff, "+ "+line)
+		}
+	}
+	s.event(audit.EventConfigChanged, map[string]any{
+		"from": hashLines(before), "to": hashLines(after), "changes": bounded(diff),
+	})
+}
+
+// policy describes what the configuration records and where it keeps it, a
+// sorted line each.
+func (a *App) policy() []string {
+	c := a.options()
+	lines := []string{fmt.Sprintf("buffer %s max_size %d max_wait %s on_fault reject", a.dir, c.MaxSize, c.MaxWait)}
+	for _, n := range a.stores {
+		d := n.open.Describe()
+		lines = append(lines, fmt.Sprintf("store %s %s %s", n.name, d.Kind, d.Location))
+	}
+	for _, h := range a.handlers {
+		lines = append(lines, h.policyLines...)
+	}
+	slices.Sort(lines)
+	return lines
+}
+
+// describe must be asked before the rules are provisioned, which takes their
+// raw matchers away.
+func (h *Handler) describe() []string {
+	lines := []string{"site " + h.configHash + ": platform " + h.platform.Name}
+	for i, r := range h.Rules {
+		lines = append(lines, fmt.Sprintf("site %s: %d: %s", h.configHash, i+1, r))
+	}
+	return lines
+}
+
+func hashLines(lines []string) string {
+	sum := sha256.Sum256([]byte(strings.Join(lines, "\n")))
+	return hex.EncodeToString(sum[:8])
+}
+
+// bounded keeps an event's size in bounds, whatever the configuration.
+func bounded(lines []string) []string {
+	var out []string
+	for i, line := range lines {
+		if i == maxPolicyLines {
+			return append(out, fmt.Sprintf("… and %d more", len(lines)-i))
+		}
+		if len(line) > 256 {
+			line = strings.ToValidUTF8(line[:256], "") + "…"
+		}
+		out = append(out, line)
+	}
+	return out
+}

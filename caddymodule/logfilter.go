@@ -1,0 +1,50 @@
+package caddymodule
+
+import (
+	"go.uber.org/zap/zapcore"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/modules/logging"
+
+	"github.com/caddy-audit-log/caddy-audit-log/audit"
+)
+
+func init() {
+	caddy.RegisterModule(URIFilter{})
+}
+
+// URIFilter is a filter of Caddy's log encoder "filter", for fields that hold
+// a request's URI: it takes the query's values and the credentials in the path
+// away. Caddy's own logs print both, for instance when the API is down.
+type URIFilter struct{}
+
+// CaddyModule returns the Caddy module information.
+func (URIFilter) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "caddy.logging.encoders.filter.audit_log", New: func() caddy.Module { return new(URIFilter) }}
+}
+
+// UnmarshalCaddyfile reads the filter, which has no options. Syntax:
+//
+//	<field> audit_log
+func (*URIFilter) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next() // consume filter name
+	if d.NextArg() {
+		return d.ArgErr()
+	}
+	return nil
+}
+
+// Filter implements logging.LogFieldFilter.
+func (URIFilter) Filter(f zapcore.Field) zapcore.Field {
+	if f.Type == zapcore.StringType {
+		f.String = audit.Supabase().RedactURI(f.String)
+	}
+	return f
+}
+
+// Interface guards
+var (
+	_ caddyfile.Unmarshaler  = (*URIFilter)(nil)
+	_ logging.LogFieldFilter = URIFilter{}
+)
