@@ -29,7 +29,7 @@ func (s *shared) event(code string, facts map[string]any) {
 		err = s.buf.Append(payload)
 	}
 	if err != nil {
-		s.warn("recording an event of the sidecar", "event", code, "error", err)
+		s.log().Warn("recording an event of the sidecar", "event", code, "error", err)
 	}
 }
 

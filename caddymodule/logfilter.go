@@ -1,11 +1,10 @@
 package caddymodule
 
 import (
-	"go.uber.org/zap/zapcore"
-
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/modules/logging"
+	"go.uber.org/zap/zapcore"
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
 )

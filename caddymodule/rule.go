@@ -86,16 +86,16 @@ func (h *Handler) ruleFor(r *http.Request) *Rule {
 
 // String describes the rule for a reader of audit.config_changed.
 func (r *Rule) String() string {
-	s := fmt.Sprintf("rule %s %s", r.Name, r.Level)
+	words := []string{"rule", r.Name, string(r.Level)}
 	if r.Durability != "" {
-		s += " " + string(r.Durability)
+		words = append(words, string(r.Durability))
 	}
 	for _, set := range r.MatcherSetsRaw {
 		for _, name := range slices.Sorted(maps.Keys(set)) {
-			s += " " + name + " " + describeMatcher(name, set[name])
+			words = append(words, name, describeMatcher(name, set[name]))
 		}
 	}
-	return s
+	return strings.Join(words, " ")
 }
 
 // openMatchers cannot hold a credential; of all others only a hash is shown.

@@ -113,15 +113,14 @@ func (s *shared) leave(a *App) {
 	}
 }
 
-// warn logs by the newest configuration's logger.
-func (s *shared) warn(msg string, args ...any) {
+// log is the newest configuration's logger.
+func (s *shared) log() *slog.Logger {
 	s.mu.Lock()
-	log := slog.Default()
+	defer s.mu.Unlock()
 	if n := len(s.generations); n > 0 {
-		log = s.generations[n-1].log
+		return s.generations[n-1].log
 	}
-	s.mu.Unlock()
-	log.Warn(msg, args...)
+	return slog.Default()
 }
 
 // hold adds a user, and reports false if the last one has gone already.
