@@ -6,9 +6,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -59,6 +61,7 @@ func reading(serve func(*App, http.ResponseWriter, *http.Request) error) caddy.A
 			return caddy.APIError{HTTPStatus: http.StatusMethodNotAllowed, Err: errors.New("method not allowed: use GET")}
 		}
 		app := running.current()
+		warnIfExposed(r, app)
 		if app == nil {
 			return caddy.APIError{
 				HTTPStatus: http.StatusNotFound,
@@ -67,6 +70,20 @@ func reading(serve func(*App, http.ResponseWriter, *http.Request) error) caddy.A
 		}
 		return serve(app, w, r)
 	})
+}
+
+var exposed sync.Once
+
+// warnIfExposed says once that the endpoint listens beyond this machine: it
+// has no authentication of its own.
+func warnIfExposed(r *http.Request, app *App) {
+	local, ok := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
+	if ok && !local.IP.IsLoopback() && app != nil {
+		exposed.Do(func() {
+			app.log.Warn("the admin endpoint can be reached over the network, and with it every entry and the configuration: put it on a unix socket",
+				"address", local.String())
+		})
+	}
 }
 
 func (a *App) serveStatus(w http.ResponseWriter, _ *http.Request) error {

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
 	"github.com/caddy-audit-log/caddy-audit-log/buffer"
@@ -42,17 +43,20 @@ type App struct {
 
 	dir      string
 	stores   []namedOpener
-	handlers []*Handler // of all sites, complete before Start
+	handlers []*Handler     // of all sites, complete before Start
+	http     *caddyhttp.App // theirs; nil without one
 	log      *slog.Logger
+	// logsFiltered says that a log of this configuration has our filter.
+	logsFiltered bool
+	warned       bool
 
 	// shared is the open buffer; nil before open and after Cleanup.
 	shared atomic.Pointer[shared]
 
 	mu         sync.Mutex // held while provisioning handlers, opening, stopping and cleaning up
 	openErr    error
-	forwarders []*forwarder.Forwarder
+	deliveries []*delivery // in the order of stores
 	cancel     context.CancelFunc
-	delivering sync.WaitGroup
 }
 
 // BufferConfig says where the buffer is and what it may do.
@@ -100,6 +104,7 @@ func (*App) CaddyModule() caddy.ModuleInfo {
 // starts nothing, so that `caddy validate` can run beside a live server.
 func (a *App) Provision(ctx caddy.Context) error {
 	a.log = ctx.Slogger()
+	a.logsFiltered = filteredBy(ctx)
 	dir := a.Buffer.Directory
 	if dir == "" {
 		dir = filepath.Join(caddy.AppDataDir(), "audit_log", "buffer")
@@ -213,7 +218,10 @@ func (a *App) open() (*shared, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	a.cancel = cancel
 	for _, n := range a.stores {
-		a.deliver(ctx, s, n)
+		a.deliveries = append(a.deliveries, startDelivery(ctx, s, n, a.log, forwarder.Options{
+			Logger:  a.log,
+			OnBatch: func(b forwarder.Batch) { observeBatch(n.name, b) },
+		}))
 	}
 	a.shared.Store(s)
 	running.add(a)
@@ -225,30 +233,34 @@ func (a *App) has(store string) bool {
 	return slices.ContainsFunc(a.stores, func(n namedOpener) bool { return n.name == store })
 }
 
-// deliver starts a store's forwarder, which begins as soon as the one of the
-// configuration before has ended.
-func (a *App) deliver(ctx context.Context, s *shared, n namedOpener) {
-	store := &lateStore{Opener: n.open, log: a.log.With("store", n.name)}
-	f := forwarder.New(n.name, s.buf, store, forwarder.Options{
-		Logger:  a.log,
-		OnBatch: func(b forwarder.Batch) { observeBatch(n.name, b) },
-	})
-	a.forwarders = append(a.forwarders, f)
+// delivery is one store's forwarder at work.
+type delivery struct {
+	forwarder *forwarder.Forwarder
+	done      chan struct{} // closed when it has ended and its store is closed
+}
+
+// startDelivery starts a store's forwarder, which begins as soon as the one of
+// the configuration before has ended, and ends with ctx.
+func startDelivery(ctx context.Context, s *shared, n namedOpener, log *slog.Logger, o forwarder.Options) *delivery {
+	store := &lateStore{Opener: n.open, log: log.With("store", n.name)}
+	d := &delivery{forwarder: forwarder.New(n.name, s.buf, store, o), done: make(chan struct{})}
 	lease := s.lease(n.name)
-	a.delivering.Go(func() {
+	go func() {
+		defer close(d.done)
 		select {
 		case lease <- struct{}{}:
 		case <-ctx.Done():
 			return
 		}
 		defer func() { <-lease }()
-		if err := f.Run(ctx); err != nil {
-			a.log.Warn("stopping delivery", "store", n.name, "error", err)
+		if err := d.forwarder.Run(ctx); err != nil {
+			log.Warn("stopping delivery", "store", n.name, "error", err)
 		}
 		if err := store.Close(); err != nil {
-			a.log.Error("closing audit store", "store", n.name, "error", err)
+			log.Error("closing audit store", "store", n.name, "error", err)
 		}
-	})
+	}()
+	return d
 }
 
 // lateStore opens its store with the first batch, so that a store that cannot
@@ -302,8 +314,27 @@ var errCleanedUp = errors.New("this configuration has been replaced")
 
 // Start opens the buffer and begins delivery.
 func (a *App) Start() error {
+	a.warn()
 	_, err := a.open()
 	return err
+}
+
+// sawWarnings lets a test see what is logged.
+var sawWarnings func([]string)
+
+// warn logs the warnings about the configuration once.
+func (a *App) warn() {
+	if a.warned || len(a.handlers) == 0 {
+		return
+	}
+	a.warned = true
+	warnings := a.warnings()
+	if sawWarnings != nil {
+		sawWarnings(warnings)
+	}
+	for _, w := range warnings {
+		a.log.Warn("this configuration may not do what you want", "why", w)
+	}
 }
 
 // Stop ends delivery; what is not delivered stays in the buffer. Calls go on
@@ -315,19 +346,24 @@ func (a *App) Stop() error {
 		a.cancel()
 		a.cancel = nil
 	}
-	a.delivering.Wait()
+	for _, d := range a.deliveries {
+		<-d.done
+	}
 	return nil
 }
 
 // Cleanup lets the buffer go. Calls in flight may hold it for longer.
 func (a *App) Cleanup() error {
+	a.warn() // a configuration that is only validated is never started
 	err := a.Stop()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	running.remove(a)
 	a.openErr = errCleanedUp
 	if s := a.shared.Swap(nil); s != nil {
-		s.leave(a)
+		if s.leave(a) && !caddy.Exiting() {
+			s.drain(a)
+		}
 		s.release()
 	}
 	return err

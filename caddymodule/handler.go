@@ -105,6 +105,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	h.app.mu.Lock()
 	defer h.app.mu.Unlock()
 	h.app.handlers = append(h.app.handlers, h)
+	h.app.http = httpApp(ctx)
 	return nil
 }
 

@@ -104,10 +104,7 @@ func TestTheBufferIsFreeWhenNoConfigurationUsesIt(t *testing.T) {
 	if err := caddy.Load(adapt(t, "{\n\tadmin unix/"+r.dir+"/admin.sock\n\tpersist_config off\n}\n"), true); err != nil {
 		t.Fatal(err)
 	}
-	b, err := buffer.Open(filepath.Join(r.dir, "audit", "buffer"), buffer.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	b := openWhenFree(t, filepath.Join(r.dir, "audit", "buffer"))
 	if got := b.Stats().Head; got != 3 { // started, the call, stopped
 		t.Errorf("head %d, want 3", got)
 	}
@@ -116,6 +113,126 @@ func TestTheBufferIsFreeWhenNoConfigurationUsesIt(t *testing.T) {
 	}
 	if running.current() != nil {
 		t.Error("a configuration without an audit log is current")
+	}
+}
+
+// openWhenFree waits for a drain to end.
+func openWhenFree(t *testing.T, dir string) *buffer.Buffer {
+	t.Helper()
+	for range 500 {
+		b, err := buffer.Open(dir, buffer.Options{})
+		if err == nil {
+			t.Cleanup(func() { _ = b.Close(context.Background()) })
+			return b
+		}
+		if !errors.Is(err, buffer.ErrLocked) {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Fatal("the buffer did not become free")
+	return nil
+}
+
+func TestABufferThatAReloadLeavesIsDeliveredAndThenFree(t *testing.T) {
+	r := newRig(t, ok)
+	// Its store cannot be opened at first, so that the buffer has a backlog.
+	db := filepath.Join(r.dir, "audit", "audit.db")
+	if err := os.MkdirAll(db, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	r.load(rigCaddyfile, proxy)
+	for range 20 {
+		r.send("POST", project, nil, "")
+	}
+	elsewhere := strings.NewReplacer("%DIR%/audit/buffer", "%DIR%/elsewhere/buffer", "%STORE%", "%DIR%/elsewhere.db").Replace(rigCaddyfile)
+	r.load(elsewhere, proxy)
+	r.send("POST", project, nil, "")
+	if s := r.drained(); s.Calls.Recorded != 1 || !strings.HasSuffix(s.Directory, "elsewhere/buffer") {
+		t.Errorf("the new buffer: %s", s.text())
+	}
+	if err := os.Remove(db); err != nil {
+		t.Fatal(err)
+	}
+	b := openWhenFree(t, filepath.Join(r.dir, "audit", "buffer"))
+	// All but its last entry, that it stopped, is delivered.
+	if s := b.Stats(); s.Calls.Recorded != 20 || s.Head-s.Stores["sqlite"].Position > 1 {
+		t.Errorf("head %d, position %+v", s.Head, s.Stores["sqlite"])
+	}
+}
+
+func TestABufferInADrainCanBeUsedAgain(t *testing.T) {
+	r := newRig(t, ok)
+	db := filepath.Join(r.dir, "audit", "audit.db")
+	if err := os.MkdirAll(db, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	r.load(rigCaddyfile, proxy)
+	r.send("POST", project, nil, "")
+	elsewhere := strings.NewReplacer("%DIR%/audit/buffer", "%DIR%/elsewhere/buffer", "%STORE%", "%DIR%/elsewhere.db").Replace(rigCaddyfile)
+	r.load(elsewhere, proxy)
+	r.load(rigCaddyfile, proxy) // while the drain cannot end
+	r.send("POST", project, nil, "")
+	if err := os.Remove(db); err != nil {
+		t.Fatal(err)
+	}
+	if s := r.drained(); s.Calls.Recorded != 2 || !s.Conserved {
+		t.Errorf("status %s", s.text())
+	}
+}
+
+func TestTheConfigurationsWeakPointsAreNamed(t *testing.T) {
+	for name, c := range map[string]struct {
+		caddyfile string
+		want      []string // parts of the warnings, in order
+	}{
+		"a covered site and a filtered log": {
+			"{\n log {\n format filter {\n request>uri audit_log\n }\n }\n}\n:1 {\n audit_log\n reverse_proxy 127.0.0.1:2\n}", nil,
+		},
+		"no filter": {
+			":1 {\n audit_log\n reverse_proxy 127.0.0.1:2\n}", []string{"filter audit_log"},
+		},
+		"credentials in logs": {
+			"{\n servers {\n log_credentials\n }\n}\n:1 {\n log\n audit_log\n reverse_proxy 127.0.0.1:2\n}",
+			[]string{"filter audit_log", "log_credentials"},
+		},
+		"another site without": {
+			":1 {\n audit_log\n reverse_proxy 127.0.0.1:2\n}\n:3 {\n reverse_proxy 127.0.0.1:2\n}",
+			[]string{"filter audit_log", ":3) has 1 route(s) to an upstream that no audit_log covers"},
+		},
+		"one handle block without": {
+			":1 {\n handle /a/* {\n audit_log\n reverse_proxy 127.0.0.1:2\n }\n handle {\n reverse_proxy 127.0.0.1:2\n }\n}",
+			[]string{"filter audit_log", "has 1 route(s)"},
+		},
+		"before handle blocks": {
+			":1 {\n audit_log\n handle /a/* {\n reverse_proxy 127.0.0.1:2\n }\n handle {\n reverse_proxy 127.0.0.1:2\n }\n}",
+			[]string{"filter audit_log"},
+		},
+		"a named route": {
+			"&(up) {\n reverse_proxy 127.0.0.1:2\n}\n:1 {\n audit_log\n invoke up\n}\n:3 {\n invoke up\n}",
+			[]string{"filter audit_log", ":3) has 1 route(s)"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var config caddy.Config
+			if err := caddy.StrictUnmarshalJSON(adapt(t, c.caddyfile), &config); err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			sawWarnings = func(w []string) { got = w }
+			defer func() { sawWarnings = nil }()
+			if err := caddy.Validate(&config); err != nil {
+				t.Fatal(err)
+			}
+			if len(got) != len(c.want) {
+				t.Fatalf("warnings %q, want %q", got, c.want)
+			}
+			for i, want := range c.want {
+				if !strings.Contains(got[i], want) {
+					t.Errorf("warning %q, want %q in it", got[i], want)
+				}
+			}
+		})
 	}
 }
 

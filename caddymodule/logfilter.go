@@ -1,6 +1,8 @@
 package caddymodule
 
 import (
+	"sync"
+
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/modules/logging"
@@ -21,6 +23,24 @@ type URIFilter struct{}
 // CaddyModule returns the Caddy module information.
 func (URIFilter) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{ID: "caddy.logging.encoders.filter.audit_log", New: func() caddy.Module { return new(URIFilter) }}
+}
+
+// filtered are the configurations that have the filter in some log, by the
+// channel that is closed with them.
+var filtered sync.Map
+
+// filteredBy reports whether a log of the same configuration has the filter.
+// Caddy sets logs up before apps.
+func filteredBy(ctx caddy.Context) bool {
+	_, ok := filtered.Load(ctx.Done())
+	return ok
+}
+
+// Provision notes that the configuration has the filter.
+func (*URIFilter) Provision(ctx caddy.Context) error {
+	filtered.Store(ctx.Done(), true)
+	ctx.OnCancel(func() { filtered.Delete(ctx.Done()) })
+	return nil
 }
 
 // UnmarshalCaddyfile reads the filter, which has no options. Syntax:
@@ -44,6 +64,7 @@ func (URIFilter) Filter(f zapcore.Field) zapcore.Field {
 
 // Interface guards
 var (
+	_ caddy.Provisioner      = (*URIFilter)(nil)
 	_ caddyfile.Unmarshaler  = (*URIFilter)(nil)
 	_ logging.LogFieldFilter = URIFilter{}
 )

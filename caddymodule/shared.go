@@ -37,7 +37,9 @@ type shared struct {
 	generations []*App
 	leases      map[string]chan struct{}
 
-	begun   bool // a configuration has joined
+	begun     bool               // a configuration has joined
+	stopDrain context.CancelFunc // ends a drain, if there is one
+
 	beating sync.WaitGroup
 	closing chan struct{} // closed when the last user has gone
 	closed  chan struct{} // closed when the directory is free again
@@ -61,6 +63,10 @@ func (s *shared) join(a *App) {
 	var before *App
 	if n := len(s.generations); n > 0 {
 		before = s.generations[n-1]
+	}
+	if s.stopDrain != nil {
+		s.stopDrain()
+		s.stopDrain = nil
 	}
 	first := !s.begun
 	s.begun = true
@@ -87,14 +93,15 @@ func (s *shared) join(a *App) {
 // leave takes a configuration away. If another one goes on, be it the one after
 // or, when a reload has failed, the one before, its settings count, and stores
 // that it does not name hold nothing any longer. Without another one the
-// process is ending, and everything stays held for the next start.
-func (s *shared) leave(a *App) {
+// process is ending, or a reload has named another directory, and everything
+// stays held; it is the last one then.
+func (s *shared) leave(a *App) (last bool) {
 	s.mu.Lock()
 	newest := len(s.generations) > 0 && s.generations[len(s.generations)-1] == a
 	s.generations = slices.DeleteFunc(s.generations, func(g *App) bool { return g == a })
 	if len(s.generations) == 0 {
 		s.mu.Unlock()
-		return
+		return true
 	}
 	next := s.generations[len(s.generations)-1]
 	s.buf.Configure(next.options())
@@ -111,6 +118,7 @@ func (s *shared) leave(a *App) {
 	if newest {
 		s.changed(a, next) // a failed reload: the one before is in force again
 	}
+	return false
 }
 
 // log is the newest configuration's logger.

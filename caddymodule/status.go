@@ -122,8 +122,8 @@ func (a *App) status() (Status, bool) {
 	b := sh.buf.Stats()
 	s := statusOf(a.dir, b, a.stores)
 	s.Live = true
-	for i, f := range a.forwarders {
-		fs := f.Status()
+	for i, d := range a.deliveries {
+		fs := d.forwarder.Status()
 		st := &s.Stores[i]
 		if !fs.FailingSince.IsZero() {
 			st.FailingSince, st.LastError = &fs.FailingSince, fs.LastError

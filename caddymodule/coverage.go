@@ -1,0 +1,100 @@
+package caddymodule
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+)
+
+// httpApp finds the HTTP app that a handler is being provisioned for. Its
+// routes are complete when every app is.
+func httpApp(ctx caddy.Context) *caddyhttp.App {
+	for _, m := range ctx.Modules() {
+		if app, ok := m.(*caddyhttp.App); ok {
+			return app
+		}
+	}
+	return nil
+}
+
+// warnings are what an operator should know about the configuration around
+// ours. It is called when all of it is provisioned.
+func (a *App) warnings() []string {
+	var found []string
+	if !a.logsFiltered {
+		found = append(found, "no log of Caddy's has the filter audit_log: when the API is down, "+
+			"its error log prints request headers and URIs with the credentials in them; see the log block of the shipped Caddyfile")
+	}
+	if a.http == nil {
+		return found
+	}
+	for _, name := range slices.Sorted(maps.Keys(a.http.Servers)) {
+		srv := a.http.Servers[name]
+		where := fmt.Sprintf("server %s (%s)", name, strings.Join(srv.Listen, ", "))
+		if srv.Logs != nil && srv.Logs.ShouldLogCredentials {
+			found = append(found, where+" has log_credentials on: its logs hold the credentials that the audit log keeps off the disk; remove it")
+		}
+		w := coverage{named: srv.NamedRoutes}
+		w.walk(srv.Routes, false, 0)
+		if w.uncovered > 0 {
+			found = append(found, fmt.Sprintf("%s has %d route(s) to an upstream that no audit_log covers: "+
+				"their calls are not recorded; add audit_log to the site, or ignore this if they are no API", where, w.uncovered))
+		}
+	}
+	return found
+}
+
+// coverage counts the upstreams that can be reached without passing an
+// audit_log handler.
+type coverage struct {
+	named     map[string]*caddyhttp.Route
+	uncovered int
+}
+
+// walk follows a list of routes in order. Covered says that a handler of ours
+// stands before it. It reports whether one stands before what follows the list.
+// A handler of ours under a matcher counts: somebody chose what it sees.
+func (c *coverage) walk(routes caddyhttp.RouteList, covered bool, depth int) bool {
+	for _, route := range routes {
+		if c.handlers(route.Handlers, covered, depth) {
+			// Later routes of the list are only reached through this one if it
+			// takes every request.
+			covered = covered || len(route.MatcherSets) == 0 || hasOurs(route.Handlers)
+		}
+	}
+	return covered
+}
+
+func (c *coverage) handlers(handlers []caddyhttp.MiddlewareHandler, covered bool, depth int) bool {
+	const deepest = 32 // named routes can invoke each other
+	for _, h := range handlers {
+		switch h := h.(type) {
+		case *Handler:
+			covered = true
+		case *caddyhttp.Subroute:
+			if depth < deepest {
+				covered = c.walk(h.Routes, covered, depth+1)
+			}
+		case *caddyhttp.Invoke:
+			if route := c.named[h.Name]; route != nil && depth < deepest {
+				covered = c.handlers(route.Handlers, covered, depth+1)
+			}
+		default:
+			if m, ok := h.(caddy.Module); ok && m.CaddyModule().ID == "http.handlers.reverse_proxy" && !covered {
+				c.uncovered++
+			}
+		}
+	}
+	return covered
+}
+
+func hasOurs(handlers []caddyhttp.MiddlewareHandler) bool {
+	return slices.ContainsFunc(handlers, func(h caddyhttp.MiddlewareHandler) bool {
+		_, ok := h.(*Handler)
+		return ok
+	})
+}
