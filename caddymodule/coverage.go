@@ -38,6 +38,10 @@ func (a *App) warnings() []string {
 		if srv.Logs != nil && srv.Logs.ShouldLogCredentials {
 			found = append(found, where+" has log_credentials on: its logs hold the credentials that the audit log keeps off the disk; remove it")
 		}
+		if srv.Errors != nil && !slices.ContainsFunc(srv.Errors.Routes, func(r caddyhttp.Route) bool { return contains(r.Handlers, 0) }) {
+			found = append(found, where+" has error routes without audit_log: where they answer with another status than the error's, "+
+				"the entry shows the error's; begin handle_errors with audit_log")
+		}
 		w := coverage{named: srv.NamedRoutes}
 		w.walk(srv.Routes, false, 0)
 		if w.uncovered > 0 {
@@ -55,6 +59,9 @@ type coverage struct {
 	uncovered int
 }
 
+// deepest bounds the walk: named routes can invoke each other.
+const deepest = 32
+
 // walk follows a list of routes in order. Covered says that a handler of ours
 // stands before it. It reports whether one stands before what follows the list.
 // A handler of ours under a matcher counts: somebody chose what it sees.
@@ -70,7 +77,6 @@ func (c *coverage) walk(routes caddyhttp.RouteList, covered bool, depth int) boo
 }
 
 func (c *coverage) handlers(handlers []caddyhttp.MiddlewareHandler, covered bool, depth int) bool {
-	const deepest = 32 // named routes can invoke each other
 	for _, h := range handlers {
 		switch h := h.(type) {
 		case *Handler:
@@ -90,6 +96,14 @@ func (c *coverage) handlers(handlers []caddyhttp.MiddlewareHandler, covered bool
 		}
 	}
 	return covered
+}
+
+// contains looks for a handler of ours at any depth.
+func contains(handlers []caddyhttp.MiddlewareHandler, depth int) bool {
+	return hasOurs(handlers) || slices.ContainsFunc(handlers, func(h caddyhttp.MiddlewareHandler) bool {
+		sub, ok := h.(*caddyhttp.Subroute)
+		return ok && depth < deepest && slices.ContainsFunc(sub.Routes, func(r caddyhttp.Route) bool { return contains(r.Handlers, depth+1) })
+	})
 }
 
 func hasOurs(handlers []caddyhttp.MiddlewareHandler) bool {

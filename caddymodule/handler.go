@@ -132,8 +132,8 @@ func hashConfig(h *Handler) (string, error) {
 
 // ServeHTTP is a call's way: snapshot, entry, admission, intent, API, outcome.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	if caddyhttp.GetVar(r.Context(), callVar) != nil {
-		return next.ServeHTTP(w, r)
+	if c, ok := caddyhttp.GetVar(r.Context(), callVar).(*call); ok {
+		return c.again(w, r, next)
 	}
 	arrived := time.Now()
 	r.Header.Del(auditIDHeader) // nobody but us gives one
@@ -230,6 +230,8 @@ type call struct {
 	api     caddyhttp.Handler
 	entry   *audit.Entry
 	record  *buffer.Call
+	// failed says that the handlers behind returned an error and wrote nothing.
+	failed bool
 }
 
 // begin makes the intent durable. After an error the call is refused, and an
@@ -254,7 +256,7 @@ func (c *call) begin() error {
 // serve hands the call on and sees to it that its outcome is recorded, however
 // the handlers behind end.
 func (c *call) serve(w http.ResponseWriter) (err error) {
-	rw := &responseWriter{ResponseWriterWrapper: &caddyhttp.ResponseWriterWrapper{ResponseWriter: w}, call: c}
+	rw := newResponseWriter(w, c.request, c.headers)
 	defer func() {
 		if p := recover(); p != nil {
 			c.panicked(rw)
@@ -282,7 +284,42 @@ func (c *call) returned(rw *responseWriter, err error) {
 		}
 	}
 	a.ClientGone = c.request.Context().Err() != nil
+	c.failed = err != nil
 	c.answered(a)
+}
+
+// again serves a call that a handler of ours has in hand. On its way to the API
+// there is nothing to add. In an error route, though, the answer is written
+// that the client really gets; where its status differs from the error's, which
+// is on record, a further revision says so before it leaves.
+func (c *call) again(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	if !c.failed {
+		return next.ServeHTTP(w, r)
+	}
+	return next.ServeHTTP(newResponseWriter(w, r, c.errorAnswered), r)
+}
+
+// errorAnswered records the status that an error route writes.
+func (c *call) errorAnswered(h http.Header, status int) {
+	if status == c.entry.Action.Status {
+		return
+	}
+	c.entry.Answered(audit.Answer{
+		At: time.Now(), Status: status, Source: audit.StatusWritten, Bytes: contentLength(h), ClientGone: c.entry.ClientGone,
+	})
+	// The call has been released, and the buffer with it.
+	s, err := c.handler.app.hold()
+	if err == nil {
+		defer s.release()
+		var payload []byte
+		if payload, err = c.entry.Encode(); err == nil {
+			err = s.buf.Append(payload)
+		}
+	}
+	if err != nil {
+		c.handler.log.Error("recording the answer of an error route; the entry stands with the error's status",
+			"id", c.entry.ID, "error", err)
+	}
 }
 
 // panicked records a call whose handlers ended in a panic, as the reverse proxy
@@ -356,11 +393,18 @@ func (c *call) headers(h http.Header, status int) {
 	case c.request.Method == http.MethodHead, status == http.StatusNoContent, status == http.StatusNotModified:
 		a.Bytes = 0 // a length, if there is one, is that of another answer
 	default:
-		if n, err := strconv.ParseInt(strings.TrimSpace(h.Get("Content-Length")), 10, 64); err == nil && n >= 0 {
-			a.Bytes = n
-		}
+		a.Bytes = contentLength(h)
 	}
 	c.answered(a)
+}
+
+// contentLength is the announced length of an answer's body, or -1.
+func contentLength(h http.Header) int64 {
+	n, err := strconv.ParseInt(strings.TrimSpace(h.Get("Content-Length")), 10, 64)
+	if err != nil || n < 0 {
+		return -1
+	}
+	return n
 }
 
 // Interface guards

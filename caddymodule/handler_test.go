@@ -86,74 +86,67 @@ func TestAReadIsDurableBeforeItsAnswerArrives(t *testing.T) {
 	}
 }
 
+func answers(status int) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) }
+}
+
+// One row for each way in which an answer comes to be. Want is what the client
+// gets, and the entry's status, its source, outcome and revision.
 func TestWhatTheClientAndTheEntrySee(t *testing.T) {
-	type want struct {
-		status  int
-		source  audit.StatusSource
-		outcome audit.Outcome
+	const down = "reverse_proxy 127.0.0.1:1"
+	hinting := func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(103)
+		w.WriteHeader(302)
 	}
 	for _, c := range []struct {
-		name, site, method string
+		name, method, site string
 		api                http.HandlerFunc
-		client             int
-		entry              want
+		want               string
 	}{
-		{
-			"the API answers 503", proxy, "POST", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503) },
-			503,
-			want{503, audit.StatusWritten, audit.OutcomeFailure},
-		},
-		{
-			"the API answers 403", proxy, "GET", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(403) },
-			403,
-			want{403, audit.StatusWritten, audit.OutcomeDenied},
-		},
-		{"early hints come before the answer", proxy, "GET", func(w http.ResponseWriter, _ *http.Request) {
-			w.WriteHeader(103)
-			w.WriteHeader(302)
-		}, 302, want{302, audit.StatusWritten, audit.OutcomeSuccess}},
-		{
-			"the API is unreachable", "reverse_proxy 127.0.0.1:1", "DELETE", ok,
-			502,
-			want{502, audit.StatusError, audit.OutcomeFailure},
-		},
-		{
-			"a handler refuses before the API", "error 418\n" + proxy, "POST", ok,
-			418,
-			want{418, audit.StatusError, audit.OutcomeFailure},
-		},
-		{
-			"nobody answers", "", "POST", ok,
-			200,
-			want{200, audit.StatusDefault, audit.OutcomeSuccess},
-		},
-		{
-			"Caddy answers itself", "respond 204", "PUT", ok,
-			204,
-			want{204, audit.StatusWritten, audit.OutcomeSuccess},
-		},
-		{
-			"a rewrite before the API", "rewrite * /elsewhere\n" + proxy, "GET", ok,
-			200,
-			want{200, audit.StatusWritten, audit.OutcomeSuccess},
-		},
+		{"the API answers 503", "POST", proxy, answers(503), "503: 503 written failure 1"},
+		{"the API answers 403", "GET", proxy, answers(403), "403: 403 written denied 1"},
+		{"early hints before the answer", "GET", proxy, hinting, "302: 302 written success 1"},
+		{"the API is unreachable", "DELETE", down, ok, "502: 502 error failure 1"},
+		{"a handler refuses before the API", "POST", "error 418\n" + proxy, ok, "418: 418 error failure 1"},
+		{"authentication refuses", "DELETE", "basic_auth {\n somebody " + bcrypted + "\n}\n" + proxy, ok, "401: 401 error denied 1"},
+		{"the body is too large", "PUT", "request_body {\n max_size 1\n}\n" + proxy, ok, "413: 413 error failure 1"},
+		{"nobody answers", "POST", "", ok, "200: 200 default success 1"},
+		{"Caddy answers itself", "PUT", "respond 204", ok, "204: 204 written success 1"},
+		{"a redirect", "POST", "redir https://elsewhere.example/ 308", ok, "308: 308 written success 1"},
+		{"a rewrite before the API", "GET", "rewrite * /elsewhere\n" + proxy, ok, "200: 200 written success 1"},
+		{"a stripped path", "GET", "handle_path /v1/* {\n" + proxy + "\n}", ok, "200: 200 written success 1"},
+		{"an error route, same status", "PUT", down + "\nhandle_errors {\n audit_log\n respond sorry 502\n}", ok, "502: 502 error failure 1"},
+		{"an error route, other status", "PUT", down + "\nhandle_errors {\n audit_log\n respond sorry 404\n}", ok, "404: 404 written failure 2"},
+		{"an error route that ours does not see", "PUT", down + "\nhandle_errors {\n respond sorry 404\n}", ok, "404: 502 error failure 1"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := start(t, c.site, c.api)
-			resp, _ := r.send(c.method, project, nil, "")
-			if resp.StatusCode != c.client {
-				t.Errorf("the client got %d, want %d", resp.StatusCode, c.client)
+			resp, _ := r.send(c.method, project, nil, "body")
+			all := r.buffered()
+			if len(all) == 0 {
+				t.Fatal("no entry")
 			}
-			e := r.only()
-			if got := (want{e.Action.Status, e.Action.StatusSource, e.Outcome}); got != c.entry {
-				t.Errorf("entry %+v, want %+v", got, c.entry)
+			e := all[len(all)-1]
+			got := fmt.Sprintf("%d: %d %s %s %d", resp.StatusCode, e.Action.Status, e.Action.StatusSource, e.Outcome, e.Revision)
+			if got != c.want || e.Revision != len(all) || e.ID != all[0].ID {
+				t.Errorf("%q in %d entries, want %q", got, len(all), c.want)
 			}
 			if e.Action.Path != project || e.Action.Method != c.method || e.ProjectRef != "abcdefghijklmnopqrst" {
 				t.Errorf("action %+v", e.Action)
 			}
+			if got := resp.Header.Values("Audit-Id"); len(got) != 1 || got[0] != e.ID {
+				t.Errorf("Audit-Id %q, want %q", got, e.ID)
+			}
+			if s := r.status(); s.Calls.Seen != 1 || s.Calls.Recorded != 1 || !s.Conserved {
+				t.Errorf("status %s", s.text())
+			}
+			t.Logf("%-40s %s", c.name, got)
 		})
 	}
 }
+
+// bcrypted is some password's hash.
+const bcrypted = "$2a$14$Zkx19XLiW6VYouLHR5NmfOFU0z2GTNmpkT/5qqR7hx4IjWJPDhjvG"
 
 func TestAnAPIThatDiesInMidAnswerGivesARevision(t *testing.T) {
 	r := start(t, proxy, func(w http.ResponseWriter, _ *http.Request) {

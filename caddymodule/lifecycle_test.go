@@ -204,6 +204,14 @@ func TestTheConfigurationsWeakPointsAreNamed(t *testing.T) {
 			":1 {\n handle /a/* {\n audit_log\n reverse_proxy 127.0.0.1:2\n }\n handle {\n reverse_proxy 127.0.0.1:2\n }\n}",
 			[]string{"filter audit_log", "has 1 route(s)"},
 		},
+		"an error route without": {
+			":1 {\n audit_log\n reverse_proxy 127.0.0.1:2\n handle_errors {\n respond sorry 500\n }\n}",
+			[]string{"filter audit_log", "error routes without audit_log"},
+		},
+		"an error route with": {
+			":1 {\n audit_log\n reverse_proxy 127.0.0.1:2\n handle_errors {\n audit_log\n respond sorry 500\n }\n}",
+			[]string{"filter audit_log"},
+		},
 		"before handle blocks": {
 			":1 {\n audit_log\n handle /a/* {\n reverse_proxy 127.0.0.1:2\n }\n handle {\n reverse_proxy 127.0.0.1:2\n }\n}",
 			[]string{"filter audit_log"},

@@ -15,11 +15,19 @@ import (
 // Hijack. It holds and buffers nothing.
 type responseWriter struct {
 	*caddyhttp.ResponseWriterWrapper
-	call      *call
+	request *http.Request
+	// record makes the answer's headers durable.
+	record    func(h http.Header, status int)
 	committed bool
 	hijacked  bool
 	failed    bool // a write failed: the client has gone
 	sent      atomic.Int64
+}
+
+func newResponseWriter(w http.ResponseWriter, r *http.Request, record func(http.Header, int)) *responseWriter {
+	return &responseWriter{
+		ResponseWriterWrapper: &caddyhttp.ResponseWriterWrapper{ResponseWriter: w}, request: r, record: record,
+	}
 }
 
 func (w *responseWriter) commit(status int) {
@@ -27,7 +35,7 @@ func (w *responseWriter) commit(status int) {
 		return
 	}
 	w.committed = true
-	w.call.headers(w.Header(), status)
+	w.record(w.Header(), status)
 }
 
 // WriteHeader implements http.ResponseWriter. An informational status is not an
@@ -52,7 +60,7 @@ func (w *responseWriter) ReadFrom(r io.Reader) (int64, error) {
 	n, err := w.ResponseWriterWrapper.ReadFrom(r)
 	// An error may be the source's as well; only one that ends the request
 	// is the client's.
-	if err != nil && w.call.request.Context().Err() == nil {
+	if err != nil && w.request.Context().Err() == nil {
 		w.sent.Add(n)
 		return n, err
 	}
@@ -62,7 +70,7 @@ func (w *responseWriter) ReadFrom(r io.Reader) (int64, error) {
 
 func (w *responseWriter) wrote(n int64, err error) {
 	w.sent.Add(n)
-	if err != nil && w.call.request.Method != http.MethodHead {
+	if err != nil && w.request.Method != http.MethodHead {
 		w.failed = true
 	}
 }
