@@ -164,20 +164,29 @@ func TestNoCredentialReachesCaddysOwnLogs(t *testing.T) {
 	config := strings.Replace(rigCaddyfile, "log {\n\t\tlevel ERROR\n\t}", "log {\n\t\toutput file "+log+"\n\t\tformat filter {"+filter+"}\n\t}\n\tdebug", 1)
 	hex40 := "a1b2c3d4e5f60718293a4b5c6d7e8f9001122334"
 	secrets := []string{"sbp_" + hex40, "sb_secret_" + hex40, "correct-horse-battery-staple"}
+	var shown strings.Builder // what else a person or a program may look at
 	for _, site := range []string{"rewrite * {uri}\n" + proxy, "reverse_proxy 127.0.0.1:1"} {
-		r.load(config, "log\n"+site)
+		r.load(config, "log\nhandle /metrics {\n metrics\n}\nhandle {\n"+site+"\n}")
 		for _, s := range secrets {
 			for _, path := range []string{project + "?apikey=" + s, "/v1/organizations/acme/project-claim/" + s, "/v9/x;token=" + secrets[0] + "/y?z=" + s} {
 				resp, err := oneCall.RoundTrip(r.request("GET", path, map[string]string{
-					"Authorization": "Bearer " + s, "Apikey": s, "Cookie": "a=" + s, "X-Custom": s, "Referer": "http://x/?t=" + s, "User-Agent": s,
+					"Authorization": []string{"Bearer ", "Basic "}[len(path)%2] + s, "Apikey": s, "Cookie": "a=" + s, "X-Custom": s, "Referer": "http://x/?t=" + s, "User-Agent": s,
 				}, s))
 				if err != nil {
 					continue // a listener that is being replaced
 				}
-				_, _ = io.Copy(io.Discard, resp.Body)
+				_, _ = io.Copy(&shown, resp.Body)
 				_ = resp.Body.Close()
 			}
 		}
+		_, metrics := r.send("GET", "/metrics", nil, "")
+		shown.WriteString(metrics)
+	}
+	r.drained()
+	status := r.status()
+	shown.WriteString(status.text())
+	for _, e := range r.exported(&place{address: "unix/" + r.dir + "/admin.sock"}) {
+		shown.WriteString(summary(e))
 	}
 	r.load(rigCaddyfile, proxy) // closes the log
 	b, err := os.ReadFile(log)
@@ -188,6 +197,7 @@ func TestNoCredentialReachesCaddysOwnLogs(t *testing.T) {
 	if !strings.Contains(text, "connection refused") || !strings.Contains(text, "upstream roundtrip") || !strings.Contains(text, `"uri":"/v1/projects/abcdefghijklmnopqrst?[redacted]"`) {
 		t.Errorf("the log lacks what it should show: %.3000s", text)
 	}
+	text += shown.String()
 	for _, s := range secrets {
 		for i := 0; i+12 <= len(s); i++ {
 			if j := strings.Index(text, s[i:i+12]); j >= 0 {
