@@ -1,23 +1,25 @@
 package audit
 
 import (
+	"slices"
 	"strings"
 	"unicode"
 )
 
 // ActionName turns an operation's id into words for people: "Get project api
 // keys" for v1-get-project-api-keys, "Send invite" for
-// AuthInviteController_sendInvite. An abbreviation in capitals keeps them.
+// AuthInviteController_sendInvite. An abbreviation in capitals keeps them, and
+// so do the names with a capital inside that we know: GitHub.
 func ActionName(code string) string {
 	if controller, method, ok := strings.Cut(code, "_"); ok && strings.HasSuffix(controller, "Controller") {
 		code = method
 	}
-	words := splitWords(code)
+	words := joinBrands(splitWords(code))
 	if len(words) > 1 && isVersion(words[0]) {
 		words = words[1:]
 	}
 	for i, word := range words {
-		if !isAbbreviation(word) {
+		if !isAbbreviation(word) && !slices.Contains(brands, word) {
 			words[i] = strings.ToLower(word)
 		}
 	}
@@ -57,6 +59,18 @@ func splitWords(name string) []string {
 		word = append(word, r)
 	}
 	flush()
+	return words
+}
+
+// brands are spelled with a capital where splitWords sees a second word.
+var brands = []string{"GitHub", "GoTrue", "OAuth", "PostgREST"}
+
+func joinBrands(words []string) []string {
+	for i := 0; i+1 < len(words); i++ {
+		if joined := words[i] + words[i+1]; slices.Contains(brands, joined) {
+			words = slices.Replace(words, i, i+2, joined)
+		}
+	}
 	return words
 }
 

@@ -88,10 +88,13 @@ func (d *Deriver) action(e *Entry, c *Call) (changing bool) {
 		}
 		e.OrganizationSlug = r.text("organization_slug", m.Organization())
 		e.ProjectRef = r.text("project_ref", m.Project())
-		if e.Target = m.Target(); e.Target != nil {
-			e.Target.ID = r.text("target.id", e.Target.ID)
-			e.Target.Parent = r.text("target.parent", e.Target.Parent)
-		}
+		e.Target = m.Target()
+	} else {
+		e.Action.Route, e.Target = d.Platform.Guess(c.Path)
+	}
+	if e.Target != nil {
+		e.Target.ID = r.text("target.id", e.Target.ID)
+		e.Target.Parent = r.text("target.parent", e.Target.Parent)
 	}
 	e.Action.Path = r.path(d.Platform.Catalog.RedactPath(c.Path, &m))
 	return changing

@@ -5,7 +5,7 @@ package audit
 type Platform struct {
 	// Name is the word for it in the Caddyfile.
 	Name string
-	// Catalog may be nil: then no call has a route.
+	// Catalog may be nil: then Guess gives each call its route and target.
 	Catalog *Catalog
 	// Tokens are the shapes of its credentials, tried in order.
 	Tokens []TokenShape

@@ -10,12 +10,13 @@ import (
 
 //go:generate go run ./internal/gencatalog -out supabase_management.csv $MANAGEMENT_OPENAPI
 
-// supabaseManagement has one line for each operation: method, template and id.
+// supabaseManagement has one line for each operation of the Management API:
+// method, template and id.
 //
 //go:embed supabase_management.csv
 var supabaseManagement string
 
-// supabaseRules read Supabase's templates.
+// supabaseRules read the Management API's templates.
 var supabaseRules = Rules{
 	// Everything that is not named here, nor followed by a parameter in some
 	// route, is a verb or a setting of the project: pause, upgrade, restore,
@@ -65,8 +66,9 @@ var supabaseRules = Rules{
 	Changing: []string{"v1-authorize-user", "v1-oauth-authorize-project-claim"},
 }
 
-// Supabase is the platform "supabase": the routes of its Management API. Every
-// call returns the same value, which is safe for concurrent use.
+// Supabase is the platform "supabase": the routes of its Management API and of
+// its dashboard. Every call returns the same value, which is safe for
+// concurrent use.
 func Supabase() *Platform { return supabase() }
 
 var supabase = sync.OnceValue(func() *Platform {
@@ -77,16 +79,30 @@ var supabase = sync.OnceValue(func() *Platform {
 	return &Platform{Name: "supabase", Catalog: catalog, Tokens: supabaseTokens}
 })
 
+// supabaseAPIs are read each by its own rules, so that none can change what
+// the other's templates mean, and make one catalog.
+var supabaseAPIs = []struct {
+	file, table string
+	rules       Rules
+}{
+	{"supabase_management.csv", supabaseManagement, supabaseRules},
+	{"supabase_platform.csv", supabasePlatform, supabasePlatformRules},
+}
+
 func newSupabaseCatalog() (*Catalog, error) {
-	routes, err := readRoutes(supabaseManagement)
-	if err != nil {
-		return nil, fmt.Errorf("reading supabase_management.csv: %w", err)
+	var all []Operation
+	for _, api := range supabaseAPIs {
+		routes, err := readRoutes(api.table)
+		if err != nil {
+			return nil, fmt.Errorf("reading %s: %w", api.file, err)
+		}
+		operations, err := api.rules.Operations(routes)
+		if err != nil {
+			return nil, fmt.Errorf("reading %s: %w", api.file, err)
+		}
+		all = append(all, operations...)
 	}
-	operations, err := supabaseRules.Operations(routes)
-	if err != nil {
-		return nil, err
-	}
-	return NewCatalog(operations)
+	return NewCatalog(all)
 }
 
 // readRoutes reads lines of method, template and id under a heading.

@@ -2,6 +2,7 @@ package audit
 
 import (
 	"encoding/csv"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -10,25 +11,38 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// The table was written by reading each operation as an auditor would, without
-// the rules. It is the truth; a difference is decided there first.
-const supabaseTable = "../bench/replay/testdata/supabase_operations.csv"
+// The tables were written by reading each operation as an auditor would,
+// without the rules. They are the truth; a difference is decided there first.
+var supabaseTables = []struct {
+	file       string
+	operations int
+}{
+	{"../bench/replay/testdata/supabase_operations.csv", 146},
+	{"../bench/replay/testdata/platform_operations.csv", 337},
+}
 
 func supabaseTableRows(t *testing.T) [][]string {
 	t.Helper()
-	f, err := os.Open(supabaseTable)
-	if err != nil {
-		t.Fatal(err)
+	var all [][]string
+	for _, table := range supabaseTables {
+		f, err := os.Open(table.file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		rows, err := csv.NewReader(f).ReadAll()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if rows = rows[1:]; len(rows) != table.operations {
+			t.Errorf("%s has %d operations, want %d", table.file, len(rows), table.operations)
+		}
+		all = append(all, rows...)
 	}
-	defer f.Close()
-	rows, err := csv.NewReader(f).ReadAll()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return rows[1:]
+	return all
 }
 
-func TestSupabaseAgreesWithTheTableWrittenByHand(t *testing.T) {
+func TestSupabaseAgreesWithTheTablesWrittenByHand(t *testing.T) {
 	want := make(map[string][]string)
 	for _, row := range supabaseTableRows(t) {
 		want[row[0]+" "+row[1]] = row
@@ -40,8 +54,8 @@ func TestSupabaseAgreesWithTheTableWrittenByHand(t *testing.T) {
 			op.Target.Type, op.Target.ID, op.Target.Parent, op.Organization, op.Project,
 		}
 	}
-	if len(want) != 146 {
-		t.Errorf("the table has %d operations, want 146", len(want))
+	if len(got) != 483 {
+		t.Errorf("the catalog has %d operations, want 483", len(got))
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("operations (-table +rules):\n%s", diff)
@@ -64,7 +78,11 @@ func TestSupabaseFindsEachOperationByItsOwnPath(t *testing.T) {
 			}
 			return "value-of-" + param
 		}
-		if diff := cmp.Diff(&Target{row[3], valueOf(row[4]), valueOf(row[5])}, m.Target()); diff != "" {
+		var want *Target
+		if row[3] != "" {
+			want = &Target{row[3], valueOf(row[4]), valueOf(row[5])}
+		}
+		if diff := cmp.Diff(want, m.Target()); diff != "" {
 			t.Errorf("target of %s (-want +got):\n%s", path, diff)
 		}
 		if got, want := m.Organization(), valueOf(row[6]); got != want {
@@ -84,6 +102,18 @@ func TestSupabaseNamesEachActionForPeople(t *testing.T) {
 	}
 }
 
+// A name that stands for several types would have an auditor take the deletion
+// of one thing for that of another.
+func TestSupabaseNamesTellWhatTheyAreDoneTo(t *testing.T) {
+	types := make(map[string]string)
+	for _, op := range Supabase().Catalog.operations {
+		if other, ok := types[op.Name]; ok && other != op.Target.Type {
+			t.Errorf("%q is done to %q and to %q", op.Name, other, op.Target.Type)
+		}
+		types[op.Name] = op.Target.Type
+	}
+}
+
 func TestSupabaseKnowsTheCredentialsInItsPaths(t *testing.T) {
 	var secret []string
 	for _, op := range Supabase().Catalog.operations {
@@ -93,8 +123,13 @@ func TestSupabaseKnowsTheCredentialsInItsPaths(t *testing.T) {
 	}
 	slices.Sort(secret)
 	want := []string{
+		"DELETE /platform/projects/{ref}/analytics/warehouse/access-tokens/{token}",
+		"DELETE /platform/projects/{ref}/analytics/warehouse/endpoints/{token}",
+		"GET /platform/organizations/{slug}/members/invitations/{token}",
 		"GET /v1/organizations/{slug}/project-claim/{token}",
+		"POST /platform/organizations/{slug}/members/invitations/{token}",
 		"POST /v1/organizations/{slug}/project-claim/{token}",
+		"PUT /platform/projects/{ref}/analytics/warehouse/endpoints/{token}",
 	}
 	if diff := cmp.Diff(want, secret); diff != "" {
 		t.Errorf("operations with a credential in the path (-want +got):\n%s", diff)
@@ -102,29 +137,41 @@ func TestSupabaseKnowsTheCredentialsInItsPaths(t *testing.T) {
 }
 
 // A key that changes nothing is a mistake, or a rule that nobody needs.
-func TestSupabaseNeedsEachOfItsTypes(t *testing.T) {
-	routes, err := readRoutes(supabaseManagement)
-	if err != nil {
-		t.Fatal(err)
-	}
-	full, err := supabaseRules.Operations(routes)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for key := range supabaseRules.Types {
-		fewer := supabaseRules
-		fewer.Types = make(map[string]string)
-		for k, typ := range supabaseRules.Types {
-			if k != key {
-				fewer.Types[k] = typ
-			}
-		}
-		got, err := fewer.Operations(routes)
+func TestSupabaseNeedsEachOfItsRules(t *testing.T) {
+	for _, api := range supabaseAPIs {
+		routes, err := readRoutes(api.table)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if cmp.Equal(full, got) {
-			t.Errorf("no operation needs %q", key)
+		full, err := api.rules.Operations(routes)
+		if err != nil {
+			t.Fatal(err)
+		}
+		check := func(what string, fewer Rules) {
+			got, err := fewer.Operations(routes)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if cmp.Equal(full, got) {
+				t.Errorf("no operation of %s needs %q", api.file, what)
+			}
+		}
+		for key := range api.rules.Types {
+			fewer := api.rules
+			fewer.Types = maps.Clone(fewer.Types)
+			delete(fewer.Types, key)
+			check(key, fewer)
+		}
+		for code := range api.rules.Names {
+			fewer := api.rules
+			fewer.Names = maps.Clone(fewer.Names)
+			delete(fewer.Names, code)
+			check(code, fewer)
+		}
+		for _, end := range api.rules.Identifiers {
+			fewer := api.rules
+			fewer.Identifiers = slices.DeleteFunc(slices.Clone(fewer.Identifiers), func(s string) bool { return s == end })
+			check(end, fewer)
 		}
 	}
 }

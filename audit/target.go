@@ -1,7 +1,9 @@
 package audit
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -31,6 +33,8 @@ type Route struct {
 //     singular in snake case. A parameter right after it is the thing's id.
 //   - The thing named before it is its parent.
 //   - Any other plain text is a verb or a setting, and leaves the target be.
+//   - A parameter that Types names, as in "integrations/{}", is a thing of
+//     that type; the plain text before it then names no collection by itself.
 //   - A parameter that ProjectParams names is a project wherever it stands
 //     after a verb or a setting: /platform/auth/{ref}/config.
 //   - A credential is nobody's id.
@@ -38,18 +42,26 @@ type Rules struct {
 	// Types gives the type for a route that ends in the key. Keys are
 	// segments without a slash at either end, parameters as {}; the longest
 	// that fits counts. A type that the route has named before means that very
-	// thing: under a project, "backups/undo": "project" is the project.
+	// thing: under a project, "backups/undo": "project" is the project, and
+	// "members/{}/roles/{}": "member" leaves the target with the member.
 	Types map[string]string
 	// ProjectParams are the names of parameters that always mean a project.
 	ProjectParams []string
+	// Identifiers are the ends of routes, written like the keys of Types,
+	// whose last parameter is named like a credential and is a public id. An
+	// end belongs here only if whoever learns the value can do nothing with it.
+	Identifiers []string
+	// Names are the names for people of operations whose ids say too little
+	// or something else, by id. ActionName makes all others.
+	Names map[string]string
 	// Changing are the ids of operations that change something although their
 	// method says that they only read.
 	Changing []string
 }
 
 // Operations applies the rules to all routes of an API at once. Malformed
-// templates are left to NewCatalog. It fails if Changing names an operation
-// that is not there.
+// templates are left to NewCatalog. It fails if Changing or Names has an
+// operation that is not there.
 func (r Rules) Operations(routes []Route) ([]Operation, error) {
 	collections := r.collectionsOf(routes)
 	operations := make([]Operation, 0, len(routes))
@@ -59,7 +71,7 @@ func (r Rules) Operations(routes []Route) ([]Operation, error) {
 			Method:   route.Method,
 			Template: route.Template,
 			Code:     route.Code,
-			Name:     ActionName(route.Code),
+			Name:     cmp.Or(r.Names[route.Code], ActionName(route.Code)),
 			Changing: route.Code != "" && slices.Contains(r.Changing, route.Code),
 		}
 		r.readTemplate(&op, collections)
@@ -69,6 +81,11 @@ func (r Rules) Operations(routes []Route) ([]Operation, error) {
 	for _, code := range r.Changing {
 		if !codes[code] {
 			return nil, fmt.Errorf("marking %s as changing: there is no such operation; correct its id", code)
+		}
+	}
+	for _, code := range slices.Sorted(maps.Keys(r.Names)) {
+		if !codes[code] {
+			return nil, fmt.Errorf("naming %s %q: there is no such operation; correct its id", code, r.Names[code])
 		}
 	}
 	return operations, nil
@@ -87,9 +104,11 @@ func (r Rules) readTemplate(op *Operation, collections map[string]bool) {
 			continue
 		}
 		prefix += "/{}"
-		switch {
-		case isCredential(name):
+		switch typ := r.typeAt(prefix); {
+		case isCredential(name) && !r.isIdentifier(prefix):
 			op.Secrets = append(op.Secrets, name)
+		case typ != "":
+			named = nameParam(named, typ, name)
 		case awaitsID:
 			named[len(named)-1].ID = name
 		case slices.Contains(r.ProjectParams, name):
@@ -125,13 +144,31 @@ func (r Rules) nameThing(named []TargetRule, prefix string, isCollection bool) (
 			return append(named, named[i]), false
 		}
 	}
-	if n := len(named); n > 0 {
-		thing.Parent = named[n-1].ID
-		if thing.Parent == "" {
-			thing.Parent = named[n-1].Parent
-		}
-	}
+	thing.Parent = parentAfter(named)
 	return append(named, thing), true
+}
+
+// nameParam adds the thing that a parameter is by itself. One of its type that
+// has no id yet is the collection that it stands in, not the thing.
+func nameParam(named []TargetRule, typ, param string) []TargetRule {
+	same := func(t TargetRule) bool { return t.Type == typ && t.ID != "" }
+	if i := slices.IndexFunc(named, same); i >= 0 {
+		return append(named, named[i])
+	}
+	return append(named, TargetRule{Type: typ, ID: param, Parent: parentAfter(named)})
+}
+
+// parentAfter is the parent of what follows the things named so far.
+func parentAfter(named []TargetRule) string {
+	if len(named) == 0 {
+		return ""
+	}
+	last := named[len(named)-1]
+	return cmp.Or(last.ID, last.Parent)
+}
+
+func (r Rules) isIdentifier(prefix string) bool {
+	return slices.ContainsFunc(r.Identifiers, func(end string) bool { return strings.HasSuffix(prefix, "/"+end) })
 }
 
 // typeAt is the type of the longest key that prefix ends in, or empty.
@@ -152,7 +189,7 @@ func (r Rules) typeAt(prefix string) string {
 
 // collectionsOf finds the plain text that some template continues with a
 // parameter. The templates are cut there, with their parameters as {}. A
-// project's parameter does not count: it may follow anything.
+// parameter that is a thing by itself does not count: it may follow anything.
 func (r Rules) collectionsOf(routes []Route) map[string]bool {
 	collections := make(map[string]bool)
 	for _, route := range routes {
@@ -163,7 +200,8 @@ func (r Rules) collectionsOf(routes []Route) map[string]bool {
 				prefix, afterText = prefix+"/"+segment, true
 				continue
 			}
-			if afterText && !slices.Contains(r.ProjectParams, name) {
+			byItself := slices.Contains(r.ProjectParams, name) || r.typeAt(prefix+"/{}") != ""
+			if afterText && !byItself {
 				collections[prefix] = true
 			}
 			prefix, afterText = prefix+"/{}", false

@@ -7,8 +7,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// dashboardRules show that the same rules read the dashboard's templates, in
-// which a parameter's name means one thing here and another there.
+// dashboardRules are a few of what a dashboard needs, in which a parameter's
+// name means one thing here and another there.
 var dashboardRules = Rules{
 	Types: map[string]string{
 		"projects":              typeProject,
@@ -119,6 +119,60 @@ func TestZeroRulesReadAnyAPI(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, operations); diff != "" {
 		t.Errorf("operations (-want +got):\n%s", diff)
+	}
+}
+
+func TestAParameterMayBeAThingByItself(t *testing.T) {
+	templates := map[string]Operation{
+		"/integrations":        {Target: TargetRule{Type: "integration"}},
+		"/integrations/{slug}": {Target: TargetRule{"organization", "slug", ""}, Organization: "slug"},
+		"/orgs/{slug}/members/{user_id}/roles/{role_id}": {Target: TargetRule{"member", "user_id", "slug"}, Organization: "slug"},
+		"/orgs/{slug}/members/{user_id}/roles":           {Target: TargetRule{"member", "user_id", "slug"}, Organization: "slug"},
+		"/pairs/{left_id}/{right_id}":                    {Target: TargetRule{"right", "right_id", "left_id"}},
+		"/pairs/{left_id}":                               {Target: TargetRule{"left", "left_id", ""}},
+		"/pairs":                                         {Target: TargetRule{Type: "right"}},
+		"/orgs/{slug}/drains/{token}":                    {Target: TargetRule{"drain", "token", "slug"}, Organization: "slug"},
+		"/orgs/{slug}/hooks/{token}":                     {Target: TargetRule{"hook", "", "slug"}, Organization: "slug", Secrets: []string{"token"}},
+	}
+	var routes []Route
+	for template := range templates {
+		routes = append(routes, Route{Method: "GET", Template: template})
+	}
+	operations, err := Rules{
+		Types: map[string]string{
+			"orgs":                typeOrganization,
+			"integrations":        "integration",
+			"integrations/{}":     typeOrganization,
+			"members/{}/roles/{}": "member",
+			"pairs":               "right",
+			"pairs/{}":            "left",
+			"pairs/{}/{}":         "right",
+		},
+		Identifiers: []string{"drains/{}"},
+	}.Operations(routes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, got := range operations {
+		want := templates[got.Template]
+		want.Method, want.Template = "GET", got.Template
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", got.Template, diff)
+		}
+	}
+}
+
+func TestNamesComeBeforeTheOperationsID(t *testing.T) {
+	operations, err := Rules{Names: map[string]string{"getIt": "Get the thing"}}.Operations([]Route{{"GET", "/a", "getIt"}, {"GET", "/b", "getOther"}})
+	if err != nil || operations[0].Name != "Get the thing" || operations[1].Name != "Get other" {
+		t.Errorf("operations are %+v, %v", operations, err)
+	}
+}
+
+func TestRulesRefuseToNameAnUnknownOperation(t *testing.T) {
+	_, err := Rules{Names: map[string]string{"tpyo": "Typo"}}.Operations([]Route{{"GET", "/a", "typo"}})
+	if err == nil || !strings.Contains(err.Error(), "tpyo") {
+		t.Errorf("error is %v", err)
 	}
 }
 

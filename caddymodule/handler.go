@@ -34,7 +34,7 @@ const (
 	auditIDHeader = "Audit-Id"
 
 	// reserveBytes is the room that is kept for a call's end before the call
-	// is let through: an entry whose every field has its full length.
+	// is let through. Only an entry made to be large takes more.
 	reserveBytes = 16 << 10
 
 	// retryAfterSeconds is what a refused caller is told to wait.
@@ -49,8 +49,9 @@ const (
 // It belongs before everything that may answer; its directive is ordered so.
 type Handler struct {
 	// Platform names the API behind: which routes it has, what they are done
-	// to, and which credentials it knows. Default, and only choice of this
-	// version: "supabase".
+	// to, and which credentials it knows. "supabase" knows its Management API
+	// and its dashboard's; "generic" knows no API and makes route templates of
+	// paths by what looks like an id. Default: "generic".
 	Platform string `json:"platform,omitempty"`
 
 	// Rules say how calls are recorded; the first that matches counts.
@@ -83,10 +84,12 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		return h.wrong("platform %q: %w", h.Platform, err)
 	}
 	switch name {
-	case "", "supabase":
+	case "supabase":
 		h.platform = audit.Supabase()
+	case "", "generic":
+		h.platform = audit.Generic()
 	default:
-		return h.wrong("platform %q is not known: this version knows supabase", name)
+		return h.wrong("platform %q is not known: this version knows generic and supabase", name)
 	}
 	app, err := ctx.App("audit_log")
 	if err != nil {

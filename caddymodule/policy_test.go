@@ -17,7 +17,7 @@ import (
 
 // withRules is the usual Caddyfile with options for the directive.
 func withRules(options string) string {
-	return strings.Replace(rigCaddyfile, "\taudit_log\n\t%SITE%", "\taudit_log {\n"+options+"\n\t}\n\t%SITE%", 1)
+	return strings.Replace(rigCaddyfile, "\t\tplatform supabase\n", "\t\tplatform supabase\n"+options+"\n", 1)
 }
 
 func TestTheFirstRuleThatMatchesDecides(t *testing.T) {

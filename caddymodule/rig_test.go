@@ -58,7 +58,9 @@ const rigCaddyfile = `{
 }
 http://:%PORT% {
 	bind 127.0.0.1
-	audit_log
+	audit_log {
+		platform supabase
+	}
 	%SITE%
 }
 `

@@ -1,5 +1,7 @@
-// Command gencatalog reads an OpenAPI description and writes the routes that a
-// catalog needs: method, template and operation id. It copies no prose.
+// Command gencatalog reads an API's description and writes the routes that a
+// catalog needs: method, template and operation id. It copies no prose. The
+// description is OpenAPI in JSON, or a table in CSV whose heading names the
+// columns method, path and operation.
 //
 //	gencatalog -out FILE DESCRIPTION
 package main
@@ -33,7 +35,7 @@ func main() {
 func run(out string, args []string, warnings io.Writer) error {
 	if out == "" || len(args) != 1 || args[0] == "" {
 		return errors.New("reading the arguments: give -out and the path of one description; " +
-			"under go generate, that path is in $MANAGEMENT_OPENAPI")
+			"under go generate, that path is in the variable that the directive names")
 	}
 	description, err := os.ReadFile(args[0])
 	if err != nil {
@@ -58,13 +60,48 @@ type operation struct{ method, template, id string }
 // generate writes the routes in a stable order. What it cannot use it skips,
 // with a warning: a description has more faults than readers.
 func generate(description []byte, table, warnings io.Writer) error {
+	read := readTable
+	if bytes.HasPrefix(bytes.TrimSpace(description), []byte("{")) {
+		read = readOpenAPI
+	}
+	all, err := read(description, warnings)
+	if err != nil {
+		return err
+	}
+	seen := make(map[string]bool)
+	var operations []operation
+	for _, op := range all {
+		key := op.method + " " + op.template
+		if seen[key] {
+			fmt.Fprintf(warnings, "gencatalog: skipping the second %s\n", key)
+			continue
+		}
+		seen[key] = true
+		operations = append(operations, op)
+	}
+	if len(operations) == 0 {
+		return errors.New("finding no operations: is it an OpenAPI description in JSON, or a table in CSV?")
+	}
+	slices.SortFunc(operations, func(a, b operation) int {
+		return cmp.Or(cmp.Compare(a.template, b.template), cmp.Compare(a.method, b.method))
+	})
+	w := csv.NewWriter(table)
+	w.Write([]string{"method", "template", "operation_id"})
+	for _, op := range operations {
+		w.Write([]string{op.method, op.template, op.id})
+	}
+	w.Flush()
+	return w.Error()
+}
+
+// readOpenAPI reads the operations in the order of their paths.
+func readOpenAPI(description []byte, warnings io.Writer) ([]operation, error) {
 	var doc struct {
 		Paths map[string]json.RawMessage `json:"paths"`
 	}
 	if err := json.Unmarshal(description, &doc); err != nil {
-		return err
+		return nil, err
 	}
-	seen := make(map[string]bool)
 	var operations []operation
 	for _, path := range slices.Sorted(maps.Keys(doc.Paths)) {
 		var item map[string]json.RawMessage
@@ -82,33 +119,39 @@ func generate(description []byte, table, warnings io.Writer) error {
 				continue
 			}
 			op := operation{method: strings.ToUpper(method), template: template}
-			key := op.method + " " + op.template
 			var fields struct {
 				OperationID string `json:"operationId"`
 			}
 			if err := json.Unmarshal(raw, &fields); err != nil {
-				fmt.Fprintf(warnings, "gencatalog: skipping the id of %s: %v\n", key, err)
+				fmt.Fprintf(warnings, "gencatalog: skipping the id of %s %s: %v\n", op.method, op.template, err)
 			}
 			op.id = fields.OperationID
-			if seen[key] {
-				fmt.Fprintf(warnings, "gencatalog: skipping the second %s\n", key)
-				continue
-			}
-			seen[key] = true
 			operations = append(operations, op)
 		}
 	}
-	if len(operations) == 0 {
-		return errors.New("finding no operations: is it an OpenAPI description in JSON?")
+	return operations, nil
+}
+
+// readTable reads three columns by their names and leaves the others.
+func readTable(table []byte, warnings io.Writer) ([]operation, error) {
+	rows, err := csv.NewReader(bytes.NewReader(table)).ReadAll()
+	if err != nil || len(rows) == 0 {
+		return nil, err
 	}
-	slices.SortFunc(operations, func(a, b operation) int {
-		return cmp.Or(cmp.Compare(a.template, b.template), cmp.Compare(a.method, b.method))
-	})
-	w := csv.NewWriter(table)
-	w.Write([]string{"method", "template", "operation_id"})
-	for _, op := range operations {
-		w.Write([]string{op.method, op.template, op.id})
+	var columns [3]int
+	for i, name := range []string{"method", "path", "operation"} {
+		if columns[i] = slices.Index(rows[0], name); columns[i] < 0 {
+			return nil, fmt.Errorf("finding no column %q in the first line: name it there", name)
+		}
 	}
-	w.Flush()
-	return w.Error()
+	operations := make([]operation, 0, len(rows)-1)
+	for _, row := range rows[1:] {
+		op := operation{strings.ToUpper(row[columns[0]]), row[columns[1]], row[columns[2]]}
+		if !slices.Contains(methods, strings.ToLower(op.method)) || !strings.HasPrefix(op.template, "/") {
+			fmt.Fprintf(warnings, "gencatalog: skipping %q %q: it is no operation\n", op.method, op.template)
+			continue
+		}
+		operations = append(operations, op)
+	}
+	return operations, nil
 }

@@ -47,8 +47,34 @@ GET,/v1/things/{id},v1-get-a-thing
 	}
 }
 
+func TestGenerateReadsATableByTheNamesOfItsColumns(t *testing.T) {
+	const description = `summary,operation,path,method
+"prose, which stays behind",ThingsController_get,/things/{id},get
+more prose,ThingsController_delete,/things/{id},DELETE
+prose,ThingsController_getAgain,/things/{id},GET
+prose,odd,things,GET
+prose,odd,/things,FETCH
+`
+	var table, warnings bytes.Buffer
+	if err := generate([]byte(description), &table, &warnings); err != nil {
+		t.Fatal(err)
+	}
+	const want = `method,template,operation_id
+DELETE,/things/{id},ThingsController_delete
+GET,/things/{id},ThingsController_get
+`
+	if diff := cmp.Diff(want, table.String()); diff != "" {
+		t.Errorf("table (-want +got):\n%s", diff)
+	}
+	for _, part := range []string{"second GET /things/{id}", `"GET" "things"`, "FETCH"} {
+		if !strings.Contains(warnings.String(), part) {
+			t.Errorf("warnings do not mention %q:\n%s", part, &warnings)
+		}
+	}
+}
+
 func TestGenerateRefusesWhatHoldsNoOperations(t *testing.T) {
-	for _, description := range []string{``, `[]`, `{}`, `{"paths": {"/a": {}}}`} {
+	for _, description := range []string{``, `[]`, `{}`, `{"paths": {"/a": {}}}`, "method,path,operation\n", "method,path\nGET,/a\n", "method,path,operation\nGET\n"} {
 		if err := generate([]byte(description), new(bytes.Buffer), new(bytes.Buffer)); err == nil {
 			t.Errorf("generate(%q) did not fail", description)
 		}
