@@ -31,8 +31,8 @@ func makeCalls(ops []operation, m maker) []call {
 		c := call{operation: o, Status: statuses[i%len(statuses)], RequestID: m.uuid()}
 		c.Path, c.Params = m.fill(o.Template)
 		c.UserAgent = fmt.Sprintf("replay/%d (%s)", i, m.letters(12, lower))
-		for _, name := range secretParams {
-			if v := c.Params[name]; v != "" {
+		for name, v := range c.Params {
+			if o.secret(name) {
 				c.Secrets = append(c.Secrets, v)
 			}
 		}

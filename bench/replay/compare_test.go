@@ -5,7 +5,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
 
 	"github.com/caddy-audit-log/caddy-audit-log/bench/internal/rig"
@@ -13,7 +12,7 @@ import (
 
 func testCalls(t *testing.T) []call {
 	t.Helper()
-	ops, err := readOracle(strings.NewReader(shippedOracle))
+	ops, err := shippedOracle()
 	if err != nil {
 		t.Fatal(err)
 	}

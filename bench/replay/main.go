@@ -24,6 +24,7 @@ import (
 type options struct {
 	rig.Setup
 	Description string
+	Routes      string
 	Oracle      string
 	Seed        uint64
 	Outage      bool
@@ -34,12 +35,13 @@ func main() {
 	fs := flag.NewFlagSet("replay", flag.ExitOnError)
 	o.Register(fs)
 	fs.StringVar(&o.Description, "description", "", "an OpenAPI `file` to check operations and parameter shapes against (default: the operations of the oracle)")
-	fs.StringVar(&o.Oracle, "oracle", "", "what is expected, as a CSV `file` (default: the shipped one)")
+	fs.StringVar(&o.Routes, "routes", "", "the dashboard's routes as a CSV `file` to check operations against")
+	fs.StringVar(&o.Oracle, "oracle", "", "what is expected, as a CSV `file` (default: the shipped ones)")
 	fs.Uint64Var(&o.Seed, "seed", 0, "seed of the made-up values (default: a random one)")
 	fs.BoolVar(&o.Outage, "outage", false, "send all calls again while the API is down, before credentials are looked for")
 	fs.Usage = func() {
 		fmt.Fprint(fs.Output(), "Sends every operation of the API through a running build and compares the entries with an oracle.\n\n"+
-			"  go run ./bench/replay\n  go run ./bench/replay -description management_v1_openapi.json -outage\n\n")
+			"  go run ./bench/replay\n  go run ./bench/replay -description management_v1_openapi.json -routes platform_routes.csv -outage\n\n")
 		fs.PrintDefaults()
 	}
 	_ = fs.Parse(os.Args[1:]) // exits by itself
@@ -159,21 +161,37 @@ func record(ctx context.Context, site *rig.Site, calls []call, afterwards func(*
 }
 
 func operations(o options) ([]operation, error) {
-	var r io.Reader = strings.NewReader(shippedOracle)
-	if o.Oracle != "" {
-		f, err := os.Open(o.Oracle)
-		if err != nil {
-			return nil, fmt.Errorf("reading the oracle: %w", err)
-		}
-		defer f.Close()
-		r = f
+	if o.Oracle == "" {
+		return shippedOracle()
 	}
-	return readOracle(r)
+	f, err := os.Open(o.Oracle)
+	if err != nil {
+		return nil, fmt.Errorf("reading the oracle: %w", err)
+	}
+	defer f.Close()
+	return readOracle(f)
 }
 
 // checkShapes holds the oracle and the made-up values against the real
-// description, when there is one.
+// descriptions, as far as they are given.
 func checkShapes(o options, calls []call) error {
+	var management, ofDashboard []operation
+	for _, c := range calls {
+		if strings.HasPrefix(c.Template, dashboard) {
+			ofDashboard = append(ofDashboard, c.operation)
+		} else {
+			management = append(management, c.operation)
+		}
+	}
+	if o.Routes != "" {
+		d, err := readRoutes(o.Routes)
+		if err != nil {
+			return err
+		}
+		if err := d.agree(ofDashboard); err != nil {
+			return err
+		}
+	}
 	if o.Description == "" {
 		return nil
 	}
@@ -181,11 +199,7 @@ func checkShapes(o options, calls []call) error {
 	if err != nil {
 		return err
 	}
-	var ops []operation
-	for _, c := range calls {
-		ops = append(ops, c.operation)
-	}
-	if err := d.agree(ops); err != nil {
+	if err := d.agree(management); err != nil {
 		return err
 	}
 	for _, c := range calls {

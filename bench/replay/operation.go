@@ -11,11 +11,30 @@ import (
 	"strings"
 )
 
-// The oracle was written by hand from the API's description, apart from the
+// The oracle was written by hand from the APIs' descriptions, apart from the
 // product's own catalog.
-//
-//go:embed testdata/supabase_operations.csv
-var shippedOracle string
+var (
+	//go:embed testdata/supabase_operations.csv
+	managementOracle string
+	//go:embed testdata/platform_operations.csv
+	dashboardOracle string
+)
+
+// dashboard is what the paths of the dashboard's API begin with.
+const dashboard = "/platform/"
+
+// shippedOracle is both tables.
+func shippedOracle() ([]operation, error) {
+	var all []operation
+	for _, text := range []string{managementOracle, dashboardOracle} {
+		ops, err := readOracle(strings.NewReader(text))
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, ops...)
+	}
+	return all, nil
+}
 
 // operation is one operation and what its entry must say.
 type operation struct {
@@ -30,6 +49,12 @@ type operation struct {
 	TargetParentParam string
 	OrganizationParam string
 	ProjectParam      string
+}
+
+// secret reports whether a parameter of the operation is a credential: one
+// that is named like one and is not the target's id.
+func (o operation) secret(param string) bool {
+	return slices.Contains(secretParams, param) && o.TargetIDParam != param
 }
 
 func (o operation) key() string { return o.Method + " " + o.Template }
@@ -131,6 +156,28 @@ func readDescription(path string) (description, error) {
 	}
 	if len(d.Codes) == 0 {
 		return d, fmt.Errorf("reading the description %s: it has no operations under paths", path)
+	}
+	return d, nil
+}
+
+// readRoutes reads the dashboard's routes, as the columns method, path and
+// operation of a CSV file.
+func readRoutes(path string) (description, error) {
+	d := description{Codes: map[string]string{}, Shapes: map[string]map[string]schema{}}
+	f, err := os.Open(path)
+	if err != nil {
+		return d, fmt.Errorf("reading the routes: %w", err)
+	}
+	defer f.Close()
+	rows, err := csv.NewReader(f).ReadAll()
+	if err != nil {
+		return d, fmt.Errorf("reading the routes %s: %w", path, err)
+	}
+	if len(rows) < 2 || len(rows[0]) < 3 || !slices.Equal(rows[0][:3], []string{"method", "path", "operation"}) {
+		return d, fmt.Errorf("reading the routes %s: its first line must begin with method,path,operation", path)
+	}
+	for _, r := range rows[1:] {
+		d.Codes[strings.ToUpper(r[0])+" "+r[1]] = r[2]
 	}
 	return d, nil
 }
