@@ -40,8 +40,8 @@ func TestPerfectEntriesAreExact(t *testing.T) {
 	event := rig.Entry{}
 	event.Action.Code = "audit.started"
 	res, wrong := compare(calls, append(entries, event))
-	if !res.ok() || res.Exact != 146 {
-		t.Errorf("got %+v with %v, want 146 exact", res, wrong)
+	if !res.ok() || res.Exact != 483 {
+		t.Errorf("got %+v with %v, want 483 exact", res, wrong)
 	}
 }
 
