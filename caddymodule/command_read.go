@@ -311,6 +311,10 @@ func linePrinter(w io.Writer, asJSON bool) func([]byte) error {
 // summary is an entry in one line. What came from the network is printed
 // without control characters: an entry must not drive the terminal.
 func summary(e *audit.Entry) string {
+	at := time.UnixMicro(e.Timestamp).Format("2006-01-02 15:04:05.000")
+	if e.IsEvent() {
+		return printable(fmt.Sprintf("%s  sidecar  %s", at, e.Action.Name))
+	}
 	target := "–"
 	if t := e.Target; t != nil {
 		target = t.Type
@@ -334,7 +338,7 @@ func summary(e *audit.Entry) string {
 		status = strconv.Itoa(e.Action.Status)
 	}
 	return printable(fmt.Sprintf("%s  %-7s  %s  %-6s  %s  [%s]  by %s from %s",
-		time.UnixMicro(e.Timestamp).Format("2006-01-02 15:04:05.000"), e.Outcome, status, e.Action.Method, action, target, who, e.Actor.IP))
+		at, e.Outcome, status, e.Action.Method, action, target, who, e.Actor.IP))
 }
 
 func printable(s string) string {

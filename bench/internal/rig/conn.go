@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http/httputil"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -24,6 +25,8 @@ type Conn struct {
 	br   *bufio.Reader
 	head []byte
 	body []byte
+	// arrived says that a byte came since the last call was sent.
+	arrived bool
 }
 
 // Answer is a complete answer. It is valid until the next call of Do.
@@ -46,7 +49,32 @@ func Dial(addr string) (*Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Conn{nc: nc, br: bufio.NewReaderSize(nc, 16<<10)}, nil
+	c := &Conn{nc: nc}
+	c.br = bufio.NewReaderSize(arrivals{c}, 16<<10)
+	return c, nil
+}
+
+// arrivals reads from a connection and notes whether something came.
+type arrivals struct{ c *Conn }
+
+func (a arrivals) Read(b []byte) (int, error) {
+	n, err := a.c.nc.Read(b)
+	a.c.arrived = a.c.arrived || n > 0
+	return n, err
+}
+
+// Began says whether any byte of an answer to the last call arrived.
+func (c *Conn) Began() bool { return c.arrived }
+
+// Rest leaves the connection idle for a while and reports whether it can carry
+// another call. A server may close an idle connection at any time, so that a
+// client that does not look sends its next call to nobody.
+func (c *Conn) Rest(d time.Duration) bool {
+	if err := c.nc.SetReadDeadline(time.Now().Add(d)); err != nil {
+		return false
+	}
+	_, err := c.br.Peek(1)
+	return errors.Is(err, os.ErrDeadlineExceeded)
 }
 
 // Close closes the connection.
@@ -74,6 +102,7 @@ func (c *Conn) Do(request []byte, timeout time.Duration) (Answer, error) {
 	if err := c.nc.SetDeadline(time.Now().Add(timeout)); err != nil {
 		return Answer{}, err
 	}
+	c.arrived = false
 	if _, err := c.nc.Write(request); err != nil {
 		return Answer{}, err
 	}

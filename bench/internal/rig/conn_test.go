@@ -108,3 +108,33 @@ func TestACutAnswerIsAnError(t *testing.T) {
 		_ = l.Close()
 	}
 }
+
+// A client that does not look sends its call into a connection that is closed.
+func TestARestingConnectionNoticesThatItIsClosed(t *testing.T) {
+	addr, stop, err := Serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/dies" {
+			panic(http.ErrAbortHandler)
+		}
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stop()
+	c, err := Dial(addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for range 2 {
+		if _, err := c.Do(Request("GET", "/", addr, ""), 5*time.Second); err != nil || !c.Began() || !c.Rest(10*time.Millisecond) {
+			t.Fatalf("an open connection: %v, began: %t", err, c.Began())
+		}
+	}
+	if _, err := c.Do(Request("GET", "/dies", addr, ""), 5*time.Second); err == nil || c.Began() {
+		t.Errorf("an answer that did not begin: %v, began: %t", err, c.Began())
+	}
+	stop()
+	if c.Rest(5 * time.Second) {
+		t.Error("a closed connection passes for an open one")
+	}
+}

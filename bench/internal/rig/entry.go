@@ -2,6 +2,7 @@ package rig
 
 import (
 	"crypto/sha256"
+	"encoding/json"
 	"strings"
 )
 
@@ -19,6 +20,8 @@ type Entry struct {
 		Method string `json:"method"`
 		Route  string `json:"route"`
 		Status int    `json:"status"`
+		// Metadata are an event's facts.
+		Metadata json.RawMessage `json:"metadata"`
 	} `json:"action"`
 	Actor struct {
 		UserAgent string `json:"user_agent"`
