@@ -48,9 +48,10 @@ type Deriver struct {
 func NewID() string { return uuid.Must(uuid.NewV7()).String() }
 
 // Intent is the entry of a call that has arrived: all that is known before the
-// API answers, with outcome unknown.
-func (d *Deriver) Intent(c *Call) *Entry {
-	e := &Entry{
+// API answers, with outcome unknown. Changing says that the call may have an
+// effect.
+func (d *Deriver) Intent(c *Call) (e *Entry, changing bool) {
+	e = &Entry{
 		ID: NewID(), Revision: RevisionUnknown, Timestamp: c.Arrived.UnixMicro(), RecordedAt: c.Arrived.UnixMicro(),
 		Outcome: OutcomeUnknown, SchemaVersion: SchemaVersion,
 		Policy: Policy{Rule: "default", Level: LevelMetadata, ConfigHash: d.ConfigHash},
@@ -61,13 +62,13 @@ func (d *Deriver) Intent(c *Call) *Entry {
 	if c.Bytes >= 0 {
 		e.RequestBytes = &c.Bytes
 	}
-	e.changing = d.action(e, c)
+	changing = d.action(e, c)
 	e.Actor = d.actor(r, c)
 	e.Policy.Durability = DurabilityAnswer
-	if e.changing {
+	if changing {
 		e.Policy.Durability = DurabilityStrict
 	}
-	return e
+	return e, changing
 }
 
 // action fills in what the call asks for, and reports whether it may change
@@ -197,8 +198,9 @@ type Answer struct {
 	RequestID string
 	// Bytes is the length of the body, announced or sent; negative is unknown.
 	Bytes int64
-	// ClientGone says that the client left before its answer was complete.
-	ClientGone bool
+	// ClientGone says that the client left before its answer was complete, and
+	// Changing that the call may have had an effect all the same.
+	ClientGone, Changing bool
 }
 
 // Answered makes the entry's next revision. The intent's own is kept for the
@@ -217,7 +219,7 @@ func (e *Entry) Answered(a Answer) {
 	}
 	e.ClientGone = a.ClientGone
 	e.Outcome = OutcomeOf(a.Status)
-	if a.ClientGone && e.changing {
+	if a.ClientGone && a.Changing {
 		e.Outcome = OutcomeUnknown
 	}
 }

@@ -8,7 +8,6 @@ import (
 	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
 func deriver() *Deriver { return &Deriver{Platform: Supabase(), Key: &TokenKey{1}, ConfigHash: "c"} }
@@ -16,12 +15,15 @@ func deriver() *Deriver { return &Deriver{Platform: Supabase(), Key: &TokenKey{1
 func arrival() time.Time { return time.UnixMicro(1_700_000_000_000_000) }
 
 func TestAnIntentSaysAllThatIsKnownBeforeTheAnswer(t *testing.T) {
-	e := deriver().Intent(&Call{
+	e, changing := deriver().Intent(&Call{
 		Arrived: arrival(), Method: "DELETE", Host: "api.example.com", Path: "/v1/projects/abcdefghijklmnopqrst/functions/hello",
 		Authorization: "Bearer " + jwtOf(`{"alg":"ES256"}`, `{"sub":"u","email":"u@example.com","session_id":"s","role":"authenticated","aal":"aal2"}`),
 		UserAgent:     "cli/1", TraceParent: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
 		RequestID: "r", ClientIP: "203.0.113.9", PeerIP: "10.0.0.1", Forwarded: true, Bytes: 0,
 	})
+	if !changing {
+		t.Error("a DELETE counts as reading")
+	}
 	if len(e.ID) != 36 || e.ID[14] != '7' {
 		t.Errorf("id %q is not a UUIDv7", e.ID)
 	}
@@ -45,7 +47,7 @@ func TestAnIntentSaysAllThatIsKnownBeforeTheAnswer(t *testing.T) {
 		Policy:        Policy{Rule: "default", Level: LevelMetadata, Durability: DurabilityStrict, ConfigHash: "c"},
 		SchemaVersion: SchemaVersion,
 	}
-	if diff := cmp.Diff(want, e, cmpopts.IgnoreUnexported(Entry{})); diff != "" {
+	if diff := cmp.Diff(want, e); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -67,8 +69,9 @@ func TestWhichCallsWaitForTheirIntent(t *testing.T) {
 		{Call{Method: "GET", Path: "/v1/oauth/authorize"}, DurabilityStrict},
 	} {
 		c.call.Arrived = arrival()
-		if got := deriver().Intent(&c.call).Policy.Durability; got != c.want {
-			t.Errorf("%s %s: %s, want %s", c.call.Method, c.call.Path, got, c.want)
+		e, changing := deriver().Intent(&c.call)
+		if got := e.Policy.Durability; got != c.want || changing != (got == DurabilityStrict) {
+			t.Errorf("%s %s: %s, changing %v, want %s", c.call.Method, c.call.Path, got, changing, c.want)
 		}
 	}
 }
@@ -91,7 +94,8 @@ func TestTheAnswerMakesTheOutcome(t *testing.T) {
 		{"POST", Answer{Status: 499, ClientGone: true}, OutcomeUnknown},
 		{"POST", Answer{Status: 200, ClientGone: true}, OutcomeUnknown},
 	} {
-		e := deriver().Intent(&Call{Arrived: arrival(), Method: c.method})
+		e, changing := deriver().Intent(&Call{Arrived: arrival(), Method: c.method})
+		c.answer.Changing = changing
 		c.answer.At = arrival().Add(time.Second)
 		e.Answered(c.answer)
 		if e.Outcome != c.want || e.Revision != RevisionAnswer || e.DurationUS != 1_000_000 {
@@ -105,7 +109,7 @@ func TestTheAnswerMakesTheOutcome(t *testing.T) {
 }
 
 func TestRevisionsBeforeTheAnswerRankBelowIt(t *testing.T) {
-	e := deriver().Intent(&Call{Arrived: arrival(), Method: "POST"})
+	e, _ := deriver().Intent(&Call{Arrived: arrival(), Method: "POST"})
 	if e.Revision != RevisionUnknown || e.Outcome != OutcomeUnknown {
 		t.Errorf("the intent has revision %d and outcome %s", e.Revision, e.Outcome)
 	}
@@ -150,7 +154,7 @@ func FuzzIntent(f *testing.F) {
 	f.Add("\xff", "", jwtOf(`{"alg":"none"}`, `{"sub":"\u0000"}`), "", "", "")
 	d := deriver()
 	f.Fuzz(func(t *testing.T, method, path, authorization, key, agent, host string) {
-		e := d.Intent(&Call{
+		e, _ := d.Intent(&Call{
 			Arrived: arrival(), Method: method, Path: path, Authorization: authorization, APIKey: key,
 			UserAgent: agent, Host: host, RequestID: agent, ClientIP: host, PeerIP: host, TraceParent: agent,
 		})
@@ -170,7 +174,7 @@ func FuzzIntent(f *testing.F) {
 		}
 		if again, err := Decode(b); err != nil {
 			t.Error(err)
-		} else if diff := cmp.Diff(e, again, cmpopts.IgnoreUnexported(Entry{})); diff != "" {
+		} else if diff := cmp.Diff(e, again); diff != "" {
 			t.Error(diff)
 		}
 	})

@@ -120,9 +120,6 @@ type Entry struct {
 	Cut map[string]int `json:"cut,omitempty"`
 
 	SchemaVersion int `json:"schema_version"`
-
-	// changing says that the call may have an effect; see Deriver.
-	changing bool
 }
 
 // Action is what was done.

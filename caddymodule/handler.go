@@ -155,7 +155,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 
 	c := &call{handler: h, request: r, api: next}
 	d := audit.Deriver{Platform: h.platform, Key: s.key, ConfigHash: h.configHash}
-	c.entry = d.Intent(snapshot(r, arrived))
+	c.entry, c.changing = d.Intent(snapshot(r, arrived))
 	c.entry.Policy.Rule, c.entry.Policy.Level = rule.Name, rule.Level
 	if rule.Durability != "" {
 		c.entry.Policy.Durability = rule.Durability
@@ -233,6 +233,8 @@ type call struct {
 	api     caddyhttp.Handler
 	entry   *audit.Entry
 	record  *buffer.Call
+	// changing says that the call may have an effect.
+	changing bool
 	// failed says that the handlers behind returned an error and wrote nothing.
 	failed bool
 }
@@ -308,7 +310,7 @@ func (c *call) errorAnswered(h http.Header, status int) {
 		return
 	}
 	c.entry.Answered(audit.Answer{
-		At: time.Now(), Status: status, Source: audit.StatusWritten, Bytes: contentLength(h), ClientGone: c.entry.ClientGone,
+		At: time.Now(), Status: status, Source: audit.StatusWritten, Bytes: contentLength(h), ClientGone: c.entry.ClientGone, Changing: c.changing,
 	})
 	// The call has been released, and the buffer with it.
 	s, err := c.handler.app.hold()
@@ -350,7 +352,7 @@ func (c *call) ended(rw *responseWriter) {
 func (c *call) revise(rw *responseWriter) {
 	c.entry.Answered(audit.Answer{
 		At: time.Now(), Status: c.entry.Action.Status, Source: c.entry.Action.StatusSource,
-		Bytes: rw.sent.Load(), ClientGone: c.entry.ClientGone || rw.failed,
+		Bytes: rw.sent.Load(), ClientGone: c.entry.ClientGone || rw.failed, Changing: c.changing,
 	})
 	payload, err := c.entry.Encode()
 	if err == nil {
@@ -366,6 +368,7 @@ func (c *call) revise(rw *responseWriter) {
 // the answer go: a client must never be told to repeat what was done.
 func (c *call) answered(a audit.Answer) {
 	start := time.Now()
+	a.Changing = c.changing
 	c.entry.Answered(a)
 	payload, err := c.entry.Encode()
 	switch {
