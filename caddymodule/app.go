@@ -293,21 +293,30 @@ func (l *lateStore) Close() error {
 // hold returns the open buffer, held for one call.
 func (a *App) hold() (*shared, error) {
 	s := a.shared.Load()
+	var err error
 	if s == nil {
-		var err error
-		if s, err = a.open(); errors.Is(err, errCleanedUp) {
-			// A connection of the configuration before may bring one more
-			// call. It is recorded like any other, in whichever generation's
-			// buffer the directory now is.
-			return buffers.acquire(a.dir, a.options())
-		} else if err != nil {
-			return nil, err
-		}
+		s, err = a.open()
 	}
-	if s.hold() {
+	if err == nil && s.hold() {
 		return s, nil
 	}
-	return buffers.acquire(a.dir, a.options())
+	// This configuration has been replaced, or Caddy is about to give it up
+	// because it cannot start, and a connection brings one more call all the
+	// same. It is recorded in the buffer of the configuration that is in force.
+	if in := running.current(); in != nil && in != a {
+		if s := in.shared.Load(); s != nil && s.hold() {
+			return s, nil
+		}
+	}
+	if err != nil && !errors.Is(err, errCleanedUp) {
+		return nil, err
+	}
+	// None is: a reload has taken the audit log away.
+	if s, err = buffers.acquire(a.dir, a.options()); err != nil {
+		return nil, err
+	}
+	s.drain(a)
+	return s, nil
 }
 
 var errCleanedUp = errors.New("this configuration has been replaced")

@@ -151,7 +151,9 @@ func (d *demo) stop() error {
 	if d.api != nil {
 		_ = d.api.Close()
 	}
-	return errors.Join(err, os.RemoveAll(d.dir))
+	ctx, cancel := context.WithTimeout(context.Background(), closeWithin)
+	defer cancel()
+	return errors.Join(err, buffers.idle(ctx), os.RemoveAll(d.dir))
 }
 
 // calls are what the demo's visitors do. Their tokens are made anew each time.

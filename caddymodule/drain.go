@@ -12,32 +12,30 @@ const drainPoll = 100 * time.Millisecond
 
 // drain goes on delivering what a buffer still holds when the last
 // configuration that used it has gone and the process stays, because a reload
-// named another directory or none. It uses that configuration's stores and ends
-// when they have everything, or when a configuration names the directory again.
+// named another directory or none, or has failed. It uses that configuration's
+// stores and ends when the calls in flight have ended and the stores have
+// everything, or when a configuration names the directory again.
 func (s *shared) drain(a *App) {
-	pending := s.pending(a)
-	if pending == 0 || !s.hold() {
+	s.mu.Lock()
+	if s.ended || s.stopDrain != nil {
+		s.mu.Unlock()
 		return
 	}
+	s.users++
 	ctx, cancel := context.WithCancel(context.Background())
-	s.mu.Lock()
 	s.stopDrain = cancel
 	s.mu.Unlock()
+
 	log := a.log.With("directory", s.dir)
-	log.Warn("no configuration uses this audit buffer any longer; delivering what it holds", "entries", pending)
+	log.Warn("no configuration uses this audit buffer any longer; delivering what it holds", "entries", s.pending(a))
 	stores := make([]*delivery, len(a.stores))
 	for i, n := range a.stores {
 		stores[i] = startDelivery(ctx, s, n, log, forwarder.Options{Logger: log})
 	}
 	go func() {
 		defer s.release()
-		tick := time.NewTicker(drainPoll)
-		defer tick.Stop()
-		for s.pending(a) > 0 && ctx.Err() == nil {
-			select {
-			case <-tick.C:
-			case <-ctx.Done():
-			}
+		if s.awaitDelivery(ctx, a) && s.stopped() {
+			s.awaitDelivery(ctx, a) // the entry that says so
 		}
 		cancel()
 		for _, d := range stores {
@@ -49,6 +47,26 @@ func (s *shared) drain(a *App) {
 			log.Info("the audit buffer is delivered; its directory can be removed")
 		}
 	}()
+}
+
+// awaitDelivery waits until nobody but the drain uses the buffer and nothing is
+// pending. It reports false when ctx has ended before that.
+func (s *shared) awaitDelivery(ctx context.Context, a *App) bool {
+	tick := time.NewTicker(drainPoll)
+	defer tick.Stop()
+	for {
+		s.mu.Lock()
+		alone := s.users == 1
+		s.mu.Unlock()
+		if alone && s.pending(a) == 0 {
+			return true
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return false
+		}
+	}
 }
 
 // pending is what the slowest of a configuration's stores has not taken.

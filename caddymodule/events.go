@@ -43,18 +43,36 @@ func (s *shared) began(a *App) {
 	s.event(audit.EventStarted, map[string]any{
 		"caddy_version": version, "config_hash": hashLines(policy), "policy": bounded(policy),
 	})
-	s.beating.Go(func() {
-		tick := time.NewTicker(heartbeatEvery)
-		defer tick.Stop()
-		for {
-			select {
-			case <-tick.C:
-				s.heartbeat()
-			case <-s.closing:
-				return
-			}
+	s.beats.Do(func() { s.beating.Go(s.beat) })
+}
+
+// stopped records that no configuration uses the buffer any longer, once. It
+// reports false if one does, or none ever did.
+func (s *shared) stopped() bool {
+	s.mu.Lock()
+	stops := s.begun && len(s.generations) == 0
+	if stops {
+		s.begun = false
+	}
+	s.mu.Unlock()
+	if stops {
+		s.event(audit.EventStopped, s.counters())
+	}
+	return stops
+}
+
+// beat records heartbeats until the buffer closes.
+func (s *shared) beat() {
+	tick := time.NewTicker(heartbeatEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			s.heartbeat()
+		case <-s.closing:
+			return
 		}
-	})
+	}
 }
 
 // heartbeat says how far the log is, so that a reader notices when its tail is

@@ -59,6 +59,9 @@ func (*watchedStore) Write(_ context.Context, batch []forwarder.Record) error {
 }
 
 func TestTwoConfigurationsNeverDeliverAtOnce(t *testing.T) {
+	watched.Lock()
+	watched.most, watched.sequences = 0, nil
+	watched.Unlock()
 	r := newRig(t, ok)
 	config := strings.Replace(rigCaddyfile, "store sqlite %STORE%", "store watched", 1)
 	r.load(config, proxy)

@@ -155,9 +155,48 @@ func TestABufferThatAReloadLeavesIsDeliveredAndThenFree(t *testing.T) {
 		t.Fatal(err)
 	}
 	b := openWhenFree(t, filepath.Join(r.dir, "audit", "buffer"))
-	// All but its last entry, that it stopped, is delivered.
-	if s := b.Stats(); s.Calls.Recorded != 20 || s.Head-s.Stores["sqlite"].Position > 1 {
+	if s := b.Stats(); s.Calls.Recorded != 20 || s.Head != s.Stores["sqlite"].Position {
 		t.Errorf("head %d, position %+v", s.Head, s.Stores["sqlite"])
+	}
+}
+
+func TestACallInFlightOverAChangeOfDirectoryIsDelivered(t *testing.T) {
+	release, reached := make(chan struct{}), make(chan struct{})
+	r := newRig(t, func(_ http.ResponseWriter, req *http.Request) {
+		if req.Method == "PUT" {
+			close(reached)
+			<-release
+		}
+	})
+	r.load(rigCaddyfile, proxy)
+	var wg sync.WaitGroup
+	wg.Go(func() { r.send("PUT", project, nil, "") })
+	<-reached
+	r.drained()
+	r.load(strings.NewReplacer("%DIR%/audit/buffer", "%DIR%/elsewhere/buffer", "%STORE%", "%DIR%/elsewhere.db").Replace(rigCaddyfile), proxy)
+	time.Sleep(3 * drainPoll) // a drain that does not wait for the call is over by then
+	close(release)
+	wg.Wait()
+	b := openWhenFree(t, filepath.Join(r.dir, "audit", "buffer"))
+	if s := b.Stats(); s.Calls.Recorded != 1 || s.Head != s.Stores["sqlite"].Position || s.Open != 0 {
+		t.Errorf("%+v", s)
+	}
+}
+
+func TestAConfigurationThatCannotOpenItsBufferUsesTheOneInForce(t *testing.T) {
+	r := start(t, proxy, ok)
+	app := running.current()
+	blocked := &App{dir: filepath.Join(r.dir, "blocked"), log: app.log}
+	if err := os.MkdirAll(filepath.Join(blocked.dir, "LOCK"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	s, err := blocked.hold()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.release()
+	if s != app.shared.Load() {
+		t.Error("it is another buffer")
 	}
 }
 
@@ -356,6 +395,9 @@ func TestCommandsReadTheServerAndThenItsFiles(t *testing.T) {
 	if err := caddy.Stop(); err != nil {
 		t.Fatal(err)
 	}
+	if err := openWhenFree(t, filepath.Join(r.dir, "audit", "buffer")).Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	// Caddy's admin endpoint outlives caddy.Stop; that of a process does not.
 	down := strings.Replace(r.expand(rigCaddyfile, proxy), "admin.sock", "nobody.sock", 1)
 	if err := os.WriteFile(file, []byte(down), 0o600); err != nil {
@@ -424,6 +466,7 @@ func TestTheDemoEndsWithAnEntryOnTheScreen(t *testing.T) {
 	for _, name := range []string{"PORT", "BIND", "METRICS_PORT", "METRICS_BIND", "PLATFORM", "PLATFORM_API", "TRUSTED_PROXIES", "AUDIT_DIR", "ADMIN_LISTEN"} {
 		t.Setenv(name, os.Getenv(name)) // the demo sets them
 	}
+	t.Setenv("TMPDIR", t.TempDir())
 	var out strings.Builder
 	cmd := demoCommand()
 	cmd.SetOut(&out)

@@ -87,6 +87,10 @@ func newRig(t *testing.T, api http.HandlerFunc) *rig {
 			t.Error(err)
 		}
 		r.api.Close()
+		// A test may leave a store that cannot be opened, and its drain with it.
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		_ = buffers.idle(ctx)
 		_ = os.RemoveAll(dir)
 	})
 	return r

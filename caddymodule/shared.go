@@ -37,7 +37,8 @@ type shared struct {
 	generations []*App
 	leases      map[string]chan struct{}
 
-	begun     bool               // a configuration has joined
+	begun     bool // a start is recorded, and no stop after it
+	beats     sync.Once
 	stopDrain context.CancelFunc // ends a drain, if there is one
 
 	beating sync.WaitGroup
@@ -207,9 +208,7 @@ func (p *pool) tryAcquire(dir string, o buffer.Options) (*shared, error) {
 func (p *pool) close(s *shared) {
 	close(s.closing)
 	s.beating.Wait()
-	if s.begun {
-		s.event(audit.EventStopped, s.counters())
-	}
+	s.stopped()
 	ctx, cancel := context.WithTimeout(context.Background(), closeWithin)
 	defer cancel()
 	if err := s.buf.Close(ctx); err != nil {
@@ -219,6 +218,26 @@ func (p *pool) close(s *shared) {
 	delete(p.open, s.dir)
 	p.mu.Unlock()
 	close(s.closed)
+}
+
+// idle waits until every buffer is closed, drains included, or ctx ends.
+func (p *pool) idle(ctx context.Context) error {
+	for {
+		p.mu.Lock()
+		var one *shared
+		for _, one = range p.open {
+			break
+		}
+		p.mu.Unlock()
+		if one == nil {
+			return nil
+		}
+		select {
+		case <-one.closed:
+		case <-ctx.Done():
+			return fmt.Errorf("waiting for the audit buffer %q to be delivered: %w", one.dir, ctx.Err())
+		}
+	}
 }
 
 // apps are the running configurations with a buffer, oldest first. The newest
