@@ -2,6 +2,7 @@ package caddymodule
 
 import (
 	"bufio"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -104,6 +105,16 @@ func (c *countingConn) Write(b []byte) (int, error) {
 	n, err := c.Conn.Write(b)
 	c.sent.Add(int64(n))
 	return n, err
+}
+
+// CloseWrite lets a tunnel pass on that one side has said its last word, while
+// the other still talks.
+func (c *countingConn) CloseWrite() error {
+	half, ok := c.Conn.(interface{ CloseWrite() error })
+	if !ok {
+		return errors.ErrUnsupported
+	}
+	return half.CloseWrite()
 }
 
 // ReadFrom keeps the connection's own way of copying.
