@@ -208,6 +208,9 @@ func TestAnUpgradedConnectionIsRecordedAtItsBeginningAndItsEnd(t *testing.T) {
 	if line, _ := in.ReadString('\n'); line != "echo hello\n" {
 		t.Errorf("got %q", line)
 	}
+	if err := conn.Close(); err != nil { // the API closed its half only
+		t.Error(err)
+	}
 	if e := r.calls(2)[1]; e.Revision != 2 || *e.ResponseBytes != int64(len("echo hello\n")) {
 		t.Errorf("entry at the end %+v", e)
 	}
