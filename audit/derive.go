@@ -1,6 +1,8 @@
 package audit
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"strings"
 	"time"
 
@@ -19,8 +21,11 @@ type Call struct {
 	// Authorization and APIKey are the headers of these names.
 	Authorization string
 	APIKey        string
-	UserAgent     string
-	TraceParent   string
+	// SeveralCredentials says that the header that counts stands there more
+	// than once. The first is ours; the API may read another one.
+	SeveralCredentials bool
+	UserAgent          string
+	TraceParent        string
 	// RequestID is the proxy's own id of the request.
 	RequestID string
 	// ClientIP is the client's address by the proxies that the configuration
@@ -40,6 +45,8 @@ type Call struct {
 type Deriver struct {
 	Platform *Platform
 	Key      *TokenKey
+	// Verifier verifies JWTs; without one nothing is verified.
+	Verifier Verifier
 	// ConfigHash goes into each entry's policy.
 	ConfigHash string
 }
@@ -143,19 +150,47 @@ func reads(method string) bool {
 	return method == "GET" || method == "HEAD" || method == "OPTIONS"
 }
 
+// Identify is who calls: the actor of the call's entry by itself.
+func (d *Deriver) Identify(c *Call) Actor { return d.actor(recorder{new(Entry)}, c) }
+
 func (d *Deriver) actor(r recorder, c *Call) Actor {
-	cred := d.Platform.credentialOf(c)
-	a := Actor{
-		TokenType: cred.kind, TokenAlias: cred.alias, Verification: VerificationNone,
-		IP: r.text("actor.ip", c.ClientIP), PeerIP: r.text("actor.peer_ip", c.PeerIP),
-		UserAgent: r.text("actor.user_agent", c.UserAgent),
-	}
+	a := d.identify(r, c)
+	a.IP, a.PeerIP = r.text("actor.ip", c.ClientIP), r.text("actor.peer_ip", c.PeerIP)
+	a.UserAgent = r.text("actor.user_agent", c.UserAgent)
 	if a.IP != "" {
 		a.IPSource = IPPeer
 		if c.Forwarded {
 			a.IPSource = IPForwarded
 		}
 	}
+	return a
+}
+
+// identify says who calls by what the call presents. An identity that has been
+// verified before is found without a look into the token.
+func (d *Deriver) identify(r recorder, c *Call) Actor {
+	token, opaque := presented(c)
+	var why Reason
+	switch {
+	case c.SeveralCredentials:
+		why = ReasonSeveralCredentials
+	case d.Verifier != nil && !opaque && mayBeJWT(token):
+		var id *Identity
+		sum := sha256.Sum256([]byte(token))
+		if id, why = d.Verifier.Identify(sum, token, c.Arrived); id != nil {
+			for field, n := range id.cut {
+				r.cut(field, n)
+			}
+			a := id.actor
+			a.TokenHash = hex.EncodeToString(sum[:]) // as TokenKey.Hash has it
+			return a
+		}
+	}
+	cred := d.Platform.credentialOf(c)
+	if why == "" && d.Verifier != nil && cred.isJWT() {
+		why = ReasonMalformed // we read it more strictly than whoever made it
+	}
+	a := Actor{TokenType: cred.kind, TokenAlias: cred.alias, Verification: VerificationNone, VerificationReason: why}
 	if cred.token != "" {
 		a.TokenHash = d.Key.Hash(cred.token, cred.recognised)
 	}

@@ -153,7 +153,13 @@ type Actor struct {
 	TokenAlias   string       `json:"token_alias,omitempty"`
 	TokenScope   string       `json:"token_scope,omitempty"`
 	Verification Verification `json:"verification"`
+	// VerificationReason says why a JWT was not verified. Where no issuer is
+	// configured it is absent, but for ReasonSeveralCredentials.
+	VerificationReason Reason `json:"verification_reason,omitempty"`
 
+	// Anonymous says that the person signed in without saying who they are:
+	// UserID is the issuer's number for them.
+	Anonymous    bool     `json:"anonymous,omitempty"`
 	UserID       string   `json:"user_id,omitempty"`
 	Email        string   `json:"email,omitempty"`
 	IP           string   `json:"ip,omitempty"`
@@ -183,7 +189,9 @@ type Claimed struct {
 	Issuer    string `json:"iss,omitempty"`
 	ClientID  string `json:"client_id,omitempty"`
 	AAL       string `json:"aal,omitempty"`
-	// Project is the project that a legacy API key says it belongs to.
+	// Project is the project that a legacy API key says it belongs to. It is
+	// not about who acts, so it stands here for a verified key too. Email
+	// stands here for a verified token whose issuer says that it is unverified.
 	Project string `json:"ref,omitempty"`
 }
 
@@ -205,6 +213,9 @@ type Verification string
 
 // The kinds of verification.
 const (
+	// VerificationSignature means that we checked the credential's signature
+	// against the keys of a configured issuer.
+	VerificationSignature Verification = "signature"
 	// VerificationNone means that nobody checked the credential.
 	VerificationNone Verification = "none"
 )

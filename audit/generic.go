@@ -15,10 +15,11 @@ const (
 
 // Generic is the platform "generic", for an API that nobody described. Its
 // calls have a route by RouteOf and a target by Platform.Guess, and neither
-// code nor name, which nobody gave. Of credentials it recognises JWTs.
+// code nor name, which nobody gave. Of credentials it recognises JWTs, and of
+// their claims those that OpenID Connect and RFC 9068 register.
 func Generic() *Platform { return generic }
 
-var generic = &Platform{Name: "generic"}
+var generic = &Platform{Name: "generic", Claims: openIDClaims}
 
 // Guess is what can be said about a path that the catalog does not know: its
 // route by RouteOf, without what may be a credential by the catalog's routes.

@@ -76,7 +76,7 @@ var supabase = sync.OnceValue(func() *Platform {
 	if err != nil {
 		panic(err) // the data is part of the program, and tested
 	}
-	return &Platform{Name: "supabase", Catalog: catalog, Tokens: supabaseTokens}
+	return &Platform{Name: "supabase", Catalog: catalog, Tokens: supabaseTokens, Claims: sessionClaims}
 })
 
 // supabaseAPIs are read each by its own rules, so that none can change what

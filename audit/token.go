@@ -86,22 +86,43 @@ type credential struct {
 	claimed    *Claimed
 }
 
-// credentialOf finds the credential of a call. The Authorization header says
-// who acts; an API key says only for which project, so it comes second.
+// isJWT reports whether the credential has the form of a JWT.
+func (c *credential) isJWT() bool {
+	return c.kind == TokenJWT || c.kind == TokenAnon || c.kind == TokenServiceRole
+}
+
+// mayBeJWT is a cheap look at what is worth a verifier's: a JWS has two dots, a
+// JWE four.
+func mayBeJWT(token string) bool {
+	dots := strings.Count(token, ".")
+	return dots == 2 || dots == 4
+}
+
+// presented finds the credential of a call. The Authorization header says who
+// acts; an API key says only for which project, so it comes second. Opaque is
+// what has no shape to look at: a user name and a password, or a scheme that
+// nobody described.
+func presented(c *Call) (token string, opaque bool) {
+	if c.Authorization == "" {
+		return c.APIKey, false
+	}
+	scheme, token, ok := strings.Cut(c.Authorization, " ")
+	token = strings.TrimSpace(token)
+	if ok && strings.EqualFold(scheme, "Bearer") && token != "" {
+		return token, false
+	}
+	return c.Authorization, true
+}
+
 func (p *Platform) credentialOf(c *Call) credential {
-	if c.Authorization != "" {
-		scheme, token, ok := strings.Cut(c.Authorization, " ")
-		token = strings.TrimSpace(token)
-		if ok && strings.EqualFold(scheme, "Bearer") && token != "" {
-			return p.classify(token)
-		}
-		// A user name and a password, or a scheme that nobody described.
-		return credential{kind: TokenUnknown, token: c.Authorization}
+	switch token, opaque := presented(c); {
+	case token == "":
+		return credential{kind: TokenNone}
+	case opaque:
+		return credential{kind: TokenUnknown, token: token}
+	default:
+		return p.classify(token)
 	}
-	if c.APIKey != "" {
-		return p.classify(c.APIKey)
-	}
-	return credential{kind: TokenNone}
 }
 
 func (p *Platform) classify(token string) credential {
@@ -118,18 +139,28 @@ func (p *Platform) classify(token string) credential {
 	}
 	if claims, ok := readJWT(token); ok {
 		c := credential{kind: TokenJWT, token: token, recognised: true, claimed: claims}
-		// A legacy API key is a JWT without a subject whose role says which.
-		if claims != nil && claims.Subject == "" {
-			switch claims.Role {
-			case "anon":
-				c.kind = TokenAnon
-			case "service_role":
-				c.kind = TokenServiceRole
+		if claims != nil {
+			if t := keyType(claims.Subject, claims.Role); t != "" {
+				c.kind = t
 			}
 		}
 		return c
 	}
 	return credential{kind: TokenUnknown, token: token}
+}
+
+// keyType tells a legacy API key: a JWT without a subject whose role says which
+// key it is. Every other JWT gives the empty string.
+func keyType(subject, role string) TokenType {
+	switch {
+	case subject != "":
+		return ""
+	case role == "anon":
+		return TokenAnon
+	case role == "service_role":
+		return TokenServiceRole
+	}
+	return ""
 }
 
 // readJWT reports whether a token has the form of a signed JWT, and what it
