@@ -55,7 +55,8 @@ type App struct {
 
 	mu         sync.Mutex // held while provisioning handlers, opening, stopping and cleaning up
 	openErr    error
-	deliveries []*delivery // in the order of stores
+	deliveries []*delivery  // in the order of stores
+	sources    []*keySource // of all handlers' issuers; those that are being read
 	cancel     context.CancelFunc
 }
 
@@ -225,6 +226,14 @@ func (a *App) open() (*shared, error) {
 	}
 	a.shared.Store(s)
 	running.add(a)
+	for _, h := range a.handlers {
+		for _, i := range h.Issuers {
+			if i.source != nil {
+				keySets.acquire(i.source)
+				a.sources = append(a.sources, i.source)
+			}
+		}
+	}
 	return s, nil
 }
 
@@ -346,8 +355,9 @@ func (a *App) warn() {
 	}
 }
 
-// Stop ends delivery; what is not delivered stays in the buffer. Calls go on
-// being recorded: Caddy may end this app before its listeners.
+// Stop ends delivery and the reading of keys; what is not delivered stays in
+// the buffer. Calls go on being recorded, and verified with the keys that are
+// there: Caddy may end this app before its listeners.
 func (a *App) Stop() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -358,6 +368,10 @@ func (a *App) Stop() error {
 	for _, d := range a.deliveries {
 		<-d.done
 	}
+	for _, source := range a.sources {
+		keySets.release(source)
+	}
+	a.sources = nil
 	return nil
 }
 

@@ -151,6 +151,12 @@ func parseDuration(s string) (caddy.Duration, error) {
 //
 //	audit_log [<matcher>] {
 //		platform <name>
+//		issuer   <url> {
+//			audience <name...>
+//			jwks     <url> | file <path>
+//			secret   {env.<name>} | {file.<path>}
+//			claim    <field> <path>
+//		}
 //		@<name>  <matcher> <args...>
 //		rule     <matcher> <level> [<durability>]
 //	}
@@ -174,6 +180,12 @@ func parseDirective(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, e
 			if !d.AllArgs(&h.Platform) {
 				return nil, d.Errf("platform takes one argument, as in: platform supabase")
 			}
+		case option == "issuer":
+			issuer, err := parseIssuer(d)
+			if err != nil {
+				return nil, err
+			}
+			h.Issuers = append(h.Issuers, issuer)
 		case option == "rule":
 			rule, err := rules.rule(d)
 			if err != nil {
@@ -181,7 +193,7 @@ func parseDirective(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, e
 			}
 			h.Rules = append(h.Rules, rule)
 		default:
-			return nil, unrecognized(d, "the directive audit_log", "platform, rule and @matchers")
+			return nil, unrecognized(d, "the directive audit_log", "platform, issuer, rule and @matchers")
 		}
 	}
 	return h, nil

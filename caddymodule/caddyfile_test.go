@@ -140,3 +140,28 @@ func FuzzCaddyfile(f *testing.F) {
 		_, _, _ = caddyconfig.GetAdapter("caddyfile").Adapt([]byte("{\n\taudit_log {\n"+options+"\n\t}\n}\n:80 {\n\taudit_log\n}\n"), nil)
 	})
 }
+
+// What the shipped Caddyfile shows in a comment works when its marks are taken
+// away.
+func TestTheShippedCaddyfilesIssuerIsValid(t *testing.T) {
+	text := string(auditlog.Caddyfile)
+	from := strings.Index(text, "# issuer")
+	length := strings.Index(text[max(from, 0):], "# }\n")
+	if from < 0 || length < 0 {
+		t.Fatal("it shows no issuer")
+	}
+	block := text[from : from+length+len("# }\n")]
+	shown := strings.ReplaceAll(strings.ReplaceAll(block, "\t# ", "\t"), "# issuer", "issuer")
+	t.Setenv("AUDIT_DIR", t.TempDir())
+	config := adapt(t, strings.Replace(text, block, shown, 1))
+	if want := `"issuers":[{"audiences":["authenticated"],"jwks_url":"https://auth.example.com/.well-known/jwks.json"`; !strings.Contains(string(config), want) {
+		t.Errorf("it has no issuer: %s", config)
+	}
+	var c caddy.Config
+	if err := caddy.StrictUnmarshalJSON(config, &c); err != nil {
+		t.Fatal(err)
+	}
+	if err := caddy.Validate(&c); err != nil {
+		t.Error(err)
+	}
+}

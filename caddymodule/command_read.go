@@ -2,6 +2,7 @@ package caddymodule
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -332,6 +333,9 @@ func summary(e *audit.Entry) string {
 	who := string(e.Actor.TokenType)
 	if e.Actor.TokenAlias != "" {
 		who += " " + e.Actor.TokenAlias
+	}
+	if person := cmp.Or(e.Actor.Email, e.Actor.UserID); person != "" { // only ever a verified one
+		who += " " + person
 	}
 	status := "–"
 	if e.Action.Status != 0 {

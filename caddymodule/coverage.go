@@ -29,6 +29,14 @@ func (a *App) warnings() []string {
 		found = append(found, "no log of Caddy's has the filter audit_log: when the API is down, "+
 			"its error log prints request headers and URIs with the credentials in them; see the log block of the shipped Caddyfile")
 	}
+	for _, h := range a.handlers {
+		for _, i := range h.Issuers {
+			if i.inClear() {
+				found = append(found, "the keys of issuer "+i.URL+" come over http: whoever can change them on the way can be anybody in the audit log; "+
+					"use https, or a file")
+			}
+		}
+	}
 	if a.http == nil {
 		return found
 	}

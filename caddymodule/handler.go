@@ -59,12 +59,17 @@ type Handler struct {
 	// "answer".
 	Rules []*Rule `json:"rules,omitempty"`
 
+	// Issuers make the JWTs that are believed once their signature is checked.
+	// Without one, what a JWT says stands under actor.claimed.
+	Issuers []*Issuer `json:"issuers,omitempty"`
+
 	// DefinedAt is the file and line of the directive, for error messages. A
 	// Caddyfile fills it in by itself.
 	DefinedAt string `json:"defined_at,omitempty"`
 
 	app         *App
 	platform    *audit.Platform
+	verifier    audit.Verifier // nil without issuers
 	configHash  string
 	policyLines []string
 	log         *slog.Logger
@@ -99,6 +104,9 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if h.configHash, err = hashConfig(h); err != nil {
 		return err
 	}
+	if err := h.provisionIssuers(); err != nil {
+		return err
+	}
 	h.policyLines = h.describe()
 	for _, r := range h.Rules {
 		if err := r.provision(ctx); err != nil {
@@ -109,6 +117,23 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	defer h.app.mu.Unlock()
 	h.app.handlers = append(h.app.handlers, h)
 	h.app.http = httpApp(ctx)
+	return nil
+}
+
+func (h *Handler) provisionIssuers() error {
+	for _, i := range h.Issuers {
+		if err := i.provision(h.platform, h.log); err != nil {
+			return h.wrong("issuer %s: %w", i.URL, err)
+		}
+	}
+	if len(h.Issuers) == 0 {
+		return nil
+	}
+	v, err := newVerifier(h.Issuers)
+	if err != nil {
+		return h.wrong("%w", err)
+	}
+	h.verifier = v
 	return nil
 }
 
@@ -154,7 +179,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 
 	c := &call{handler: h, request: r, api: next}
-	d := audit.Deriver{Platform: h.platform, Key: s.key, ConfigHash: h.configHash}
+	d := audit.Deriver{Platform: h.platform, Key: s.key, Verifier: h.verifier, ConfigHash: h.configHash}
 	c.entry, c.changing = d.Intent(snapshot(r, arrived))
 	c.entry.Policy.Rule, c.entry.Policy.Level = rule.Name, rule.Level
 	if rule.Durability != "" {
@@ -188,6 +213,7 @@ func snapshot(r *http.Request, arrived time.Time) *audit.Call {
 		MethodOverride: header.Get("X-Http-Method-Override") != "" || header.Get("X-Http-Method") != "" ||
 			header.Get("X-Method-Override") != "",
 	}
+	c.SeveralCredentials = len(header["Authorization"]) > 1 || c.Authorization == "" && len(header["Apikey"]) > 1
 	// A handler before ours may have rewritten the request already.
 	if o, ok := ctx.Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok && o.URL != nil {
 		c.Method, c.Path = o.Method, o.URL.EscapedPath()

@@ -49,6 +49,16 @@ var (
 		Help: "Batches that a store did not take; each is tried again until it does.",
 	}, []string{"store"})
 
+	verifications = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "caddy_audit_verifications_total",
+		Help: "JWTs by what became of their verification, where an issuer is configured: signature checked and right, " +
+			"cached from such a check, failed for what the token is, no_key to check it with.",
+	}, []string{"result"})
+	verifiedBySignature = verifications.WithLabelValues("signature")
+	verifiedFromCache   = verifications.WithLabelValues("cached")
+	verifiedFailed      = verifications.WithLabelValues("failed")
+	verifiedWithoutKey  = verifications.WithLabelValues("no_key")
+
 	diskBuckets = []float64{.0002, .0005, .001, .002, .005, .01, .02, .05, .1, .25, .5, 1, 2.5}
 )
 
@@ -72,7 +82,7 @@ func registerMetrics(r *prometheus.Registry) error {
 		return nil
 	}
 	for _, c := range []prometheus.Collector{
-		commitSeconds, commits, commitFailures, overheadSeconds, lateAnswers, batchSeconds, batchFailures, terms{},
+		commitSeconds, commits, commitFailures, overheadSeconds, lateAnswers, batchSeconds, batchFailures, verifications, terms{},
 	} {
 		var already prometheus.AlreadyRegisteredError
 		if err := r.Register(c); err != nil && !errors.As(err, &already) {

@@ -1,0 +1,272 @@
+package caddymodule
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"net/netip"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/caddy-audit-log/caddy-audit-log/audit"
+)
+
+// Issuer makes JWTs that are believed once their signature is checked: then the
+// entry's verification is "signature", and their claims fill the actor's fields.
+// A call is never refused for its token, since the API is the judge of it.
+//
+// Without jwks_url, jwks_file and secret, its keys are read from
+// <url>/.well-known/jwks.json. A secret may stand beside a set, as it does while
+// an issuer changes from one to the other.
+type Issuer struct {
+	// URL is the exact iss claim of its tokens. Placeholders are replaced when
+	// it is loaded.
+	URL string `json:"url"`
+
+	// Audiences are those that its tokens may be for: their aud claim must name
+	// one. None means that the claim is not looked at.
+	Audiences []string `json:"audiences,omitempty"`
+
+	// JWKSURL is where its public keys are, as a JWK set. It is read in the
+	// background, when the configuration starts and then as often as its
+	// Cache-Control max-age says, between a minute and a day; default: 10
+	// minutes. A redirect is not followed, more than 1 MiB not read and 2 s not
+	// exceeded. While it is down the last keys stay. A call never waits for it:
+	// until it has answered, tokens are not verified. Placeholders are replaced.
+	JWKSURL string `json:"jwks_url,omitempty"`
+
+	// JWKSFile is a file with a JWK set, read when the configuration is loaded.
+	// Placeholders are replaced.
+	JWKSFile string `json:"jwks_file,omitempty"`
+
+	// Secret is the key of an issuer that signs by HMAC, as one placeholder,
+	// {env.NAME} or {file./path}, so that it stands in no configuration. It must
+	// have at least 32 bytes; HS384 takes 48 and HS512 64. One line end after it
+	// is ignored in a file.
+	Secret string `json:"secret,omitempty"`
+
+	// Claims name the claim that fills a field of the actor, over those of the
+	// platform: user_id, email, session_id, aal, amr, jwt_role, oauth_app_id and
+	// anonymous. A path joins names by dots, as in app_metadata.uid; \. is a dot
+	// in a name. A claim of another type than the field's is not taken.
+	Claims map[string]string `json:"claims,omitempty"`
+
+	verified *audit.Issuer
+	fixed    []audit.Key // of the file and the secret
+	source   *keySource  // of the URL; nil without one
+}
+
+// placeholderForm is what a secret may be.
+var placeholderForm = regexp.MustCompile(`^\{(env|file)\.[^{}]+\}$`)
+
+// check looks at what can be known without the machine. It never repeats a
+// secret.
+func (i *Issuer) check() error {
+	if i.URL == "" {
+		return errors.New("it has no URL: give it the iss of its tokens")
+	}
+	if i.JWKSURL != "" && i.JWKSFile != "" {
+		return errors.New("it has a jwks URL and a jwks file: remove one")
+	}
+	if i.Secret != "" {
+		if err := checkSecret(i.Secret); err != nil {
+			return err
+		}
+	}
+	if slices.Contains(i.Audiences, "") {
+		return errors.New("an audience is empty: remove it")
+	}
+	for _, field := range slices.Sorted(maps.Keys(i.Claims)) {
+		if _, err := audit.CheckClaim(field, i.Claims[field]); err != nil {
+			return err
+		}
+	}
+	return checkKeysURL(i.keysURL())
+}
+
+func checkSecret(placeholder string) error {
+	if placeholderForm.MatchString(placeholder) {
+		return nil
+	}
+	return errors.New("the secret stands in the configuration, which is printed and saved: " +
+		"put it into the environment or a file, and write secret {env.JWT_SECRET} or secret {file./path/to/it}")
+}
+
+// keysURL is where its key set is, or empty if it is not at a URL.
+func (i *Issuer) keysURL() string {
+	switch {
+	case i.JWKSURL != "":
+		return i.JWKSURL
+	case i.JWKSFile == "" && i.Secret == "":
+		return strings.TrimSuffix(i.URL, "/") + "/.well-known/jwks.json"
+	}
+	return ""
+}
+
+// checkKeysURL takes what is still to be replaced as it is.
+func checkKeysURL(address string) error {
+	if address == "" || strings.Contains(address, "{") {
+		return nil
+	}
+	u, err := url.Parse(address)
+	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
+		return fmt.Errorf("its keys cannot be at %q: write jwks with an https URL or a file, or a secret", address)
+	}
+	if u.User != nil {
+		return errors.New("its jwks URL holds a user name: keys are public, so remove it")
+	}
+	return nil
+}
+
+// provision reads what is on this machine, and nothing from the network.
+func (i *Issuer) provision(p *audit.Platform, log *slog.Logger) error {
+	repl := caddy.NewReplacer()
+	replaced := *i
+	for _, s := range []*string{&replaced.URL, &replaced.JWKSURL, &replaced.JWKSFile} {
+		var err error
+		if *s, err = repl.ReplaceOrErr(*s, *s != "", true); err != nil {
+			return err
+		}
+	}
+	replaced.Audiences = slices.Clone(i.Audiences)
+	for n, s := range replaced.Audiences {
+		var err error
+		if replaced.Audiences[n], err = repl.ReplaceOrErr(s, true, true); err != nil {
+			return fmt.Errorf("audience: %w", err)
+		}
+	}
+	if err := replaced.check(); err != nil {
+		return err
+	}
+	var err error
+	if i.verified, err = audit.NewIssuer(replaced.URL, replaced.Audiences, p, i.Claims); err != nil {
+		return err
+	}
+	if i.Secret != "" {
+		key, err := secretKey(repl, i.Secret)
+		if err != nil {
+			return err
+		}
+		i.fixed = append(i.fixed, key)
+	}
+	if replaced.JWKSFile != "" {
+		keys, err := readKeysFile(replaced.JWKSFile, log)
+		if err != nil {
+			return err
+		}
+		i.fixed = append(i.fixed, keys...)
+	}
+	if address := replaced.keysURL(); address != "" {
+		i.source = &keySource{url: address}
+	}
+	i.URL, i.Audiences, i.JWKSURL, i.JWKSFile = replaced.URL, replaced.Audiences, replaced.JWKSURL, replaced.JWKSFile
+	return nil
+}
+
+func secretKey(repl *caddy.Replacer, placeholder string) (audit.Key, error) {
+	secret, err := repl.ReplaceOrErr(placeholder, true, true)
+	if err != nil {
+		return audit.Key{}, fmt.Errorf("secret %s has no value: %w", placeholder, err)
+	}
+	key, err := audit.SecretKey([]byte(secret))
+	if err != nil {
+		return audit.Key{}, fmt.Errorf("secret %s: %w", placeholder, err)
+	}
+	return key, nil
+}
+
+func readKeysFile(path string, log *slog.Logger) ([]audit.Key, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return nil, fmt.Errorf("jwks file: %w", err)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("jwks file: %w: choose a file that this user can read", err)
+	}
+	defer f.Close()
+	set, err := io.ReadAll(io.LimitReader(f, maxKeySet+1))
+	if err != nil {
+		return nil, fmt.Errorf("jwks file %q: %w", path, err)
+	}
+	if len(set) > maxKeySet {
+		return nil, fmt.Errorf("jwks file %q: it has more than 1 MiB, so it is no key set", path)
+	}
+	keys, leftOut, err := audit.ParseKeys(set)
+	if err != nil {
+		return nil, fmt.Errorf("jwks file %q: %w", path, err)
+	}
+	if len(keys) == 0 {
+		return nil, fmt.Errorf("jwks file %q: it has no key that can verify a signature: give it public RSA (2048 bits or more), EC or Ed25519 keys", path)
+	}
+	if leftOut > 0 {
+		log.Warn("leaving keys out that cannot verify a signature", "file", path, "left_out", leftOut)
+	}
+	return keys, nil
+}
+
+// String describes the issuer for a reader of audit.config_changed: who adds
+// one can be anybody in the log.
+func (i *Issuer) String() string {
+	words := []string{"issuer", i.URL}
+	for _, a := range i.Audiences {
+		words = append(words, "audience", a)
+	}
+	switch address := i.keysURL(); {
+	case i.JWKSFile != "":
+		words = append(words, "jwks file", i.JWKSFile)
+	case address != "":
+		words = append(words, "jwks", withoutQuery(address))
+	}
+	if placeholderForm.MatchString(i.Secret) {
+		words = append(words, "secret", i.Secret)
+	}
+	for _, field := range slices.Sorted(maps.Keys(i.Claims)) {
+		words = append(words, "claim", field, i.Claims[field])
+	}
+	return strings.Join(words, " ")
+}
+
+// withoutQuery is a URL as it may stand in a log.
+func withoutQuery(address string) string {
+	plain, _, _ := strings.Cut(address, "?")
+	return plain
+}
+
+// inClear reports whether the keys come over the network in clear, where they
+// can be exchanged on the way.
+func (i *Issuer) inClear() bool {
+	if i.source == nil {
+		return false
+	}
+	u, err := url.Parse(i.source.url)
+	if err != nil || u.Scheme != "http" {
+		return false
+	}
+	ip, err := netip.ParseAddr(u.Hostname())
+	return u.Hostname() != "localhost" && (err != nil || !ip.IsLoopback())
+}
+
+// keys are those of the moment, and the set that came by URL, if one did.
+func (i *Issuer) keys() ([]audit.Key, *keys) {
+	if i.source == nil {
+		return i.fixed, nil
+	}
+	set := i.source.keys()
+	switch {
+	case set == nil:
+		return i.fixed, nil
+	case len(i.fixed) == 0:
+		return set.list, set
+	default:
+		return slices.Concat(i.fixed, set.list), set
+	}
+}

@@ -1,0 +1,664 @@
+package caddymodule
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/go-jose/go-jose/v4"
+
+	"github.com/caddy-audit-log/caddy-audit-log/audit"
+)
+
+const (
+	authURL    = "https://auth.example.com"
+	testSecret = "a-secret-that-no-log-and-no-error-may-ever-show"
+)
+
+// authority is an issuer with its keys.
+type authority struct {
+	rsa *rsa.PrivateKey
+	ec  *ecdsa.PrivateKey
+}
+
+var auth = sync.OnceValue(func() authority {
+	r, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		panic(err)
+	}
+	e, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		panic(err)
+	}
+	return authority{r, e}
+})
+
+func (a authority) set(ids ...string) []byte {
+	var set jose.JSONWebKeySet
+	for _, id := range ids {
+		if id == "rsa" {
+			set.Keys = append(set.Keys, jose.JSONWebKey{Key: a.rsa.Public(), KeyID: id})
+		} else {
+			set.Keys = append(set.Keys, jose.JSONWebKey{Key: a.ec.Public(), KeyID: id})
+		}
+	}
+	b, err := json.Marshal(set)
+	if err != nil {
+		panic(err)
+	}
+	return b
+}
+
+func signJWT(alg jose.SignatureAlgorithm, key any, kid string, header map[string]any, claims string) string {
+	options := (&jose.SignerOptions{}).WithType("JWT")
+	for name, value := range header {
+		options = options.WithHeader(jose.HeaderKey(name), value)
+	}
+	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: alg, Key: jose.JSONWebKey{Key: key, KeyID: kid}}, options)
+	if err != nil {
+		panic(err)
+	}
+	jws, err := signer.Sign([]byte(claims))
+	if err != nil {
+		panic(err)
+	}
+	token, err := jws.CompactSerialize()
+	if err != nil {
+		panic(err)
+	}
+	return token
+}
+
+// claimsOf are a session's claims, with some of them changed.
+func claimsOf(change map[string]any) string {
+	claims := map[string]any{
+		"iss": authURL, "sub": "u-1", "aud": "authenticated", "exp": time.Now().Unix() + 3600,
+		"email": "ada@example.com", "role": "authenticated", "session_id": "s-1",
+	}
+	maps.Copy(claims, change)
+	maps.DeleteFunc(claims, func(_ string, v any) bool { return v == nil })
+	b, err := json.Marshal(claims)
+	if err != nil {
+		panic(err)
+	}
+	return string(b)
+}
+
+func (a authority) session(change map[string]any) string {
+	return signJWT(jose.ES256, a.ec, "ec", nil, claimsOf(change))
+}
+
+func bearer(token string) map[string]string {
+	return map[string]string{"Authorization": "Bearer " + token}
+}
+
+// keyServer serves a key set that a test may change, and counts its readers.
+type keyServer struct {
+	*httptest.Server
+	reads atomic.Int64
+	set   atomic.Pointer[[]byte]
+}
+
+func newKeyServer(t *testing.T, set []byte) *keyServer {
+	s := new(keyServer)
+	s.set.Store(&set)
+	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		s.reads.Add(1)
+		w.Header().Set("Cache-Control", "public, max-age=600")
+		_, _ = w.Write(*s.set.Load())
+	}))
+	t.Cleanup(s.Close)
+	return s
+}
+
+func withIssuer(options string) string {
+	return withRules("issuer " + authURL + " {\n audience authenticated\n" + options + "\n}")
+}
+
+// keysRead waits until the issuer's keys have come by URL.
+func (r *rig) keysRead() {
+	r.t.Helper()
+	for range 1000 {
+		if set := running.current().sources[0].keys(); set != nil {
+			return
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	r.t.Fatal("the keys were not read")
+}
+
+// one sends a call that must reach the API, and returns its entry.
+func (r *rig) one(header map[string]string) *audit.Entry {
+	r.t.Helper()
+	before := len(r.buffered())
+	if resp, body := r.send("POST", project, header, ""); resp.StatusCode != 200 {
+		r.t.Fatalf("the API was not reached: %d %s", resp.StatusCode, body)
+	}
+	return r.calls(before + 1)[before]
+}
+
+func TestAVerifiedTokenNamesItsActor(t *testing.T) {
+	keys := newKeyServer(t, auth().set("rsa", "ec"))
+	r := newRig(t, ok)
+	r.load(withIssuer("jwks "+keys.URL), proxy+"\nhandle /metrics {\nmetrics\n}")
+	r.keysRead()
+	count := func(result string) (n int) {
+		_, text := r.send("GET", "/metrics", nil, "")
+		_, text, found := strings.Cut(text, `caddy_audit_verifications_total{result="`+result+`"} `)
+		if _, err := fmt.Sscan(text, &n); !found || err != nil {
+			t.Fatalf("the metrics lack %s: %v", result, err)
+		}
+		return n
+	}
+	signature, cached, failed, noKey := count("signature"), count("cached"), count("failed"), count("no_key")
+	token := auth().session(map[string]any{"is_anonymous": true})
+	for range 3 {
+		e := r.one(bearer(token))
+		if line := summary(e); !strings.Contains(line, " by jwt ada@example.com from ") {
+			t.Errorf("line %s", line)
+		}
+		a := e.Actor
+		if a.Verification != audit.VerificationSignature || a.UserID != "u-1" || a.Email != "ada@example.com" || a.SessionID != "s-1" ||
+			a.JWTIssuer != authURL || a.JWTRole != "authenticated" || !a.Anonymous || a.Claimed != nil || a.VerificationReason != "" || a.IP != "127.0.0.1" {
+			t.Errorf("actor %+v", a)
+		}
+	}
+	r.one(bearer(auth().session(map[string]any{"aud": "other"})))
+	r.one(bearer(signJWT(jose.ES256, auth().ec, "new", nil, claimsOf(nil))))
+	if s, c := count("signature")-signature, count("cached")-cached; s != 1 || c != 2 {
+		t.Errorf("%d checks of the signature and %d from memory, want 1 and 2", s, c)
+	}
+	if f, n := count("failed")-failed, count("no_key")-noKey; f != 1 || n != 1 {
+		t.Errorf("%d failed and %d without a key, want 1 and 1", f, n)
+	}
+	if a := r.one(bearer("sbp_0123456789abcdef0123456789abcdef01234567")).Actor; a.VerificationReason != "" || a.TokenType != audit.TokenV1 {
+		t.Errorf("what is no JWT: %+v", a)
+	}
+}
+
+func TestKeysFromAFileAndASecretFromItsPlaceholder(t *testing.T) {
+	dir := t.TempDir()
+	file, secret := filepath.Join(dir, "jwks.json"), filepath.Join(dir, "secret")
+	for name, b := range map[string][]byte{file: auth().set("ec"), secret: []byte(testSecret + "\n")} {
+		if err := os.WriteFile(name, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Setenv("TEST_JWT_SECRET", testSecret)
+	es, hs := auth().session(nil), signJWT(jose.HS256, []byte(testSecret), "", nil, claimsOf(nil))
+	r := newRig(t, ok)
+	for _, c := range []struct {
+		options string
+		es, hs  audit.Reason
+	}{
+		{"jwks file " + file, "", audit.ReasonAlgorithm},
+		{"secret {env.TEST_JWT_SECRET}", audit.ReasonUnknownKey, ""},
+		{"secret {file." + secret + "}", audit.ReasonUnknownKey, ""},
+		{"secret {env.TEST_JWT_SECRET}\njwks file " + file, "", ""},
+	} {
+		r.load(withIssuer(c.options), proxy)
+		for token, want := range map[string]audit.Reason{es: c.es, hs: c.hs} {
+			if a := r.one(bearer(token)).Actor; a.VerificationReason != want || (a.UserID == "u-1") != (want == "") {
+				t.Errorf("%s: %+v, want %q", c.options, a, want)
+			}
+		}
+	}
+}
+
+func TestSeveralIssuersAndOtherClaims(t *testing.T) {
+	keys := newKeyServer(t, auth().set("ec"))
+	t.Setenv("TEST_JWT_SECRET", testSecret)
+	r := newRig(t, ok)
+	r.load(withRules("issuer "+authURL+" {\njwks "+keys.URL+"\nclaim user_id app_metadata.uid\n}\nissuer other {\nsecret {env.TEST_JWT_SECRET}\n}"), proxy)
+	r.keysRead()
+	a := r.one(bearer(auth().session(map[string]any{"app_metadata": map[string]any{"uid": "u-9"}}))).Actor
+	if a.UserID != "u-9" || a.JWTSubject != "u-1" {
+		t.Errorf("actor %+v", a)
+	}
+	a = r.one(bearer(signJWT(jose.HS256, []byte(testSecret), "", nil, claimsOf(map[string]any{"iss": "other", "aud": nil})))).Actor
+	if a.UserID != "u-1" || a.JWTIssuer != "other" {
+		t.Errorf("actor %+v", a)
+	}
+	// One issuer's key makes no other issuer's tokens.
+	a = r.one(bearer(signJWT(jose.HS256, []byte(testSecret), "", nil, claimsOf(nil)))).Actor
+	if a.UserID != "" || a.VerificationReason != audit.ReasonAlgorithm {
+		t.Errorf("actor %+v", a)
+	}
+}
+
+func TestNoAttackOnATokenIsBelievedAndEachReachesTheAPI(t *testing.T) {
+	began := time.Now()
+	keys := newKeyServer(t, auth().set("rsa", "ec"))
+	r := newRig(t, ok)
+	r.load(withIssuer("jwks "+keys.URL), proxy)
+	r.keysRead()
+	b64 := base64.RawURLEncoding.EncodeToString
+	der, err := x509.MarshalPKIXPublicKey(auth().rsa.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	public := pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})
+	stranger, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	encrypter, err := jose.NewEncrypter(jose.A128GCM, jose.Recipient{Algorithm: jose.RSA_OAEP_256, Key: auth().rsa.Public()}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	jwe, err := encrypter.Encrypt([]byte(claimsOf(nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	encrypted, err := jwe.CompactSerialize()
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now().Unix()
+	duplicate := strings.Replace(claimsOf(nil), `"sub":`, `"sub":"admin","sub":`, 1)
+	good := auth().session(nil)
+	for _, c := range []struct {
+		name, token string
+		want        audit.Reason
+	}{
+		{"alg none", b64([]byte(`{"alg":"none","typ":"JWT"}`)) + "." + b64([]byte(claimsOf(nil))) + ".", audit.ReasonAlgorithm},
+		{"HS256 by the RSA public key", signJWT(jose.HS256, public, "rsa", nil, claimsOf(nil)), audit.ReasonAlgorithm},
+		{"another's key", signJWT(jose.ES256, stranger, "ec", nil, claimsOf(nil)), audit.ReasonBadSignature},
+		{"another's key in jwk", signJWT(jose.ES256, stranger, "ec", map[string]any{"jwk": jose.JSONWebKey{Key: stranger.Public()}}, claimsOf(nil)), audit.ReasonBadSignature},
+		{"jku", signJWT(jose.ES256, stranger, "", map[string]any{"jku": keys.URL}, claimsOf(nil)), audit.ReasonBadSignature},
+		{"crit", signJWT(jose.ES256, auth().ec, "ec", map[string]any{"crit": []string{"exp"}, "exp": 1}, claimsOf(nil)), audit.ReasonCriticalHeader},
+		{"expired", auth().session(map[string]any{"exp": now - 3600}), audit.ReasonExpired},
+		{"not yet valid", auth().session(map[string]any{"nbf": now + 3600}), audit.ReasonNotYetValid},
+		{"no expiry", auth().session(map[string]any{"exp": nil}), audit.ReasonNoExpiry},
+		{"wrong issuer", auth().session(map[string]any{"iss": "https://evil.example.com"}), audit.ReasonWrongIssuer},
+		{"wrong audience", auth().session(map[string]any{"aud": "other"}), audit.ReasonWrongAudience},
+		{"kid with a path", signJWT(jose.ES256, stranger, "../../dev/null", nil, claimsOf(nil)), audit.ReasonUnknownKey},
+		{"kid with SQL", signJWT(jose.ES256, stranger, "x' UNION SELECT 'k'--", nil, claimsOf(nil)), audit.ReasonUnknownKey},
+		{"nested JWT", signJWT(jose.ES256, auth().ec, "ec", map[string]any{"cty": "JWT"}, good), audit.ReasonNested},
+		{"JWE", encrypted, audit.ReasonEncrypted},
+		{"1 MiB token", auth().session(map[string]any{"x": strings.Repeat("x", 3<<18)}), audit.ReasonTooLarge},
+		{"duplicate claims", signJWT(jose.ES256, auth().ec, "ec", nil, duplicate), audit.ReasonDuplicateName},
+		{"sub is a number", auth().session(map[string]any{"sub": 7}), audit.ReasonBadClaim},
+		{"two Authorization headers", good, audit.ReasonSeveralCredentials},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			before := len(r.buffered())
+			req := r.request("POST", project, bearer(c.token), "")
+			if c.want == audit.ReasonSeveralCredentials {
+				req.Header.Add("Authorization", "Bearer "+auth().session(map[string]any{"sub": "u-2"}))
+			}
+			resp, err := oneCall.RoundTrip(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = resp.Body.Close()
+			e := r.calls(before + 1)[before]
+			t.Logf("%-28s API %d  token_type %-7s  hash %-5v  verification %s  reason %s",
+				c.name, resp.StatusCode, e.Actor.TokenType, e.Actor.TokenHash != "", e.Actor.Verification, e.Actor.VerificationReason)
+			if resp.StatusCode != 200 || e.Outcome != audit.OutcomeSuccess {
+				t.Errorf("the call did not reach the API: %d", resp.StatusCode)
+			}
+			a := e.Actor
+			if a.Verification != audit.VerificationNone || a.VerificationReason != c.want || a.TokenHash == "" {
+				t.Errorf("%+v, want %q", a, c.want)
+			}
+			if a.UserID != "" || a.Email != "" || a.SessionID != "" || a.JWTSubject != "" || a.JWTRole != "" {
+				t.Errorf("unverified facts: %+v", a)
+			}
+		})
+	}
+	// Neither jku nor an unknown key makes them be read before a minute is over.
+	if n := keys.reads.Load(); n > 1+int64(time.Since(began)/wantedEvery) {
+		t.Errorf("the keys were read %d times", n)
+	}
+}
+
+// Whatever the server of the keys does, calls reach the API at once, and are
+// recorded as not verified, or with the last keys.
+func TestNoKeyServerSlowsOrRefusesACall(t *testing.T) {
+	var metadata atomic.Int64 // stands for http://169.254.169.254
+	target := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		metadata.Add(1)
+		_, _ = w.Write(auth().set("ec"))
+	}))
+	defer target.Close()
+	good := auth().session(nil)
+	for _, c := range []struct {
+		name, wantError string
+		answer          http.HandlerFunc
+	}{
+		{"hangs", "deadline", func(_ http.ResponseWriter, req *http.Request) { <-req.Context().Done() }},
+		{"hangs in its body", "deadline", func(w http.ResponseWriter, req *http.Request) {
+			_, _ = io.WriteString(w, `{"keys":[`)
+			_ = http.NewResponseController(w).Flush()
+			<-req.Context().Done()
+		}},
+		{"redirects to the metadata address", "redirect", func(w http.ResponseWriter, req *http.Request) {
+			http.Redirect(w, req, target.URL+"/latest/meta-data/", http.StatusFound)
+		}},
+		{"returns HTML", "no JSON", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "<html>Sign in</html>") }},
+		{"returns 50 MiB", "1 MiB", func(w http.ResponseWriter, _ *http.Request) {
+			_, _ = io.WriteString(w, `{"keys":[],"x":"`)
+			chunk := strings.Repeat("x", 1<<20)
+			for range 50 {
+				if _, err := io.WriteString(w, chunk); err != nil {
+					return
+				}
+			}
+		}},
+		{"returns 500", "500", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			server := httptest.NewServer(c.answer)
+			defer server.Close()
+			defer server.CloseClientConnections()
+			r := newRig(t, ok)
+			r.load(withIssuer("jwks "+server.URL+"/keys"), proxy)
+			began := time.Now()
+			a := r.one(bearer(good)).Actor
+			t.Logf("%-34s API 200  token_type %s  verification %s  reason %s  after %v", c.name, a.TokenType, a.Verification, a.VerificationReason, time.Since(began).Round(time.Millisecond))
+			if a.VerificationReason != audit.ReasonNoKeys || a.UserID != "" || a.Claimed == nil {
+				t.Errorf("actor %+v", a)
+			}
+			set := running.current().sources[0].set.Load()
+			if _, err := set.read(t.Context()); err == nil || !strings.Contains(err.Error(), c.wantError) || strings.Contains(err.Error(), server.URL) {
+				t.Errorf("error %v, want %q", err, c.wantError)
+			}
+			if a := r.one(bearer(good)).Actor; a.VerificationReason != audit.ReasonNoKeys {
+				t.Errorf("actor %+v", a)
+			}
+			if err := caddy.Stop(); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+	if metadata.Load() != 0 {
+		t.Errorf("the metadata address was asked %d times", metadata.Load())
+	}
+}
+
+func TestADroppedKeyVerifiesNothingAnyMoreAndADeadServerChangesNothing(t *testing.T) {
+	keys := newKeyServer(t, auth().set("rsa", "ec"))
+	r := newRig(t, ok)
+	r.load(withIssuer("jwks "+keys.URL), proxy)
+	r.keysRead()
+	es, rs := auth().session(nil), signJWT(jose.RS256, auth().rsa, "rsa", nil, claimsOf(nil))
+	check := func(when string, es, rs map[string]string, wantES, wantRS audit.Reason) {
+		t.Helper()
+		for _, c := range []struct {
+			header map[string]string
+			want   audit.Reason
+		}{{es, wantES}, {rs, wantRS}} {
+			a := r.one(c.header).Actor
+			t.Logf("%-28s verification %-9s reason %s", when, a.Verification, a.VerificationReason)
+			if a.VerificationReason != c.want || (a.UserID == "u-1") != (c.want == "") {
+				t.Errorf("%s: %+v, want %q", when, a, c.want)
+			}
+		}
+	}
+	check("both keys", bearer(es), bearer(rs), "", "")
+	set := running.current().sources[0].set.Load()
+	dropped := auth().set("rsa")
+	keys.set.Store(&dropped)
+	if _, err := set.read(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	check("the EC key dropped", bearer(es), bearer(rs), audit.ReasonUnknownKey, "")
+	html := []byte("<html>")
+	keys.set.Store(&html)
+	if _, err := set.read(t.Context()); err == nil {
+		t.Fatal("HTML is a key set")
+	}
+	check("HTML instead of keys", bearer(es), bearer(rs), audit.ReasonUnknownKey, "")
+	keys.Close()
+	if _, err := set.read(t.Context()); err == nil {
+		t.Fatal("a dead server gave keys")
+	}
+	check("the server dead", bearer(es), bearer(rs), audit.ReasonUnknownKey, "")
+}
+
+func TestAReloadKeepsTheKeysAndAStopEndsTheirReading(t *testing.T) {
+	keys := newKeyServer(t, auth().set("ec"))
+	r := newRig(t, ok)
+	r.load(withIssuer("jwks "+keys.URL), proxy)
+	r.keysRead()
+	for _, option := range []string{"claim user_id email", "claim user_id sub", ""} {
+		r.load(withIssuer("jwks "+keys.URL+"\n"+option), proxy)
+		if a := r.one(bearer(auth().session(nil))).Actor; a.Verification != audit.VerificationSignature {
+			t.Errorf("after a reload: %+v", a)
+		}
+	}
+	if n := keys.reads.Load(); n != 1 {
+		t.Errorf("the keys were read %d times", n)
+	}
+	r.load(rigCaddyfile, proxy)
+	if n := len(keySets.sets); n != 0 {
+		t.Errorf("%d key sets are read and no issuer is configured", n)
+	}
+	r.load(withIssuer("jwks "+keys.URL), proxy)
+	r.keysRead()
+	if err := caddy.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	stacks := make([]byte, 1<<20)
+	if stacks = stacks[:runtime.Stack(stacks, true)]; strings.Contains(string(stacks), "(*keySet).run") || len(keySets.sets) != 0 {
+		t.Error("a key set is still read")
+	}
+}
+
+func TestValidateReadsNoKeysFromTheNetwork(t *testing.T) {
+	keys := newKeyServer(t, auth().set("ec"))
+	r := newRig(t, ok)
+	var config caddy.Config
+	if err := caddy.StrictUnmarshalJSON(adapt(t, r.expand(withIssuer("jwks "+keys.URL), proxy)), &config); err != nil {
+		t.Fatal(err)
+	}
+	if err := caddy.Validate(&config); err != nil {
+		t.Fatal(err)
+	}
+	if n := keys.reads.Load(); n != 0 {
+		t.Errorf("the keys were read %d times", n)
+	}
+}
+
+func TestWhoAddsAnIssuerIsInTheLogAndTheSecretIsNot(t *testing.T) {
+	t.Setenv("TEST_JWT_SECRET", testSecret)
+	r := newRig(t, ok)
+	r.load(rigCaddyfile, proxy)
+	r.load(withIssuer("secret {env.TEST_JWT_SECRET}\nclaim user_id email"), proxy)
+	r.one(bearer(signJWT(jose.HS256, []byte(testSecret), "", nil, claimsOf(nil))))
+	var text string
+	for _, e := range r.everything() {
+		b, err := e.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		text += string(b)
+	}
+	if want := "issuer " + authURL + " audience authenticated secret {env.TEST_JWT_SECRET} claim user_id email"; !strings.Contains(text, want) {
+		t.Errorf("the log lacks %q", want)
+	}
+	text += fmt.Sprintf("%v %+v %#v", running.current().handlers[0].Issuers[0], running.current().handlers[0].Issuers[0].fixed, running.current().handlers[0].Issuers[0].fixed)
+	if strings.Contains(text, testSecret) {
+		t.Error("the secret is shown")
+	}
+}
+
+// What only the machine can say is found by validate, with the line and the
+// cure, and without the secret.
+func TestAnIssuerThatCannotWorkIsRefusedWithItsCure(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "jwks.json")
+	if err := os.WriteFile(file, []byte("<html>"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("SHORT_SECRET", "hunter2")
+	t.Setenv("LITERAL", testSecret)
+	for name, c := range map[string]struct {
+		options string
+		want    []string
+	}{
+		"a secret that is not there":     {"secret {env.NOT_THERE}", []string{"secret {env.NOT_THERE}", "no value"}},
+		"a secret file that is missing":  {"secret {file./not/there}", []string{"secret {file./not/there}"}},
+		"a short secret":                 {"secret {env.SHORT_SECRET}", []string{"7 bytes", "at least 32"}},
+		"a file that is missing":         {"jwks file /not/there.json", []string{"jwks file", "/not/there.json", "choose"}},
+		"a file that is no key set":      {"jwks file " + file, []string{"jwks file", file, "no JSON"}},
+		"a URL from an empty variable":   {"jwks {env.NOT_THERE}", []string{"NOT_THERE"}},
+		"a URL that a variable has made": {"jwks {env.LITERAL}", []string{"jwks", "https"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var config caddy.Config
+			text := ":0 {\n\taudit_log {\n\t\tissuer https://auth.example.com {\n" + c.options + "\n}\n}\n}\n"
+			if err := caddy.StrictUnmarshalJSON(adapt(t, text), &config); err != nil {
+				t.Fatal(err)
+			}
+			err := caddy.Validate(&config)
+			if err == nil {
+				t.Fatal("it is valid")
+			}
+			for _, want := range append(c.want, "Caddyfile:2", "issuer https://auth.example.com") {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("%q lacks %q", err, want)
+				}
+			}
+			if strings.Contains(err.Error(), "hunter2") {
+				t.Errorf("%q shows the secret", err)
+			}
+		})
+	}
+}
+
+func TestASecretInTheConfigurationIsRefusedAndNotRepeated(t *testing.T) {
+	t.Setenv("LITERAL", testSecret)
+	for _, secret := range []string{testSecret, "{$LITERAL}", "x{env.A}", "{env.A}{env.B}", "{http.request.header.A}", "Bearer " + testSecret} {
+		text := adaptText([]byte(":0 {\n\taudit_log {\n\t\tissuer x {\n\t\t\tsecret " + secret + "\n\t\t}\n\t}\n}\n"))
+		if !strings.Contains(text, "{env.JWT_SECRET}") || !strings.Contains(text, "Caddyfile:") || strings.Contains(text, testSecret) {
+			t.Errorf("%s", text)
+		}
+	}
+	var config caddy.Config
+	json := `{"apps":{"http":{"servers":{"a":{"routes":[{"handle":[{"handler":"audit_log","issuers":[{"url":"x","secret":"` + testSecret + `"}]}]}]}}}}}`
+	if err := caddy.StrictUnmarshalJSON([]byte(json), &config); err != nil {
+		t.Fatal(err)
+	}
+	if err := caddy.Validate(&config); err == nil || !strings.Contains(err.Error(), "{env.JWT_SECRET}") || strings.Contains(err.Error(), testSecret) {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestKeysOverHTTPAreWarnedAbout(t *testing.T) {
+	for url, want := range map[string]bool{
+		"http://auth:9999/keys": true, "http://10.0.0.1/keys": true, "https://auth/keys": false,
+		"http://127.0.0.1:9/keys": false, "http://[::1]/keys": false, "http://localhost/keys": false,
+	} {
+		if got := (&Issuer{source: &keySource{url: url}}).inClear(); got != want {
+			t.Errorf("%s: %v", url, got)
+		}
+	}
+}
+
+// knowing is a deriver that knows one token.
+func knowing(t testing.TB) (*audit.Deriver, *audit.Call) {
+	key, err := audit.SecretKey([]byte(testSecret))
+	if err != nil {
+		t.Fatal(err)
+	}
+	issuer := &Issuer{URL: authURL, fixed: []audit.Key{key}}
+	if issuer.verified, err = audit.NewIssuer(authURL, []string{"authenticated"}, audit.Supabase(), nil); err != nil {
+		t.Fatal(err)
+	}
+	v, err := newVerifier([]*Issuer{issuer})
+	if err != nil {
+		t.Fatal(err)
+	}
+	claims := claimsOf(map[string]any{"aal": "aal2", "amr": []any{"password", "totp"}, "app_metadata": map[string]any{"providers": []string{"email"}}})
+	token := signJWT(jose.HS256, []byte(testSecret), "key-1", nil, claims)
+	return &audit.Deriver{Platform: audit.Supabase(), Key: new(audit.TokenKey), Verifier: v},
+		&audit.Call{Arrived: time.Now(), Method: "GET", Authorization: "Bearer " + token, ClientIP: "203.0.113.9", PeerIP: "203.0.113.9", UserAgent: "cli/1"}
+}
+
+func TestAKnownTokenCostsFiveAllocationsAtMost(t *testing.T) {
+	d, c := knowing(t)
+	if a := d.Identify(c); a.Verification != audit.VerificationSignature {
+		t.Fatalf("%+v", a)
+	}
+	if n := testing.AllocsPerRun(100, func() { d.Identify(c) }); n > 5 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+func BenchmarkKnownToken(b *testing.B) {
+	d, c := knowing(b)
+	d.Identify(c)
+	b.ReportAllocs()
+	for b.Loop() {
+		d.Identify(c)
+	}
+}
+
+func BenchmarkUnknownToken(b *testing.B) {
+	keys, _, err := audit.ParseKeys(auth().set("ec"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	d, c := knowing(b)
+	v := d.Verifier.(*verifier)
+	v.issuers[authURL].fixed = keys
+	c.Authorization = "Bearer " + auth().session(nil)
+	b.ReportAllocs()
+	for b.Loop() {
+		clear(v.known)
+		d.Identify(c)
+	}
+}
+
+func TestTheMemoryOfTokensIsBounded(t *testing.T) {
+	d, c := knowing(t)
+	v := d.Verifier.(*verifier)
+	d.Identify(c)
+	var sample knownToken
+	for _, sample = range v.known {
+	}
+	for n := range 2 * maxKnown {
+		v.remember(audit.TokenSum{byte(n), byte(n >> 8), byte(n >> 16)}, sample, c.Arrived)
+	}
+	if len(v.known) != maxKnown {
+		t.Errorf("%d tokens are remembered", len(v.known))
+	}
+	if id := v.recall(audit.TokenSum{1}, sample.identity.Until().Add(time.Second)); id != nil {
+		t.Error("an expired token is remembered")
+	}
+}
+
+func TestManyCallsAtOnceAreVerified(t *testing.T) {
+	d, c := knowing(t)
+	var calls sync.WaitGroup
+	for range 8 {
+		calls.Go(func() {
+			for range 200 {
+				if a := d.Identify(c); a.UserID != "u-1" {
+					t.Errorf("%+v", a)
+				}
+			}
+		})
+	}
+	calls.Wait()
+}

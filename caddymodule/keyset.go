@@ -1,0 +1,290 @@
+package caddymodule
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/caddy-audit-log/caddy-audit-log/audit"
+)
+
+const (
+	// maxKeySet bounds a key set, in bytes.
+	maxKeySet = 1 << 20
+	// fetchWithin bounds one reading of a key set.
+	fetchWithin = 2 * time.Second
+
+	// What max-age may ask for, and what it is without one.
+	minKeyAge     = time.Minute
+	maxKeyAge     = 24 * time.Hour
+	defaultKeyAge = 10 * time.Minute
+
+	// wantedEvery is how often an unknown key makes a set be read again before
+	// its time.
+	wantedEvery = time.Minute
+
+	// After a failure a set is read again soon, and then less and less often.
+	firstRetry = 5 * time.Second
+	lastRetry  = time.Minute
+)
+
+// keys is a key set as it was once. A set that is read again without a change
+// stays the same value, so that what it has verified stays verified.
+type keys struct {
+	raw  []byte
+	list []audit.Key
+}
+
+// keySet is the key set at a URL, read again and again while a configuration
+// uses it. A reload goes on with the keys that are there.
+type keySet struct {
+	url string
+	get func(ctx context.Context) (set []byte, age time.Duration, err error)
+
+	current atomic.Pointer[keys] // nil until it has been read once
+	wanted  chan struct{}        // holds one wish for a key that is not there
+
+	// Owned by keySets.
+	users  int
+	cancel context.CancelFunc
+	done   chan struct{}
+}
+
+func newKeySet(address string) *keySet {
+	return &keySet{
+		url: address, wanted: make(chan struct{}, 1), done: make(chan struct{}),
+		get: func(ctx context.Context) ([]byte, time.Duration, error) { return fetchKeys(ctx, address) },
+	}
+}
+
+// log is the running configuration's logger: the one that the set began with may
+// be closed.
+func (k *keySet) log() *slog.Logger {
+	log := slog.Default()
+	if a := running.current(); a != nil {
+		log = a.log
+	}
+	return log.With("jwks", withoutQuery(k.url))
+}
+
+// want asks for a reading before its time. It never waits.
+func (k *keySet) want() {
+	select {
+	case k.wanted <- struct{}{}:
+	default:
+	}
+}
+
+// run reads the set until ctx ends.
+func (k *keySet) run(ctx context.Context) {
+	defer close(k.done)
+	var failures int
+	for {
+		read := time.Now()
+		age, err := k.read(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			age = min(firstRetry<<min(failures, 8), lastRetry)
+			if failures++; failures == 1 {
+				k.log().Warn("reading an issuer's keys; until it succeeds, those from before count",
+					"error", err, "keys", k.size())
+			}
+		case failures > 0:
+			k.log().Info("an issuer's keys can be read again", "failures", failures, "keys", k.size())
+			failures = 0
+		}
+		if !k.rest(ctx, read, age) {
+			return
+		}
+	}
+}
+
+// rest waits until the set is to be read again, and reports false when ctx has
+// ended.
+func (k *keySet) rest(ctx context.Context, read time.Time, age time.Duration) bool {
+	due := time.NewTimer(time.Until(read.Add(age)))
+	defer due.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-due.C:
+		return true
+	case <-k.wanted:
+	}
+	soon := time.NewTimer(time.Until(read.Add(min(age, wantedEvery))))
+	defer soon.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-soon.C:
+		return true
+	}
+}
+
+func (k *keySet) size() int {
+	if now := k.current.Load(); now != nil {
+		return len(now.list)
+	}
+	return 0
+}
+
+// read reads the set once, and says for how long it holds.
+func (k *keySet) read(ctx context.Context) (time.Duration, error) {
+	ctx, cancel := context.WithTimeout(ctx, fetchWithin)
+	defer cancel()
+	raw, age, err := k.get(ctx)
+	if err != nil {
+		return 0, err
+	}
+	before := k.current.Load()
+	if before != nil && bytes.Equal(before.raw, raw) {
+		return age, nil
+	}
+	list, leftOut, err := audit.ParseKeys(raw)
+	if err != nil {
+		return 0, err
+	}
+	k.current.Store(&keys{raw: raw, list: list})
+	if leftOut > 0 || len(list) == 0 {
+		k.log().Warn("an issuer's key set has keys that cannot verify a signature, or none that can",
+			"keys", len(list), "left_out", leftOut)
+	}
+	return age, nil
+}
+
+// keysClient follows no redirect: keys come from the URL that somebody wrote
+// down, and from nowhere that its server may point at.
+var keysClient = &http.Client{
+	Transport: &http.Transport{
+		Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true, MaxResponseHeaderBytes: 64 << 10,
+	},
+	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+}
+
+// fetchKeys reads the body at an address. Its errors name nothing that the
+// server sent but its status, and not the address, whose query may hold a key.
+func fetchKeys(ctx context.Context, address string) (set []byte, age time.Duration, err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		return nil, 0, withoutURL(err)
+	}
+	req.Header.Set("Accept", "application/jwk-set+json, application/json")
+	req.Header.Set("User-Agent", "caddy-audit-log")
+	resp, err := keysClient.Do(req)
+	if err != nil {
+		return nil, 0, withoutURL(err)
+	}
+	defer resp.Body.Close()
+	switch {
+	case resp.StatusCode >= 300 && resp.StatusCode < 400:
+		return nil, 0, fmt.Errorf("it answered with a redirect (%d), which is not followed: configure the URL that has the keys", resp.StatusCode)
+	case resp.StatusCode != http.StatusOK:
+		return nil, 0, fmt.Errorf("it answered %d", resp.StatusCode)
+	}
+	set, err = io.ReadAll(io.LimitReader(resp.Body, maxKeySet+1))
+	if err != nil {
+		return nil, 0, fmt.Errorf("reading its answer: %w", err)
+	}
+	if len(set) > maxKeySet {
+		return nil, 0, errors.New("its answer has more than 1 MiB, so it is no key set")
+	}
+	return set, maxAge(resp.Header), nil
+}
+
+func withoutURL(err error) error {
+	if u, ok := errors.AsType[*url.Error](err); ok {
+		return u.Err
+	}
+	return err
+}
+
+// maxAge is how long an answer holds by its Cache-Control, within bounds.
+func maxAge(h http.Header) time.Duration {
+	for directive := range strings.SplitSeq(strings.ToLower(strings.Join(h.Values("Cache-Control"), ",")), ",") {
+		name, value, _ := strings.Cut(strings.TrimSpace(directive), "=")
+		switch name {
+		case "no-store", "no-cache":
+			return minKeyAge
+		case "max-age":
+			seconds, err := strconv.ParseInt(strings.Trim(value, `"`), 10, 32)
+			if err != nil {
+				return defaultKeyAge
+			}
+			return min(max(time.Duration(seconds)*time.Second, minKeyAge), maxKeyAge)
+		}
+	}
+	return defaultKeyAge
+}
+
+// keySource is an issuer's way to its key set. It has none before its
+// configuration starts, and keeps the keys, though none newer, after the end:
+// calls in flight go on.
+type keySource struct {
+	url string
+	set atomic.Pointer[keySet]
+}
+
+func (s *keySource) keys() *keys {
+	if set := s.set.Load(); set != nil {
+		return set.current.Load()
+	}
+	return nil
+}
+
+func (s *keySource) want() {
+	if set := s.set.Load(); set != nil {
+		set.want()
+	}
+}
+
+// keySetPool holds the key sets that configurations use, by their URL.
+type keySetPool struct {
+	mu   sync.Mutex
+	sets map[string]*keySet
+}
+
+var keySets = keySetPool{sets: map[string]*keySet{}}
+
+// acquire gives a source its set, and begins to read it if nobody does yet.
+func (p *keySetPool) acquire(s *keySource) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	set := p.sets[s.url]
+	if set == nil {
+		set = newKeySet(s.url)
+		var ctx context.Context
+		ctx, set.cancel = context.WithCancel(context.Background())
+		p.sets[s.url] = set
+		go set.run(ctx)
+	}
+	set.users++
+	s.set.Store(set)
+}
+
+// release takes a user away. After the last one nothing is read any more.
+func (p *keySetPool) release(s *keySource) {
+	set := s.set.Load()
+	p.mu.Lock()
+	set.users--
+	last := set.users == 0
+	if last {
+		delete(p.sets, s.url)
+	}
+	p.mu.Unlock()
+	if last {
+		set.cancel()
+		<-set.done
+	}
+}

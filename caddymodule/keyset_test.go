@@ -1,0 +1,151 @@
+package caddymodule
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// script is a server of keys in a test's own time.
+type script struct {
+	began time.Time
+
+	mu    sync.Mutex
+	reads []time.Duration
+	set   []byte
+	age   time.Duration
+	err   error
+}
+
+// now changes what the server answers.
+func (s *script) now(set []byte, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.set, s.err = set, err
+}
+
+// seen is when it was read.
+func (s *script) seen() []time.Duration {
+	synctest.Wait()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.reads)
+}
+
+func (s *script) start(ctx context.Context) *keySet {
+	k := newKeySet("https://auth.example.com/keys")
+	s.began = time.Now()
+	k.get = func(context.Context) ([]byte, time.Duration, error) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.reads = append(s.reads, time.Since(s.began))
+		return s.set, s.age, s.err
+	}
+	go k.run(ctx)
+	synctest.Wait()
+	return k
+}
+
+func TestKeysAreReadAsOftenAsTheirAgeSays(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		s := &script{set: auth().set("ec"), age: 10 * time.Minute}
+		k := s.start(ctx)
+		first := k.current.Load()
+		time.Sleep(35 * time.Minute)
+		synctest.Wait()
+		if reads := s.seen(); len(reads) != 4 {
+			t.Errorf("read at %v", reads)
+		}
+		if k.current.Load() != first {
+			t.Error("a set that did not change is another one")
+		}
+		cancel()
+		<-k.done
+	})
+}
+
+func TestAnUnknownKeyIsLookedForOnceAMinuteAtMost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		s := &script{set: auth().set("ec"), age: time.Hour}
+		k := s.start(ctx)
+		for range 10 * 60 * 10 { // ten minutes of ten calls a second
+			k.want()
+			time.Sleep(100 * time.Millisecond)
+		}
+		if reads := s.seen(); len(reads) < 10 || len(reads) > 11 {
+			t.Errorf("%d readings in ten minutes: %v", len(reads), reads)
+		}
+		time.Sleep(30 * time.Minute)
+		k.want()
+		reads := s.seen()
+		if last := reads[len(reads)-1]; time.Since(s.began)-last > time.Second {
+			t.Error("a new key is not looked for at once when the last reading is long ago")
+		}
+		cancel()
+		<-k.done
+	})
+}
+
+func TestWhileTheServerIsDownTheLastKeysStay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		s := &script{err: errors.New("down"), age: time.Minute}
+		k := s.start(ctx)
+		time.Sleep(4 * time.Minute)
+		synctest.Wait()
+		if reads := s.seen(); len(reads) < 6 || len(reads) > 8 { // after 5, 10, 20, 40, 60, 60 … seconds
+			t.Errorf("read at %v", reads)
+		}
+		s.now(auth().set("ec"), nil)
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if k.size() != 1 {
+			t.Fatalf("%d keys", k.size())
+		}
+		s.now(nil, errors.New("down again"))
+		time.Sleep(48 * time.Hour)
+		synctest.Wait()
+		if k.size() != 1 {
+			t.Errorf("%d keys", k.size())
+		}
+		s.now([]byte(`{"keys":[]}`), nil) // the issuer has withdrawn them
+		time.Sleep(2 * time.Minute)
+		synctest.Wait()
+		if k.size() != 0 {
+			t.Errorf("%d keys", k.size())
+		}
+		cancel()
+		<-k.done
+	})
+}
+
+func TestHowLongAnAnswerHolds(t *testing.T) {
+	for header, want := range map[string]time.Duration{
+		"":                              10 * time.Minute,
+		"max-age=600":                   10 * time.Minute,
+		"public, max-age=3600":          time.Hour,
+		"Public,Max-Age=\"7200\"":       2 * time.Hour,
+		"max-age=0":                     time.Minute,
+		"max-age=-5":                    time.Minute,
+		"max-age=99999999":              24 * time.Hour,
+		"max-age=99999999999999999999":  10 * time.Minute,
+		"max-age=x":                     10 * time.Minute,
+		"no-store":                      time.Minute,
+		"no-cache, max-age=3600":        time.Minute,
+		"stale-while-revalidate=5, foo": 10 * time.Minute,
+	} {
+		if got := maxAge(http.Header{"Cache-Control": {header}}); got != want {
+			t.Errorf("%q: %v, want %v", header, got, want)
+		}
+	}
+}
