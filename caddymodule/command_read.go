@@ -82,8 +82,11 @@ func (s *Status) text() string {
 		state = "not running; read from its files"
 	}
 	fmt.Fprintf(&b, "server   %s\n", state)
-	fmt.Fprintf(&b, "buffer   %s: %s in %d segment(s), newest entry %s, oldest pending %.1fs\n",
-		s.Directory, humanize.IBytes(uint64(s.BufferBytes)), s.Segments, n(s.Head), s.OldestPendingSeconds)
+	fmt.Fprintf(&b, "buffer   %s: %s in %d segment(s), newest entry %s", s.Directory, humanize.IBytes(uint64(s.BufferBytes)), s.Segments, n(s.Head))
+	if s.Live {
+		fmt.Fprintf(&b, ", oldest pending %.1fs", s.OldestPendingSeconds)
+	}
+	b.WriteByte('\n')
 	if s.Failing != "" {
 		fmt.Fprintf(&b, "         the disk fails: %s\n", s.Failing)
 	}

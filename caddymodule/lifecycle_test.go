@@ -210,13 +210,16 @@ func TestABufferInADrainCanBeUsedAgain(t *testing.T) {
 	r.send("POST", project, nil, "")
 	elsewhere := strings.NewReplacer("%DIR%/audit/buffer", "%DIR%/elsewhere/buffer", "%STORE%", "%DIR%/elsewhere.db").Replace(rigCaddyfile)
 	r.load(elsewhere, proxy)
-	r.load(rigCaddyfile, proxy) // while the drain cannot end
+	r.load(withRules("rule /nothing none"), proxy) // while the drain cannot end
 	r.send("POST", project, nil, "")
 	if err := os.Remove(db); err != nil {
 		t.Fatal(err)
 	}
 	if s := r.drained(); s.Calls.Recorded != 2 || !s.Conserved {
 		t.Errorf("status %s", s.text())
+	}
+	if events := r.events(); events[len(events)-1].Action.Code != audit.EventConfigChanged {
+		t.Error("another policy came into force, and no event says so")
 	}
 }
 

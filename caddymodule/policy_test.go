@@ -125,6 +125,9 @@ func TestTheSidecarRecordsItsOwnLife(t *testing.T) {
 	if err := caddy.Stop(); err != nil {
 		t.Fatal(err)
 	}
+	if err := buffers.idle(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	r.loaded = false
 	r.load(withRules("rule /health none"), proxy)
 	codes = nil

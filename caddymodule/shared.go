@@ -35,6 +35,7 @@ type shared struct {
 	// generations are the configurations that use the buffer, oldest first.
 	// There are two during a reload, and one otherwise.
 	generations []*App
+	last        *App // that left
 	leases      map[string]chan struct{}
 
 	begun     bool // a start is recorded, and no stop after it
@@ -64,6 +65,8 @@ func (s *shared) join(a *App) {
 	var before *App
 	if n := len(s.generations); n > 0 {
 		before = s.generations[n-1]
+	} else if s.begun {
+		before = s.last // its drain is cut short
 	}
 	if s.stopDrain != nil {
 		s.stopDrain()
@@ -98,6 +101,7 @@ func (s *shared) join(a *App) {
 // stays held; it is the last one then.
 func (s *shared) leave(a *App) (last bool) {
 	s.mu.Lock()
+	s.last = a
 	newest := len(s.generations) > 0 && s.generations[len(s.generations)-1] == a
 	s.generations = slices.DeleteFunc(s.generations, func(g *App) bool { return g == a })
 	if len(s.generations) == 0 {

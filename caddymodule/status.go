@@ -22,8 +22,9 @@ type Status struct {
 
 	BufferBytes    int64 `json:"buffer_bytes"`
 	BufferMaxBytes int64 `json:"buffer_max_bytes,omitempty"`
-	// OldestPendingSeconds is what would be lost with the disk.
-	OldestPendingSeconds float64 `json:"oldest_pending_seconds"`
+	// OldestPendingSeconds is what would be lost with the disk. Only a running
+	// server says it.
+	OldestPendingSeconds float64 `json:"oldest_pending_seconds,omitempty"`
 	// Failing is why the buffer's disk fails, if it does.
 	Failing string `json:"failing,omitempty"`
 
