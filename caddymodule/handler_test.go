@@ -373,15 +373,31 @@ func TestHostileValuesAreCutAndMarkedAndNeverFailACall(t *testing.T) {
 	}
 }
 
-func TestNoCredentialReachesTheDisk(t *testing.T) {
-	r := start(t, proxy, ok)
-	hex40 := "a1b2c3d4e5f60718293a4b5c6d7e8f9001122334"
+// everyCredential is one of each kind, made up.
+func everyCredential() []string {
+	const hex40 = "a1b2c3d4e5f60718293a4b5c6d7e8f9001122334"
 	jwt := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"HS256","typ":"JWT"}`)) + "." +
 		base64.RawURLEncoding.EncodeToString([]byte(`{"sub":"somebody","role":"authenticated"}`)) + ".c2lnbmF0dXJlc2lnbmF0dXJlc2ln"
-	secrets := []string{
+	return []string{
 		"sbp_" + hex40, "sbp_v0_" + hex40, "sbp_oauth_" + hex40, "sbp_fc" + hex40, "sb_secret_" + hex40, jwt,
 		"Basic-user:Basic-password-0123456789", "correct-horse-battery-staple",
 	}
+}
+
+// secretPart is a credential without the prefix that all of its kind have, of
+// which an alias shows six characters more.
+func secretPart(s string) string {
+	for _, prefix := range []string{"sbp_oauth_", "sbp_v0_", "sbp_fc", "sbp_", "sb_secret_"} {
+		if rest, ok := strings.CutPrefix(s, prefix); ok {
+			return rest
+		}
+	}
+	return s
+}
+
+func TestNoCredentialReachesTheDisk(t *testing.T) {
+	r := start(t, proxy, ok)
+	secrets := everyCredential()
 	for _, s := range secrets {
 		r.send("POST", project+"/secrets?token="+s+"&apikey="+s, map[string]string{"Authorization": "Bearer " + s, "Cookie": "session=" + s}, s)
 		r.send("POST", project, map[string]string{"Authorization": "Basic " + s, "Apikey": s, "User-Agent": "cli"}, s)
@@ -402,9 +418,10 @@ func TestNoCredentialReachesTheDisk(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		for _, s := range append(secrets, hex40) {
-			// Any 12 characters of the secret part would be too much.
-			for i := max(0, len(s)-24); i+12 <= len(s); i += 4 {
+		for _, s := range secrets {
+			s = secretPart(s)
+			// Any 12 characters would be too much.
+			for i := 0; i+12 <= len(s); i++ {
 				if piece := s[i : i+12]; strings.Contains(string(b), piece) {
 					t.Errorf("%s holds %q of %q", path, piece, s)
 				}
