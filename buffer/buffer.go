@@ -10,7 +10,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -79,10 +78,9 @@ type Options struct {
 
 // Commit describes one commit, for metrics.
 type Commit struct {
-	Entries, Intents int
-	Bytes            int
-	Duration         time.Duration
-	Err              error
+	Duration time.Duration
+	// Err is why the disk did not take it; it is then written again.
+	Err error
 }
 
 func (o Options) withDefaults() Options {
@@ -158,6 +156,7 @@ type Buffer struct {
 	written     []byte // the state as it was last committed
 	failedSince time.Time
 	rotateAt    int64 // bytes in the active segment
+	mustReplace bool  // the active segment must not be appended to any more
 
 	segMu    sync.Mutex
 	segments []*segment // oldest first; the last is the active one
@@ -340,8 +339,5 @@ func (b *Buffer) release() error {
 	}
 	b.segments = nil
 	b.segMu.Unlock()
-	return errors.Join(append(errs, closeLock(b.lock))...)
+	return errors.Join(append(errs, b.lock.Close())...) // which gives the lock up
 }
-
-// closeLock gives the lock up by closing the file.
-func closeLock(c io.Closer) error { return c.Close() }

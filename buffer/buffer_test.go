@@ -8,8 +8,10 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -317,6 +319,40 @@ func TestAFailedCommitIsWrittenAgainAndWhatItLeftIsVoid(t *testing.T) {
 		t.Errorf("entries after reopening %q", got)
 	}
 	checkConserved(t, b)
+}
+
+// A new segment whose rename may or may not be on the disk would be the whole
+// truth at the next start: what is appended to the old one meanwhile would be
+// void.
+func TestNothingIsAppendedToTheOldSegmentWhileTheNewOneIsInDoubt(t *testing.T) {
+	dir := t.TempDir()
+	b := open(t, dir, Options{SegmentSize: 64 << 10, MaxWait: 10 * time.Second})
+	var failures atomic.Int64
+	failures.Store(3)
+	syncNewName = func(dir string) error {
+		if failures.Add(-1) >= 0 {
+			return errors.New("planted")
+		}
+		return syncDir(dir)
+	}
+	defer func() { syncNewName = syncDir }()
+	payload := strings.Repeat("x", 4000)
+	var want []string
+	for i := range 60 {
+		name := fmt.Sprint(i, payload)
+		if err := b.Append([]byte(name)); err != nil {
+			t.Fatal(err)
+		}
+		want = append(want, name)
+	}
+	if failures.Load() >= 0 {
+		t.Fatal("no segment was ever in doubt")
+	}
+	shut(t, b)
+	b = open(t, dir, Options{})
+	if got := entries(t, b, 1); !slices.Equal(got, want) {
+		t.Errorf("%d entries, want %d", len(got), len(want))
+	}
 }
 
 func TestACallThatTheDiskDoesNotTakeInTimeIsRefused(t *testing.T) {

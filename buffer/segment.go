@@ -86,9 +86,18 @@ func removeTemporaries(dir string) error {
 	return nil
 }
 
+// errInDoubt says that a new segment may or may not stand in the directory.
+// Until it is known to, nothing may be appended to the one before: a start
+// would take the new one for the whole truth.
+var errInDoubt = errors.New("whether the new segment is in the directory is not known")
+
+// syncNewName is syncDir, or what a test puts in its place.
+var syncNewName = syncDir
+
 // createSegment makes a segment durable under its final name, with a first
 // transaction that holds what begin puts there, and leaves it open for
-// appending. Until the rename the directory is as it was before.
+// appending. Until the rename the directory is as it was before; an error from
+// there on is errInDoubt.
 func createSegment(dir string, first uint64, bound int64, begin func(*bolt.Tx) error) (_ *segment, err error) {
 	path := filepath.Join(dir, segmentName(first))
 	tmp := path + ".tmp"
@@ -131,10 +140,10 @@ func createSegment(dir string, first uint64, bound int64, begin func(*bolt.Tx) e
 		return nil, err
 	}
 	if err := os.Rename(tmp, path); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", errInDoubt, err)
 	}
-	if err := syncDir(dir); err != nil {
-		return nil, err
+	if err := syncNewName(dir); err != nil {
+		return nil, fmt.Errorf("%w: %w", errInDoubt, err)
 	}
 	return s, nil
 }

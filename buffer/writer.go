@@ -44,8 +44,7 @@ func (b *Buffer) write() {
 // batch is a group on its way to the disk.
 type batch struct {
 	group     *group
-	first     uint64 // sequence before the group's entries
-	head      uint64 // sequence of its last one
+	head      uint64 // sequence of its last entry
 	calls     Calls  // what the group adds
 	state     []byte // bucket s with the group
 	positions map[string]Position
@@ -60,7 +59,7 @@ func (b *Buffer) take(flush bool) *batch {
 	if len(b.next.ops) == 0 && !(flush && (b.dirty || b.excluded.Load() > 0)) {
 		return nil
 	}
-	t := &batch{group: b.next, first: b.head, head: b.head}
+	t := &batch{group: b.next, head: b.head}
 	b.next = newGroup()
 	for i := range t.group.ops {
 		o := &t.group.ops[i]
@@ -93,18 +92,21 @@ func (b *Buffer) commit(t *batch) {
 	b.busySince.Store(max(1, int64(time.Since(b.clock))))
 	defer b.busySince.Store(0)
 	for {
-		start := time.Now()
-		bytes, err := b.apply(t)
-		b.report(t, bytes, time.Since(start), err)
-		if err == nil {
-			break
-		}
-		b.fails(err)
 		if err := b.replace(); err != nil {
 			t.group.err = fmt.Errorf("%w: %w", ErrClosed, err)
 			close(t.group.done)
 			return
 		}
+		start := time.Now()
+		err := b.apply(t)
+		if b.onCommit != nil {
+			b.onCommit(Commit{Duration: time.Since(start), Err: err})
+		}
+		if err == nil {
+			break
+		}
+		b.fails(err)
+		b.mustReplace = true
 	}
 	b.publish(t)
 	if b.slow.CompareAndSwap(true, false) {
@@ -115,20 +117,12 @@ func (b *Buffer) commit(t *batch) {
 	b.rotate()
 }
 
-func (b *Buffer) report(t *batch, bytes int, d time.Duration, err error) {
-	if b.onCommit == nil {
-		return
-	}
-	entries := int(t.head - t.first)
-	b.onCommit(Commit{Entries: entries, Intents: len(t.group.ops) - entries, Bytes: bytes, Duration: d, Err: err})
-}
-
 // apply writes a batch into the active segment in one transaction.
-func (b *Buffer) apply(t *batch) (int, error) {
+func (b *Buffer) apply(t *batch) error {
 	active := b.active()
 	tx, err := active.db.Begin(true)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	defer func() { _ = tx.Rollback() }() // does nothing after Commit
 	e, in := tx.Bucket(bucketEntries), tx.Bucket(bucketIntents)
@@ -153,16 +147,13 @@ func (b *Buffer) apply(t *batch) (int, error) {
 			err = e.Put(putKey(&key, o.sequence), b.arena[at:len(b.arena):len(b.arena)])
 		}
 		if err != nil {
-			return 0, err
+			return err
 		}
 	}
 	if err := tx.Bucket(bucketState).Put(keyState, t.state); err != nil {
-		return 0, err
+		return err
 	}
-	if err := tx.Commit(); err != nil {
-		return 0, err
-	}
-	return len(b.arena) + len(t.state), nil
+	return tx.Commit()
 }
 
 // publish makes a durable batch visible and wakes its callers.
@@ -207,13 +198,13 @@ func (b *Buffer) fails(err error) {
 	}
 }
 
-// replace begins a new segment after a failed commit, trying until it can.
-// It fails only when the buffer is being closed.
+// replace begins a new segment if the active one must not be appended to,
+// trying until it can. It fails only when the buffer is being closed.
 func (b *Buffer) replace() error {
-	for {
+	for b.mustReplace {
 		err := b.begin()
 		if err == nil {
-			return nil
+			break
 		}
 		b.fails(err)
 		select {
@@ -222,16 +213,22 @@ func (b *Buffer) replace() error {
 		case <-time.After(retryEvery):
 		}
 	}
+	return nil
 }
 
 // rotate seals the active segment when it has its size. When the new one
 // cannot be made, the old one goes on, and the next attempt is made after it
-// has grown some more.
+// has grown some more. When that is in doubt, the old one must not go on, and
+// the next commit makes the new one first.
 func (b *Buffer) rotate() {
 	if b.active().size < b.rotateAt {
 		return
 	}
-	if err := b.begin(); err != nil {
+	switch err := b.begin(); {
+	case errors.Is(err, errInDoubt):
+		b.fails(err)
+		b.mustReplace = true
+	case err != nil:
 		b.rotateAt += b.segmentSize() / 8
 		b.log().Warn("beginning a new segment; the current one is used for longer", "directory", b.dir, "error", err)
 	}
@@ -258,7 +255,7 @@ func (b *Buffer) begin() error {
 	if err != nil {
 		return err
 	}
-	b.rotateAt = b.segmentSize()
+	b.rotateAt, b.mustReplace = b.segmentSize(), false
 	b.segMu.Lock()
 	defer b.segMu.Unlock()
 	if last := b.segments[len(b.segments)-1]; last.first == first {
@@ -301,21 +298,28 @@ func (b *Buffer) unlinkDrained() {
 }
 
 // tellPending appends an entry for each intent that has been open for long.
+// They are made while nobody is kept from submitting.
 func (b *Buffer) tellPending() {
 	if b.pending == nil {
 		return
 	}
 	now := time.Now()
+	long := map[uint64][]byte{}
 	b.mu.Lock()
-	defer b.mu.Unlock()
 	for n, o := range b.open {
-		if o.told || now.Sub(o.begun) < b.pendAge {
-			continue
+		if !o.told && now.Sub(o.begun) >= b.pendAge {
+			o.told = true
+			long[n] = o.payload
 		}
-		o.told = true
-		if p := b.pending(o.payload); p != nil && !b.ending {
+	}
+	b.mu.Unlock()
+	for _, n := range sortedKeys(long) {
+		p := b.pending(long[n])
+		b.mu.Lock()
+		if p != nil && b.open[n] != nil && !b.ending {
 			b.next.ops = append(b.next.ops, operation{kind: opEntry, intent: n, payload: p, at: now.UnixMicro()})
 		}
+		b.mu.Unlock()
 	}
 }
 

@@ -21,7 +21,7 @@ var (
 	})
 	commits = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "caddy_audit_commits_total",
-		Help: "Commits of the buffer; entries and intents divided by it are the size of a group.",
+		Help: "Commits of the buffer, each of one group of intents and entries.",
 	})
 	commitFailures = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "caddy_audit_commit_failures_total",
