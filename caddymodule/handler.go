@@ -247,8 +247,7 @@ func refuse(w http.ResponseWriter) error {
 	h.Set("Retry-After", strconv.Itoa(retryAfterSeconds))
 	h.Set("Cache-Control", "no-store")
 	w.WriteHeader(http.StatusServiceUnavailable)
-	_, err := w.Write([]byte(body))
-	_ = err // the client has gone: there is nobody to tell
+	_, _ = w.Write([]byte(body)) // after an error there is nobody to tell
 	return nil
 }
 

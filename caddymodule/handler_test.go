@@ -114,6 +114,8 @@ func TestWhatTheClientAndTheEntrySee(t *testing.T) {
 		{"Caddy answers itself", "PUT", "respond 204", ok, "204: 204 written success 1"},
 		{"a redirect", "POST", "redir https://elsewhere.example/ 308", ok, "308: 308 written success 1"},
 		{"a rewrite before the API", "GET", "rewrite * /elsewhere\n" + proxy, ok, "200: 200 written success 1"},
+		{"HEAD of what has a body", "HEAD", "respond \"a body\"", ok, "200: 200 written success 1"},
+		{"a body that HTTP does not allow", "GET", "respond \"a body\" 304", ok, "304: 304 written success 1"},
 		{"a stripped path", "GET", "handle_path /v1/* {\n" + proxy + "\n}", ok, "200: 200 written success 1"},
 		{"an error route, same status", "PUT", down + "\nhandle_errors {\n audit_log\n respond sorry 502\n}", ok, "502: 502 error failure 1"},
 		{"an error route, other status", "PUT", down + "\nhandle_errors {\n audit_log\n respond sorry 404\n}", ok, "404: 404 written failure 2"},

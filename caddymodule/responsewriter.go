@@ -61,17 +61,23 @@ func (w *responseWriter) ReadFrom(r io.Reader) (int64, error) {
 	n, err := w.ResponseWriterWrapper.ReadFrom(r)
 	// An error may be the source's as well; only one that ends the request
 	// is the client's.
-	if err != nil && w.request.Context().Err() == nil {
-		w.sent.Add(n)
-		return n, err
+	if w.request.Context().Err() == nil {
+		w.wrote(n, nil)
+	} else {
+		w.wrote(n, err)
 	}
-	w.wrote(n, err)
 	return n, err
 }
 
+// wrote counts what went into the answer's body. The answer to a HEAD has none,
+// whatever was written, and a body that HTTP does not allow is refused by the
+// server, not by the client.
 func (w *responseWriter) wrote(n int64, err error) {
+	if w.request.Method == http.MethodHead {
+		return
+	}
 	w.sent.Add(n)
-	if err != nil && w.request.Method != http.MethodHead {
+	if err != nil && !errors.Is(err, http.ErrBodyNotAllowed) && !errors.Is(err, http.ErrContentLength) {
 		w.failed = true
 	}
 }
