@@ -305,9 +305,6 @@ type Recovered struct {
 // Recovered is what Open found of the process before.
 func (b *Buffer) Recovered() Recovered { return b.recovered }
 
-// Dir is the buffer's directory as an absolute path.
-func (b *Buffer) Dir() string { return b.dir }
-
 // Close commits what waits, closes the files and gives the directory free.
 // Calls that are still open keep their intents: the next Open records them as
 // unknown. It waits for the writer until ctx ends; the error then says so,

@@ -167,7 +167,7 @@ func TestOpenIntentsOutliveRotationAndDrainedSegmentsGo(t *testing.T) {
 	dir := t.TempDir()
 	o := Options{SegmentSize: 256 << 10}
 	b := open(t, dir, o)
-	b.Hold("s", FromOldest)
+	b.Hold("s")
 	call := admit(t, b)
 	if err := call.Begin([]byte("long call")); err != nil {
 		t.Fatal(err)
@@ -243,7 +243,7 @@ func TestADirectoryThatCannotBeMadeIsNamed(t *testing.T) {
 
 func TestAFullBufferRefusesNewCallsAndTakesTheEndsOfAdmittedOnes(t *testing.T) {
 	b := open(t, t.TempDir(), Options{MaxSize: 1 << 20, SegmentSize: 256 << 10})
-	b.Hold("s", FromOldest)
+	b.Hold("s")
 	admitted := admit(t, b)
 	if err := admitted.Begin([]byte("intent")); err != nil {
 		t.Fatal(err)
@@ -449,7 +449,7 @@ func TestRandomUseMatchesASlice(t *testing.T) {
 	var want []string
 	var excluded, calls uint64
 	openCalls := map[string]*Call{}
-	b.Hold("s", FromOldest)
+	b.Hold("s")
 	for i := range 600 {
 		name := fmt.Sprint(i, strings.Repeat("y", rnd.IntN(2000)))
 		switch k := rnd.IntN(20); {
@@ -488,7 +488,7 @@ func TestRandomUseMatchesASlice(t *testing.T) {
 		case k == 19 && rnd.IntN(4) == 0:
 			shut(t, b)
 			b = open(t, dir, o)
-			b.Hold("s", FromOldest)
+			b.Hold("s")
 			// Recovered intents come in the order of their numbers, which is
 			// the order of their names.
 			all := entries(t, b, uint64(len(want))+1)

@@ -52,9 +52,6 @@ func (b *Buffer) Exclude() { b.excluded.Add(1) }
 // After an error nothing is known to be durable and the call must not have
 // its effect: end it with Refuse.
 func (c *Call) Begin(payload []byte) error {
-	if len(payload) > MaxPayload {
-		return ErrTooLarge
-	}
 	t, err := c.b.submit(operation{kind: opIntent, payload: payload, calls: c.count(Calls{})})
 	if err != nil {
 		c.seen = false
@@ -104,9 +101,6 @@ func (c *Call) Refuse(payload []byte) error {
 }
 
 func (c *Call) append(payload []byte, term Calls) (ticket, error) {
-	if len(payload) > MaxPayload {
-		return ticket{}, ErrTooLarge
-	}
 	o := operation{kind: opEntry, payload: payload}
 	if !c.ended {
 		o.completes, o.intent, o.calls = true, c.intent.intent, c.count(term)
@@ -128,23 +122,11 @@ func (c *Call) Release() {
 // Append makes an entry durable that belongs to no call, as the sidecar's own
 // events do.
 func (b *Buffer) Append(payload []byte) error {
-	if len(payload) > MaxPayload {
-		return ErrTooLarge
-	}
 	t, err := b.submit(operation{kind: opEntry, payload: payload})
 	if err != nil {
 		return err
 	}
 	return b.await(t.group)
-}
-
-// AppendLater is Append without the wait.
-func (b *Buffer) AppendLater(payload []byte) error {
-	if len(payload) > MaxPayload {
-		return ErrTooLarge
-	}
-	_, err := b.submit(operation{kind: opEntry, payload: payload})
-	return err
 }
 
 type opKind uint8
@@ -185,6 +167,9 @@ type ticket struct {
 
 // submit hands an operation to the writer.
 func (b *Buffer) submit(o operation) (ticket, error) {
+	if len(o.payload) > MaxPayload {
+		return ticket{}, ErrTooLarge
+	}
 	o.at = time.Now().UnixMicro()
 	b.mu.Lock()
 	if b.ending {

@@ -1,21 +1,11 @@
 package buffer
 
-// Start is where a store that the buffer does not know yet begins.
-type Start int
-
-// The starts.
-const (
-	// FromOldest begins at the oldest entry that the buffer still holds.
-	FromOldest Start = iota
-	// FromNow begins after the newest.
-	FromNow
-)
-
 // Hold lets a store's position keep segments from being removed. A store that
-// the buffer knows goes on where it was; entries that were removed meanwhile
+// the buffer does not know begins at the oldest entry that is still there. One
+// that it knows goes on where it was; entries that were removed meanwhile
 // are counted as skipped, and their number is returned: the caller owes them
 // a gap entry.
-func (b *Buffer) Hold(store string, from Start) (skipped uint64) {
+func (b *Buffer) Hold(store string) (skipped uint64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.segMu.Lock()
@@ -23,8 +13,6 @@ func (b *Buffer) Hold(store string, from Start) (skipped uint64) {
 	b.segMu.Unlock()
 	p, known := b.state.Stores[store]
 	switch {
-	case !known && from == FromNow:
-		p = Position{Start: b.head, Position: b.head}
 	case !known:
 		p = Position{Start: before, Position: before}
 	case p.Position < before:

@@ -139,10 +139,8 @@ type Stats struct {
 	Open     int
 	Calls    Calls
 	Stores   map[string]Position
-	Holding  map[string]bool // the stores of the running configuration
 	Bytes    int64
 	MaxBytes int64
-	Reserved int64
 	Segments int
 	// Failing is why the disk fails at this moment, or nil.
 	Failing error
@@ -157,11 +155,7 @@ func (b *Buffer) Stats() Stats {
 	s.Calls.add(Calls{Seen: n, Excluded: n})
 	st := Stats{
 		Instance: b.instance, Head: b.head, Oldest: 1, Open: len(b.open), Calls: s.Calls, Stores: s.Stores,
-		Holding: make(map[string]bool, len(b.holding)),
-		Bytes:   b.used.Load(), MaxBytes: b.maxSize.Load(), Reserved: b.reserved.Load(), Failing: b.failing,
-	}
-	for name := range b.holding {
-		st.Holding[name] = true
+		Bytes: b.used.Load(), MaxBytes: b.maxSize.Load(), Failing: b.failing,
 	}
 	b.segMu.Lock()
 	defer b.segMu.Unlock()

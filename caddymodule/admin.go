@@ -250,16 +250,11 @@ func bufferLines(b *buffer.Buffer, from uint64, n int) (lines [][]byte, err erro
 		return nil, nil
 	}
 	readErr := b.Read(from, func(sequence uint64, payload []byte) bool {
-		var e *audit.Entry
-		if e, err = audit.Decode(payload); err != nil {
+		var r forwarder.Record
+		if r, err = forwarder.NewRecord(b.Instance(), sequence, payload); err != nil {
 			return false
 		}
-		e.Origin = &audit.Origin{Instance: b.Instance(), Sequence: sequence}
-		var line []byte
-		if line, err = e.Encode(); err != nil {
-			return false
-		}
-		lines = append(lines, line)
+		lines = append(lines, r.JSON)
 		return len(lines) < n
 	})
 	return lines, errors.Join(err, readErr)

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -21,7 +22,6 @@ import (
 	"github.com/spf13/cobra"
 
 	auditlog "github.com/caddy-audit-log/caddy-audit-log"
-	"github.com/caddy-audit-log/caddy-audit-log/audit"
 )
 
 func demoCommand() *cobra.Command {
@@ -267,26 +267,17 @@ func (d *demo) wait(ctx context.Context, n int) ([][]byte, error) {
 	}
 }
 
-// follow prints entries until the demo is interrupted.
+// follow prints entries until the demo is interrupted, as caddy audit tail -f
+// does.
 func (d *demo) follow(ctx context.Context, w io.Writer) error {
-	s, err := running.current().hold()
+	p := place{address: os.Getenv("ADMIN_LISTEN")}
+	body, err := p.get(ctx, tailPath, url.Values{"n": {"0"}, "follow": {"1"}})
 	if err != nil {
 		return err
 	}
-	defer s.release()
-	for after := s.buf.Stats().Head; ; {
-		if _, err := s.buf.Wait(ctx, after); err != nil {
-			return nil
-		}
-		err := s.buf.Read(after+1, func(sequence uint64, payload []byte) bool {
-			after = sequence
-			if e, err := audit.Decode(payload); err == nil {
-				fmt.Fprintln(w, summary(e))
-			}
-			return true
-		})
-		if err != nil {
-			return err
-		}
+	defer body.Close()
+	if err := eachLine(body, linePrinter(w, false)); ctx.Err() == nil {
+		return err
 	}
+	return nil
 }

@@ -78,7 +78,7 @@ func (s *shared) join(a *App) {
 	s.buf.Configure(a.options())
 	skipped := map[string]uint64{}
 	for _, n := range a.stores {
-		skipped[n.name] = s.buf.Hold(n.name, buffer.FromOldest)
+		skipped[n.name] = s.buf.Hold(n.name)
 	}
 	s.mu.Unlock()
 
@@ -126,12 +126,15 @@ func (s *shared) leave(a *App) (last bool) {
 	return false
 }
 
-// log is the newest configuration's logger.
+// log is the newest configuration's logger, or that of the last one that left.
 func (s *shared) log() *slog.Logger {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if n := len(s.generations); n > 0 {
 		return s.generations[n-1].log
+	}
+	if s.last != nil {
+		return s.last.log
 	}
 	return slog.Default()
 }
@@ -216,7 +219,7 @@ func (p *pool) close(s *shared) {
 	ctx, cancel := context.WithTimeout(context.Background(), closeWithin)
 	defer cancel()
 	if err := s.buf.Close(ctx); err != nil {
-		slog.Default().Error("closing the audit buffer", "error", err)
+		s.log().Error("closing the audit buffer", "error", err)
 	}
 	p.mu.Lock()
 	delete(p.open, s.dir)

@@ -36,7 +36,7 @@ func (b *batch) read(source Source, from, head uint64, entries, size int) error 
 			bad = fmt.Errorf("reading entry %d: the source gave entry %d instead", next, sequence)
 			return false
 		}
-		r, err := newRecord(instance, sequence, payload)
+		r, err := NewRecord(instance, sequence, payload)
 		if err != nil {
 			bad = fmt.Errorf("reading entry %d: %w", sequence, err)
 			return false
@@ -62,12 +62,13 @@ func (b *batch) read(source Source, from, head uint64, entries, size int) error 
 	}
 }
 
-// newRecord decodes a payload, which it does not keep, and stamps its origin.
+// NewRecord decodes an entry as it lies in a buffer, a payload that it does not
+// keep, and stamps its origin.
 //
 // What was captured passes through byte by byte, with the origin set in at
 // its end. Encoding the decoded entry instead would lose the fields that this
 // version does not know, and the digits of large numbers in Action.Metadata.
-func newRecord(instance string, sequence uint64, payload []byte) (Record, error) {
+func NewRecord(instance string, sequence uint64, payload []byte) (Record, error) {
 	e, err := audit.Decode(payload)
 	if err != nil {
 		return Record{}, err

@@ -1,0 +1,201 @@
+package caddymodule
+
+import (
+	"errors"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/caddy-audit-log/caddy-audit-log/audit"
+	"github.com/caddy-audit-log/caddy-audit-log/buffer"
+)
+
+// call is one call on its way through the handler.
+type call struct {
+	handler *Handler
+	request *http.Request
+	api     caddyhttp.Handler
+	entry   *audit.Entry
+	record  *buffer.Call
+	// changing says that the call may have an effect.
+	changing bool
+	// failed says that the handlers behind returned an error and wrote nothing.
+	failed bool
+}
+
+// begin makes the intent durable. After an error the call is refused, and an
+// entry that says so is recorded as soon as the disk takes it.
+func (c *call) begin() error {
+	start := time.Now()
+	intent, err := c.entry.Encode()
+	if err == nil {
+		err = c.record.Begin(intent)
+	}
+	waited(intentOverhead, start)
+	if err == nil {
+		return nil
+	}
+	c.entry.Refused(time.Now(), http.StatusServiceUnavailable)
+	if refused, encodeErr := c.entry.Encode(); encodeErr == nil {
+		_ = c.record.Refuse(refused)
+	}
+	return err
+}
+
+// serve hands the call on and sees to it that its outcome is recorded, however
+// the handlers behind end.
+func (c *call) serve(w http.ResponseWriter) (err error) {
+	rw := newResponseWriter(w, c.request, c.headers)
+	defer func() {
+		if p := recover(); p != nil {
+			c.panicked(rw)
+			panic(p)
+		}
+	}()
+	err = c.api.ServeHTTP(rw, c.request)
+	c.returned(rw, err)
+	return err // as it is: Caddy asserts its type
+}
+
+// returned records what the handlers behind did not write, before the answer
+// to it can leave, or what changed after the headers.
+func (c *call) returned(rw *responseWriter, err error) {
+	if rw.committed {
+		c.ended(rw)
+		return
+	}
+	a := audit.Answer{At: time.Now(), Status: http.StatusOK, Source: audit.StatusDefault, Bytes: 0}
+	if err != nil {
+		a.Status, a.Source, a.Bytes = http.StatusInternalServerError, audit.StatusError, -1
+		var he caddyhttp.HandlerError
+		if errors.As(err, &he) && he.StatusCode != 0 {
+			a.Status = he.StatusCode
+		}
+	}
+	a.ClientGone = c.request.Context().Err() != nil
+	c.failed = err != nil
+	c.answered(a)
+}
+
+// again serves a call that a handler of ours has in hand. On its way to the API
+// there is nothing to add. In an error route, though, the answer is written
+// that the client really gets; where its status differs from the error's, which
+// is on record, a further revision says so before it leaves.
+func (c *call) again(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	if !c.failed {
+		return next.ServeHTTP(w, r)
+	}
+	return next.ServeHTTP(newResponseWriter(w, r, c.errorAnswered), r)
+}
+
+// errorAnswered records the status that an error route writes.
+func (c *call) errorAnswered(h http.Header, status int) {
+	if status == c.entry.Action.Status {
+		return
+	}
+	c.entry.Answered(audit.Answer{
+		At: time.Now(), Status: status, Source: audit.StatusWritten, Bytes: contentLength(h), ClientGone: c.entry.ClientGone, Changing: c.changing,
+	})
+	// The call has been released, and the buffer with it.
+	s, err := c.handler.app.hold()
+	if err == nil {
+		defer s.release()
+		var payload []byte
+		if payload, err = c.entry.Encode(); err == nil {
+			err = s.buf.Append(payload)
+		}
+	}
+	if err != nil {
+		c.handler.log.Error("recording the answer of an error route; the entry stands with the error's status",
+			"id", c.entry.ID, "error", err)
+	}
+}
+
+// panicked records a call whose handlers ended in a panic, as the reverse proxy
+// does when the API dies in the middle of its answer.
+func (c *call) panicked(rw *responseWriter) {
+	if !rw.committed {
+		c.answered(audit.Answer{At: time.Now(), Bytes: -1, ClientGone: c.request.Context().Err() != nil})
+		return
+	}
+	c.entry.Action.Metadata = map[string]any{"aborted": true}
+	c.revise(rw)
+}
+
+// ended records a further revision if the end of the answer differs from what
+// its headers said.
+func (c *call) ended(rw *responseWriter) {
+	announced := c.entry.ResponseBytes
+	switch {
+	case rw.hijacked, rw.failed, announced != nil && *announced != rw.sent.Load():
+		c.revise(rw)
+	}
+}
+
+// revise appends a revision with what is known at the end. Nobody waits for it.
+func (c *call) revise(rw *responseWriter) {
+	c.entry.Answered(audit.Answer{
+		At: time.Now(), Status: c.entry.Action.Status, Source: c.entry.Action.StatusSource,
+		Bytes: rw.sent.Load(), ClientGone: c.entry.ClientGone || rw.failed, Changing: c.changing,
+	})
+	payload, err := c.entry.Encode()
+	if err == nil {
+		err = c.record.AppendLater(payload)
+	}
+	if err != nil {
+		c.handler.log.Error("recording the end of a call; its entry stands as it was at the headers",
+			"id", c.entry.ID, "error", err)
+	}
+}
+
+// answered makes the outcome durable before it returns, or after max_wait lets
+// the answer go: a client must never be told to repeat what was done.
+func (c *call) answered(a audit.Answer) {
+	start := time.Now()
+	a.Changing = c.changing
+	c.entry.Answered(a)
+	payload, err := c.entry.Encode()
+	switch {
+	case err != nil:
+	case c.entry.Policy.Durability == audit.DurabilityRelaxed:
+		err = c.record.AppendLater(payload)
+	default:
+		err = c.record.Append(payload)
+	}
+	waited(outcomeOverhead, start)
+	if err == nil {
+		return
+	}
+	lateAnswers.Inc()
+	if !errors.Is(err, buffer.ErrSlow) {
+		c.handler.log.Error("recording the outcome of a call", "id", c.entry.ID, "error", err)
+	}
+}
+
+// headers records the answer whose headers are about to be written.
+func (c *call) headers(h http.Header, status int) {
+	h.Set(auditIDHeader, c.entry.ID) // the API's own, if it sent one back, is gone
+	a := audit.Answer{
+		At: time.Now(), Status: status, Source: audit.StatusWritten, RequestID: h.Get("X-Request-Id"), Bytes: -1,
+		ClientGone: c.request.Context().Err() != nil,
+	}
+	switch {
+	case c.request.Method == http.MethodHead, status == http.StatusNoContent, status == http.StatusNotModified:
+		a.Bytes = 0 // a length, if there is one, is that of another answer
+	default:
+		a.Bytes = contentLength(h)
+	}
+	c.answered(a)
+}
+
+// contentLength is the announced length of an answer's body, or -1.
+func contentLength(h http.Header) int64 {
+	n, err := strconv.ParseInt(strings.TrimSpace(h.Get("Content-Length")), 10, 64)
+	if err != nil || n < 0 {
+		return -1
+	}
+	return n
+}
