@@ -110,7 +110,11 @@ func torture(ctx context.Context, o options, w io.Writer) (v *verdict, err error
 		return v, err
 	}
 	v.Hangs, v.Strangers = orc.timeouts, orc.unasked
-	v.compare(orc.snapshot(), entries, delivered(st))
+	reach := delivered(st)
+	if st.Head-reach > 1 {
+		v.problem(&v.SequenceErrors, "the head is %d and only %d entries were delivered before the end", st.Head, reach)
+	}
+	v.compare(orc.snapshot(), entries, reach)
 	v.counters(entries, st)
 	v.report(w)
 	return v, rig.PrintJSON(w, v)
