@@ -38,6 +38,9 @@ type Operation struct {
 	// Changing marks an operation that changes something although its method
 	// says that it only reads. False leaves the answer to the method.
 	Changing bool
+	// Secured says that the description requires a credential. False is also
+	// unknown.
+	Secured bool
 }
 
 // TargetRule reads a target from a path. ID and Parent name parameters.
@@ -164,7 +167,7 @@ func (r *route) add(b binding) error {
 	r.bindings = append(r.bindings, b)
 	if r.miss.operation == nil || len(b.operation.Secrets) > len(r.miss.operation.Secrets) {
 		op := *b.operation
-		op.Method, op.Code, op.Name, op.Changing = "", "", "", false
+		op.Method, op.Code, op.Name, op.Changing, op.Secured = "", "", "", false, false
 		r.miss = binding{operation: &op, params: b.params}
 	}
 	return nil

@@ -18,7 +18,7 @@ func testCatalog(t testing.TB, lines ...string) *Catalog {
 	var routes []Route
 	for _, line := range lines {
 		method, template, _ := strings.Cut(line, " ")
-		routes = append(routes, Route{method, template, line})
+		routes = append(routes, Route{Method: method, Template: template, Code: line})
 	}
 	operations, err := Rules{}.Operations(routes)
 	if err != nil {
@@ -115,7 +115,7 @@ func TestMatchKnowsTheRouteOfAnUnknownMethod(t *testing.T) {
 		if !c.Match(method, "/v1/projects/abc/functions/hello", &m) || !m.MethodMiss {
 			t.Fatalf("%s matches %+v", method, m.Operation)
 		}
-		if m.Operation.Code != "" || m.Operation.Name != "" || m.Operation.Method != "" || m.Operation.Template != "/v1/projects/{ref}/functions/{function_slug}" {
+		if m.Operation.Code != "" || m.Operation.Name != "" || m.Operation.Method != "" || m.Operation.Secured || m.Operation.Template != "/v1/projects/{ref}/functions/{function_slug}" {
 			t.Errorf("%s has the operation %+v", method, m.Operation)
 		}
 		if diff := cmp.Diff(&Target{"edge_function", "hello", "abc"}, m.Target()); diff != "" {

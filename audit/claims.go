@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -21,7 +23,7 @@ const (
 type Issuer struct {
 	url       string
 	audiences []string
-	paths     map[string][]string
+	claims    claimPaths
 }
 
 // NewIssuer describes an issuer by its exact iss. Its tokens must name one of
@@ -31,30 +33,53 @@ func NewIssuer(url string, audiences []string, p *Platform, claims map[string]st
 	if url == "" {
 		return nil, errors.New("it has no name: give it the iss of its tokens")
 	}
-	i := &Issuer{url: url, audiences: slices.Clone(audiences), paths: map[string][]string{}}
-	for _, from := range []map[string]string{p.Claims, claims} {
+	paths, err := newClaimPaths(p.Claims, claims)
+	if err != nil {
+		return nil, err
+	}
+	return &Issuer{url: url, audiences: slices.Clone(audiences), claims: paths}, nil
+}
+
+// claimPaths are the paths of the claims that fill the actor's fields, by the
+// field's name.
+type claimPaths map[string][]string
+
+// newClaimPaths lets later maps override earlier ones.
+func newClaimPaths(maps ...map[string]string) (claimPaths, error) {
+	paths := claimPaths{}
+	for _, from := range maps {
 		for field, path := range from {
 			parts, err := CheckClaim(field, path)
 			if err != nil {
 				return nil, err
 			}
-			i.paths[field] = parts
+			paths[field] = parts
 		}
 	}
-	return i, nil
+	return paths, nil
 }
 
 // claimSetters put a claim into the actor's field of that name. A claim of
 // another type than the field's is not a fact.
 var claimSetters = map[string]func(r recorder, a *Actor, claim any){
-	"user_id":      func(r recorder, a *Actor, c any) { a.UserID = r.claim("actor.user_id", c) },
-	"email":        func(r recorder, a *Actor, c any) { a.Email = r.claim("actor.email", c) },
-	"session_id":   func(r recorder, a *Actor, c any) { a.SessionID = r.claim("actor.session_id", c) },
-	"aal":          func(r recorder, a *Actor, c any) { a.AAL = r.claim("actor.aal", c) },
-	"amr":          func(r recorder, a *Actor, c any) { a.AMR = r.methods(c) },
-	"jwt_role":     func(r recorder, a *Actor, c any) { a.JWTRole = r.claim("actor.jwt_role", c) },
-	"oauth_app_id": func(r recorder, a *Actor, c any) { a.OAuthAppID = r.claim("actor.oauth_app_id", c) },
-	"anonymous":    func(_ recorder, a *Actor, c any) { a.Anonymous, _ = c.(bool) },
+	"user_id":        func(r recorder, a *Actor, c any) { a.UserID = r.claim("actor.user_id", c) },
+	"email":          func(r recorder, a *Actor, c any) { a.Email = r.claim("actor.email", c) },
+	"session_id":     func(r recorder, a *Actor, c any) { a.SessionID = r.claim("actor.session_id", c) },
+	"aal":            func(r recorder, a *Actor, c any) { a.AAL = r.claim("actor.aal", c) },
+	"amr":            func(r recorder, a *Actor, c any) { a.AMR = r.methods(c) },
+	"jwt_role":       func(r recorder, a *Actor, c any) { a.JWTRole = r.claim("actor.jwt_role", c) },
+	"oauth_app_id":   func(r recorder, a *Actor, c any) { a.OAuthAppID = r.claim("actor.oauth_app_id", c) },
+	"oauth_app_name": func(r recorder, a *Actor, c any) { a.OAuthAppName = r.claim("actor.oauth_app_name", c) },
+	"token_scope":    func(r recorder, a *Actor, c any) { a.TokenScope = r.claim("actor.token_scope", c) },
+	"anonymous":      func(_ recorder, a *Actor, c any) { a.is(ActorAnonymous, c) },
+	"service":        func(_ recorder, a *Actor, c any) { a.is(ActorService, c) },
+}
+
+// is takes a kind from a claim that is true.
+func (a *Actor) is(k ActorKind, claim any) {
+	if claim == true && a.Kind != ActorAnonymous { // whoever is both is nobody that we know
+		a.Kind = k
+	}
 }
 
 // ClaimFields are the fields of the actor whose claims can be named.
@@ -95,33 +120,166 @@ func (i *Identity) Holds(now time.Time) bool { return !now.After(i.until) }
 // Until is when the token expires, with the leeway.
 func (i *Identity) Until() time.Time { return i.until }
 
-// identity makes facts of verified claims.
-func (i *Issuer) identity(subject string, claims map[string]any, until time.Time) *Identity {
-	r := recorder{new(Entry)}
-	a := Actor{
-		TokenType: TokenJWT, Verification: VerificationSignature,
-		JWTIssuer: r.text("actor.jwt_issuer", i.url), JWTSubject: r.text("actor.jwt_subject", subject),
+// of is the actor, and notes in the entry what was cut.
+func (i *Identity) of(r recorder) Actor {
+	for field, n := range i.cut {
+		r.cut(field, n)
 	}
+	return i.actor
+}
+
+// identity makes facts of a JWT's verified claims.
+func (i *Issuer) identity(subject string, claims map[string]any, until time.Time) (*Identity, Reason) {
+	r := recorder{e: new(Entry)}
+	a, why := i.claims.actor(r, subject, claims, false)
+	if why != "" {
+		return nil, why
+	}
+	a.TokenType, a.Verification = TokenJWT, VerificationSignature
+	a.JWTIssuer, a.JWTSubject = r.text("actor.jwt_issuer", i.url), r.text("actor.jwt_subject", subject)
 	role, _ := claims["role"].(string)
 	if t := keyType(subject, role); t != "" {
 		a.TokenType = t
+		claimed := Claimed{Project: r.claim("actor.claimed.ref", claims["ref"])}
+		if a.Claimed != nil {
+			claimed.Email = a.Claimed.Email
+		}
+		if a.Claimed = nil; claimed != (Claimed{}) {
+			a.Claimed = &claimed
+		}
+		if t == TokenServiceRole {
+			a.Kind = ActorService
+		}
 	}
-	var unproven any
-	for field, path := range i.paths {
+	return &Identity{until: until, actor: a, cut: r.e.Cut}, ""
+}
+
+// actor makes facts of what a token or a service says about who acts. Subject
+// is whom its credential was made for; empty if it does not say. With numbers,
+// a whole number counts as its digits.
+func (p claimPaths) actor(r recorder, subject string, claims map[string]any, numbers bool) (Actor, Reason) {
+	var a Actor
+	unproven := isUnproven(claims)
+	for field, path := range p {
 		claim := lookUp(claims, path)
-		if field == "email" && isUnproven(claims) {
-			unproven, claim = claim, nil
+		if n, ok := claim.(float64); ok && numbers && n == math.Trunc(n) && math.Abs(n) <= 1<<53 {
+			claim = strconv.FormatInt(int64(n), 10)
+		}
+		if field == "email" && unproven {
+			if email := r.claim("actor.claimed.email", claim); email != "" {
+				a.Claimed = &Claimed{Email: email}
+			}
+			continue
 		}
 		claimSetters[field](r, &a, claim)
 	}
-	claimed := Claimed{Email: r.claim("actor.claimed.email", unproven)}
-	if a.TokenType != TokenJWT {
-		claimed.Project = r.claim("actor.claimed.ref", claims["ref"])
+	switch {
+	case a.Kind != "":
+	case isService(subject, claims):
+		a.Kind = ActorService
+	case a.UserID != "":
+		a.Kind = ActorPerson
 	}
-	if claimed != (Claimed{}) {
-		a.Claimed = &claimed
+	if act := claims["act"]; act != nil {
+		return a, a.delegate(r, subject, act)
 	}
-	return &Identity{until: until, actor: a, cut: r.e.Cut}
+	if a.Kind == ActorService {
+		if a.OAuthAppID == "" {
+			a.OAuthAppID = r.text("actor.oauth_app_id", subject)
+		}
+		a.UserID, a.Email = "", "" // nobody is behind it
+	}
+	return a, ""
+}
+
+// delegate reads the act claim of RFC 8693, section 4.1: the one in it acts, and
+// the token's own subject is on whose behalf. What the token says about that
+// subject is not said about who acts. Those that acted before, which may be
+// nested in it, are for information only.
+func (a *Actor) delegate(r recorder, subject string, act any) Reason {
+	object, _ := act.(map[string]any)
+	who, _ := object["sub"].(string)
+	if who == "" {
+		return ReasonBadClaim // it is delegated, and nobody knows to whom
+	}
+	if a.OnBehalfOf = a.UserID; a.OnBehalfOf == "" {
+		a.OnBehalfOf = r.text("actor.on_behalf_of", subject)
+	}
+	a.UserID, a.Email, a.Claimed, a.Kind = "", "", nil, ""
+	if isService(who, object) {
+		a.Kind, a.OAuthAppID = ActorService, r.text("actor.oauth_app_id", who)
+		return ""
+	}
+	a.UserID = r.text("actor.user_id", who)
+	if !isUnproven(object) {
+		a.Email = r.claim("actor.email", object["email"])
+	}
+	return ""
+}
+
+// isService reports whether a credential is a program's own: its subject is the
+// client itself (RFC 9068, section 2.2), or the issuer says so in one of the
+// ways that are in use. All of them are the issuer's word, never a name that
+// somebody chose.
+func isService(subject string, claims map[string]any) bool {
+	if subject != "" && (claims["client_id"] == subject || claims["azp"] == subject) {
+		return true
+	}
+	return claims["gty"] == "client-credentials" || claims["idtyp"] == "app"
+}
+
+// Account reads what a service says about whose a credential is: the answer of
+// RFC 7662, or a profile. It never changes and is safe for concurrent use.
+type Account struct {
+	claims claimPaths
+	// states says that the answer tells whether the credential is valid, by the
+	// member active, and whom it was made for, by sub.
+	states bool
+}
+
+// NewIntrospection reads answers of RFC 7662. The claims are over those that it
+// registers; see ClaimFields.
+func NewIntrospection(claims map[string]string) (*Account, error) {
+	paths, err := newClaimPaths(introspectionClaims, claims)
+	return &Account{claims: paths, states: true}, err
+}
+
+// NewProfile reads the profile of whoever the credential belongs to. The claims
+// are over id for user_id and email for email.
+func NewProfile(claims map[string]string) (*Account, error) {
+	paths, err := newClaimPaths(profileClaims, claims)
+	return &Account{claims: paths}, err
+}
+
+// Identity makes facts of an answer, which must be a JSON object. They hold
+// until the given time, or until the answer's exp if that is sooner.
+func (a *Account) Identity(answer []byte, until time.Time) (*Identity, Reason) {
+	claims, why := decodeObject(answer)
+	if why != "" {
+		return nil, ReasonLookupFailed
+	}
+	var subject string
+	if a.states {
+		if active, ok := claims["active"].(bool); !ok {
+			return nil, ReasonLookupFailed
+		} else if !active {
+			return nil, ReasonInactive
+		}
+		subject, _ = claims["sub"].(string)
+		if exp, ok := claims["exp"].(float64); ok && exp < float64(until.Unix()) {
+			until = time.Unix(int64(max(exp, 0)), 0)
+		}
+	}
+	r := recorder{e: new(Entry)}
+	actor, why := a.claims.actor(r, subject, claims, true)
+	if why != "" {
+		return nil, ReasonLookupFailed
+	}
+	if actor.UserID == "" && actor.Kind != ActorService {
+		return nil, ReasonNobody
+	}
+	actor.Verification = VerificationIntrospection
+	return &Identity{until: until, actor: actor, cut: r.e.Cut}, ""
 }
 
 // isUnproven reports whether the issuer itself says that it did not check the

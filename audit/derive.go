@@ -1,8 +1,7 @@
 package audit
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
+	"crypto/x509"
 	"strings"
 	"time"
 
@@ -21,11 +20,15 @@ type Call struct {
 	// Authorization and APIKey are the headers of these names.
 	Authorization string
 	APIKey        string
-	// SeveralCredentials says that the header that counts stands there more
+	// SeveralCredentials says that the one of them that counts stands there more
 	// than once. The first is ours; the API may read another one.
 	SeveralCredentials bool
-	UserAgent          string
-	TraceParent        string
+	// Others stand at the places that the site names, in its order.
+	Others []Credential
+	// Certificate is the client's own, whose chain was verified; nil is none.
+	Certificate *x509.Certificate
+	UserAgent   string
+	TraceParent string
 	// RequestID is the proxy's own id of the request.
 	RequestID string
 	// ClientIP is the client's address by the proxies that the configuration
@@ -45,8 +48,11 @@ type Call struct {
 type Deriver struct {
 	Platform *Platform
 	Key      *TokenKey
-	// Verifier verifies JWTs; without one nothing is verified.
+	// Verifier verifies JWTs; without one no signature is checked.
 	Verifier Verifier
+	// Memory knows whose credentials are that no signature proves; nil knows
+	// nothing.
+	Memory Memory
 	// ConfigHash goes into each entry's policy.
 	ConfigHash string
 }
@@ -54,41 +60,49 @@ type Deriver struct {
 // NewID makes an entry's id, a UUIDv7.
 func NewID() string { return uuid.Must(uuid.NewV7()).String() }
 
+// Facts are what a call's way depends on and no entry holds.
+type Facts struct {
+	// Changing says that the call may have an effect.
+	Changing bool
+	// Secured says that the operation's description requires a credential.
+	Secured bool
+	// Question is what can be asked about the credential, if nothing is known.
+	Question Question
+}
+
 // Intent is the entry of a call that has arrived: all that is known before the
-// API answers, with outcome unknown. Changing says that the call may have an
-// effect.
-func (d *Deriver) Intent(c *Call) (e *Entry, changing bool) {
+// API answers, with outcome unknown.
+func (d *Deriver) Intent(c *Call) (e *Entry, facts Facts) {
 	e = &Entry{
 		ID: NewID(), Revision: RevisionUnknown, Timestamp: c.Arrived.UnixMicro(), RecordedAt: c.Arrived.UnixMicro(),
 		Outcome: OutcomeUnknown, SchemaVersion: SchemaVersion,
 		Policy: Policy{Rule: "default", Level: LevelMetadata, ConfigHash: d.ConfigHash},
 	}
-	r := recorder{e}
+	r := recorder{e, d.Platform}
 	e.RequestID = r.text("request_id", c.RequestID)
 	e.TraceID = traceID(c.TraceParent)
 	if c.Bytes >= 0 {
 		e.RequestBytes = &c.Bytes
 	}
-	changing = d.action(e, c)
-	e.Actor = d.actor(r, c)
+	facts = d.action(r, e, c)
+	e.Actor, facts.Question = d.actor(r, c)
 	e.Policy.Durability = DurabilityAnswer
-	if changing {
+	if facts.Changing {
 		e.Policy.Durability = DurabilityStrict
 	}
-	return e, changing
+	return e, facts
 }
 
-// action fills in what the call asks for, and reports whether it may change
-// something.
-func (d *Deriver) action(e *Entry, c *Call) (changing bool) {
-	r := recorder{e}
+// action fills in what the call asks for.
+func (d *Deriver) action(r recorder, e *Entry, c *Call) (facts Facts) {
 	e.Action.Method = r.text("action.method", c.Method)
 	e.Action.Host = r.text("action.host", c.Host)
-	changing = c.Upgrade || c.MethodOverride || !reads(c.Method)
+	facts.Changing = c.Upgrade || c.MethodOverride || !reads(c.Method)
 	var m Match
 	if d.Platform.Catalog.Match(c.Method, c.Path, &m) {
 		op := m.Operation
-		changing = changing || op.Changing
+		facts.Changing = facts.Changing || op.Changing
+		facts.Secured = op.Secured
 		e.Action.Code, e.Action.Name, e.Action.Route = op.Code, op.Name, op.Template
 		e.Action.Params = m.Params()
 		for name, value := range e.Action.Params {
@@ -105,7 +119,7 @@ func (d *Deriver) action(e *Entry, c *Call) (changing bool) {
 		e.Target.Parent = r.text("target.parent", e.Target.Parent)
 	}
 	e.Action.Path = r.path(d.Platform.Catalog.RedactPath(c.Path, &m))
-	return changing
+	return facts
 }
 
 // path records a path whose segments are looked at one by one, so that one
@@ -113,13 +127,13 @@ func (d *Deriver) action(e *Entry, c *Call) (changing bool) {
 func (r recorder) path(p string) string {
 	n := len(p)
 	p = p[:min(n, 2*maxLong)]
-	if looksSecret(p) {
+	if r.p.looksSecret(p) {
 		parts := strings.Split(p, "/")
 		if n > 2*maxLong {
 			parts = parts[:len(parts)-1] // half a segment may be half a credential
 		}
 		for i, part := range parts {
-			if looksSecret(part) {
+			if r.p.looksSecret(part) {
 				parts[i] = redactedParam
 			}
 		}
@@ -138,7 +152,7 @@ func (p *Platform) RedactURI(uri string) string {
 	path, query, _ := strings.Cut(uri, "?")
 	var m Match
 	p.Catalog.Match("GET", path, &m)
-	path = recorder{new(Entry)}.path(p.Catalog.RedactPath(path, &m))
+	path = recorder{new(Entry), p}.path(p.Catalog.RedactPath(path, &m))
 	if query != "" {
 		path += "?" + redactedParam
 	}
@@ -148,66 +162,6 @@ func (p *Platform) RedactURI(uri string) string {
 // reads reports whether a method only reads, by the HTTP standard.
 func reads(method string) bool {
 	return method == "GET" || method == "HEAD" || method == "OPTIONS"
-}
-
-// Identify is who calls: the actor of the call's entry by itself.
-func (d *Deriver) Identify(c *Call) Actor { return d.actor(recorder{new(Entry)}, c) }
-
-func (d *Deriver) actor(r recorder, c *Call) Actor {
-	a := d.identify(r, c)
-	a.IP, a.PeerIP = r.text("actor.ip", c.ClientIP), r.text("actor.peer_ip", c.PeerIP)
-	a.UserAgent = r.text("actor.user_agent", c.UserAgent)
-	if a.IP != "" {
-		a.IPSource = IPPeer
-		if c.Forwarded {
-			a.IPSource = IPForwarded
-		}
-	}
-	return a
-}
-
-// identify says who calls by what the call presents. An identity that has been
-// verified before is found without a look into the token.
-func (d *Deriver) identify(r recorder, c *Call) Actor {
-	token, opaque := presented(c)
-	var why Reason
-	switch {
-	case c.SeveralCredentials:
-		why = ReasonSeveralCredentials
-	case d.Verifier != nil && !opaque && mayBeJWT(token):
-		var id *Identity
-		sum := sha256.Sum256([]byte(token))
-		if id, why = d.Verifier.Identify(sum, token, c.Arrived); id != nil {
-			for field, n := range id.cut {
-				r.cut(field, n)
-			}
-			a := id.actor
-			a.TokenHash = hex.EncodeToString(sum[:]) // as TokenKey.Hash has it
-			return a
-		}
-	}
-	cred := d.Platform.credentialOf(c)
-	if why == "" && d.Verifier != nil && cred.isJWT() {
-		why = ReasonMalformed // we read it more strictly than whoever made it
-	}
-	a := Actor{TokenType: cred.kind, TokenAlias: cred.alias, Verification: VerificationNone, VerificationReason: why}
-	if cred.token != "" {
-		a.TokenHash = d.Key.Hash(cred.token, cred.recognised)
-	}
-	if cred.kind == TokenJWT && cred.claimed == nil {
-		r.cut("actor.claimed", len(cred.token))
-	}
-	if cl := cred.claimed; cl != nil {
-		if claimed := (Claimed{
-			Subject: r.text("actor.claimed.sub", cl.Subject), Email: r.text("actor.claimed.email", cl.Email),
-			SessionID: r.text("actor.claimed.session_id", cl.SessionID), Role: r.text("actor.claimed.role", cl.Role),
-			Issuer: r.text("actor.claimed.iss", cl.Issuer), ClientID: r.text("actor.claimed.client_id", cl.ClientID),
-			AAL: r.text("actor.claimed.aal", cl.AAL), Project: r.text("actor.claimed.ref", cl.Project),
-		}); claimed != (Claimed{}) {
-			a.Claimed = &claimed
-		}
-	}
-	return a
 }
 
 // traceID reads the W3C traceparent header, version-traceid-parentid-flags;
@@ -236,6 +190,8 @@ type Answer struct {
 	// ClientGone says that the client left before its answer was complete, and
 	// Changing that the call may have had an effect all the same.
 	ClientGone, Changing bool
+	// Secured says that the operation's description requires a credential.
+	Secured bool
 }
 
 // Answered makes the entry's next revision. The intent's own is kept for the
@@ -246,7 +202,7 @@ func (e *Entry) Answered(a Answer) {
 	e.DurationUS = max(1, e.RecordedAt-e.Timestamp)
 	e.Action.Status, e.Action.StatusSource = a.Status, a.Source
 	if a.RequestID != "" {
-		e.RequestID = recorder{e}.text("request_id", a.RequestID)
+		e.RequestID = recorder{e: e}.text("request_id", a.RequestID)
 	}
 	e.ResponseBytes = nil
 	if a.Bytes >= 0 {
@@ -256,6 +212,9 @@ func (e *Entry) Answered(a Answer) {
 	e.Outcome = OutcomeOf(a.Status)
 	if a.ClientGone && a.Changing {
 		e.Outcome = OutcomeUnknown
+	}
+	if a.Secured && (a.Status == 101 || a.Status >= 200 && a.Status < 300) {
+		e.Actor.accepted()
 	}
 }
 

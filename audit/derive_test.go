@@ -15,14 +15,14 @@ func deriver() *Deriver { return &Deriver{Platform: Supabase(), Key: &TokenKey{1
 func arrival() time.Time { return time.UnixMicro(1_700_000_000_000_000) }
 
 func TestAnIntentSaysAllThatIsKnownBeforeTheAnswer(t *testing.T) {
-	e, changing := deriver().Intent(&Call{
+	e, facts := deriver().Intent(&Call{
 		Arrived: arrival(), Method: "DELETE", Host: "api.example.com", Path: "/v1/projects/abcdefghijklmnopqrst/functions/hello",
 		Authorization: "Bearer " + jwtOf(`{"alg":"ES256"}`, `{"sub":"u","email":"u@example.com","session_id":"s","role":"authenticated","aal":"aal2"}`),
 		UserAgent:     "cli/1", TraceParent: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
 		RequestID: "r", ClientIP: "203.0.113.9", PeerIP: "10.0.0.1", Forwarded: true, Bytes: 0,
 	})
-	if !changing {
-		t.Error("a DELETE counts as reading")
+	if !facts.Changing || !facts.Secured || facts.Question.Asks() {
+		t.Errorf("the facts of a DELETE are %+v", facts)
 	}
 	if len(e.ID) != 36 || e.ID[14] != '7' {
 		t.Errorf("id %q is not a UUIDv7", e.ID)
@@ -69,9 +69,9 @@ func TestWhichCallsWaitForTheirIntent(t *testing.T) {
 		{Call{Method: "GET", Path: "/v1/oauth/authorize"}, DurabilityStrict},
 	} {
 		c.call.Arrived = arrival()
-		e, changing := deriver().Intent(&c.call)
-		if got := e.Policy.Durability; got != c.want || changing != (got == DurabilityStrict) {
-			t.Errorf("%s %s: %s, changing %v, want %s", c.call.Method, c.call.Path, got, changing, c.want)
+		e, facts := deriver().Intent(&c.call)
+		if got := e.Policy.Durability; got != c.want || facts.Changing != (got == DurabilityStrict) {
+			t.Errorf("%s %s: %s, changing %v, want %s", c.call.Method, c.call.Path, got, facts.Changing, c.want)
 		}
 	}
 }
@@ -94,8 +94,8 @@ func TestTheAnswerMakesTheOutcome(t *testing.T) {
 		{"POST", Answer{Status: 499, ClientGone: true}, OutcomeUnknown},
 		{"POST", Answer{Status: 200, ClientGone: true}, OutcomeUnknown},
 	} {
-		e, changing := deriver().Intent(&Call{Arrived: arrival(), Method: c.method})
-		c.answer.Changing = changing
+		e, facts := deriver().Intent(&Call{Arrived: arrival(), Method: c.method})
+		c.answer.Changing = facts.Changing
 		c.answer.At = arrival().Add(time.Second)
 		e.Answered(c.answer)
 		if e.Outcome != c.want || e.Revision != RevisionAnswer || e.DurationUS != 1_000_000 {

@@ -153,28 +153,33 @@ type Actor struct {
 	TokenAlias   string       `json:"token_alias,omitempty"`
 	TokenScope   string       `json:"token_scope,omitempty"`
 	Verification Verification `json:"verification"`
-	// VerificationReason says why a JWT was not verified. Where no issuer is
-	// configured it is absent, but for ReasonSeveralCredentials.
+	// VerificationReason says why the credential was not verified, or what is
+	// odd about it. Where neither an issuer nor a service to ask is configured
+	// it is absent, but for ReasonSeveralCredentials.
 	VerificationReason Reason `json:"verification_reason,omitempty"`
 
-	// Anonymous says that the person signed in without saying who they are:
-	// UserID is the issuer's number for them.
-	Anonymous    bool     `json:"anonymous,omitempty"`
-	UserID       string   `json:"user_id,omitempty"`
-	Email        string   `json:"email,omitempty"`
-	IP           string   `json:"ip,omitempty"`
-	IPSource     IPSource `json:"ip_source,omitempty"`
-	PeerIP       string   `json:"peer_ip,omitempty"`
-	SessionID    string   `json:"session_id,omitempty"`
-	AAL          string   `json:"aal,omitempty"`
-	AMR          []string `json:"amr,omitempty"`
-	JWTRole      string   `json:"jwt_role,omitempty"`
-	JWTIssuer    string   `json:"jwt_issuer,omitempty"`
-	JWTSubject   string   `json:"jwt_subject,omitempty"`
-	OAuthAppID   string   `json:"oauth_app_id,omitempty"`
-	OAuthAppName string   `json:"oauth_app_name,omitempty"`
-	UserAgent    string   `json:"user_agent,omitempty"`
-	OnBehalfOf   string   `json:"on_behalf_of,omitempty"`
+	// Kind tells people, services and anonymous sign-ins apart. Only a verified
+	// actor has one.
+	Kind         ActorKind `json:"kind,omitempty"`
+	UserID       string    `json:"user_id,omitempty"`
+	Email        string    `json:"email,omitempty"`
+	IP           string    `json:"ip,omitempty"`
+	IPSource     IPSource  `json:"ip_source,omitempty"`
+	PeerIP       string    `json:"peer_ip,omitempty"`
+	SessionID    string    `json:"session_id,omitempty"`
+	AAL          string    `json:"aal,omitempty"`
+	AMR          []string  `json:"amr,omitempty"`
+	JWTRole      string    `json:"jwt_role,omitempty"`
+	JWTIssuer    string    `json:"jwt_issuer,omitempty"`
+	JWTSubject   string    `json:"jwt_subject,omitempty"`
+	OAuthAppID   string    `json:"oauth_app_id,omitempty"`
+	OAuthAppName string    `json:"oauth_app_name,omitempty"`
+	UserAgent    string    `json:"user_agent,omitempty"`
+	// OnBehalfOf is whose rights the actor used, where a token says that one
+	// acts for another (RFC 8693): the token's own subject.
+	OnBehalfOf string `json:"on_behalf_of,omitempty"`
+	// Certificate is the client's own, where Caddy verified one.
+	Certificate *Certificate `json:"certificate,omitempty"`
 
 	// Claimed is what the credential says about itself and nobody checked.
 	Claimed *Claimed `json:"claimed,omitempty"`
@@ -193,6 +198,37 @@ type Claimed struct {
 	// not about who acts, so it stands here for a verified key too. Email
 	// stands here for a verified token whose issuer says that it is unverified.
 	Project string `json:"ref,omitempty"`
+	// Username is the user name of Basic credentials, where the site says that
+	// it is one.
+	Username string `json:"username,omitempty"`
+}
+
+// ActorKind is what kind of actor a verified credential belongs to.
+type ActorKind string
+
+// The kinds of actors.
+const (
+	// ActorPerson signed in as themselves.
+	ActorPerson ActorKind = "person"
+	// ActorService is a program with credentials of its own. It has no UserID:
+	// OAuthAppID and JWTSubject say which one.
+	ActorService ActorKind = "service"
+	// ActorAnonymous signed in without saying who they are: UserID is the
+	// issuer's number for them.
+	ActorAnonymous ActorKind = "anonymous"
+)
+
+// Certificate is a client certificate whose chain Caddy verified.
+type Certificate struct {
+	// Subject and Issuer are distinguished names in the form of RFC 2253.
+	Subject string `json:"subject,omitempty"`
+	Issuer  string `json:"issuer,omitempty"`
+	// Serial is its number, in hex.
+	Serial string `json:"serial,omitempty"`
+	// Names are its first alternative names: URIs, email addresses, hosts.
+	Names []string `json:"names,omitempty"`
+	// SHA256 is the hash of the whole certificate, in hex.
+	SHA256 string `json:"sha256,omitempty"`
 }
 
 // IPSource says how Actor.IP was learned.
@@ -216,6 +252,15 @@ const (
 	// VerificationSignature means that we checked the credential's signature
 	// against the keys of a configured issuer.
 	VerificationSignature Verification = "signature"
+	// VerificationIntrospection means that a configured service told us whose
+	// the credential is, when asked about it or with it.
+	VerificationIntrospection Verification = "introspection"
+	// VerificationAsserted means that the API named the actor in an answer
+	// header that the configuration trusts.
+	VerificationAsserted Verification = "asserted"
+	// VerificationAccepted means that the API let the credential do an operation
+	// whose description requires one. Whose it is nobody said.
+	VerificationAccepted Verification = "accepted"
 	// VerificationNone means that nobody checked the credential.
 	VerificationNone Verification = "none"
 )

@@ -36,9 +36,14 @@ func (p *Platform) Guess(path string) (route string, target *Target) {
 		return "", nil
 	}
 	if p.Catalog != nil {
-		return RouteOf(p.Catalog.RedactPath(path, &Match{})), nil
+		path = p.Catalog.RedactPath(path, &Match{})
+		g := guess{p: p}
+		if !g.read(path) {
+			return "", nil
+		}
+		return g.route(path), nil
 	}
-	var g guess
+	g := guess{p: p}
 	if !g.read(path) {
 		return "", nil
 	}
@@ -78,6 +83,7 @@ func RouteOf(path string) string {
 // guess is a path's segments and which of them are ids.
 type guess struct {
 	segments
+	p *Platform // whose credentials are known; nil has none of its own
 	// idLens are the lengths of the ids that segments begin with, or 0.
 	idLens [maxTemplateSegments]int
 	any    bool
@@ -88,9 +94,9 @@ func (g *guess) read(path string) bool {
 		return false
 	}
 	// No credential spans segments, but one may show only when unescaped.
-	suspect := g.odd || looksSecret(path)
+	suspect := g.odd || g.p.looksSecret(path)
 	for i, segment := range g.list[:g.n] {
-		if suspect && looksSecret(segment) {
+		if suspect && g.p.looksSecret(segment) {
 			g.idLens[i] = len(segment)
 		} else {
 			g.idLens[i] = idLen(segment)
@@ -155,7 +161,7 @@ func (g *guess) typeBefore(end int) string {
 // id is the id at i, or empty if it may be a credential.
 func (g *guess) id(i int) string {
 	id := g.list[i][:g.idLens[i]]
-	if looksSecret(id) {
+	if g.p.looksSecret(id) {
 		return ""
 	}
 	return id

@@ -14,7 +14,8 @@ type Match struct {
 	Operation *Operation
 	// MethodMiss says that the route is known and the method is not, as in a
 	// call that will be answered 405. Operation then has no method, code or
-	// name; its template, target and parameters hold all the same.
+	// name and is not secured, since no description speaks of it; its
+	// template, target and parameters hold all the same.
 	MethodMiss bool
 
 	params []pathParam

@@ -11,7 +11,7 @@ import (
 //go:generate go run ./internal/gencatalog -out supabase_management.csv $MANAGEMENT_OPENAPI
 
 // supabaseManagement has one line for each operation of the Management API:
-// method, template and id.
+// method, template, id and whether it requires a credential.
 //
 //go:embed supabase_management.csv
 var supabaseManagement string
@@ -64,6 +64,10 @@ var supabaseRules = Rules{
 	ProjectParams: []string{"ref"},
 	// Both may begin an authorization.
 	Changing: []string{"v1-authorize-user", "v1-oauth-authorize-project-claim"},
+	// The same two, and those that take the client's secret in their body.
+	Unsecured: []string{
+		"v1-authorize-user", "v1-oauth-authorize-project-claim", "v1-exchange-oauth-token", "v1-revoke-token",
+	},
 }
 
 // Supabase is the platform "supabase": the routes of its Management API and of
@@ -105,17 +109,17 @@ func newSupabaseCatalog() (*Catalog, error) {
 	return NewCatalog(all)
 }
 
-// readRoutes reads lines of method, template and id under a heading.
+// readRoutes reads lines of method, template, id and security under a heading.
 func readRoutes(table string) ([]Route, error) {
 	r := csv.NewReader(strings.NewReader(table))
-	r.FieldsPerRecord = 3
+	r.FieldsPerRecord = 4
 	rows, err := r.ReadAll()
 	if err != nil || len(rows) == 0 {
 		return nil, err
 	}
 	routes := make([]Route, 0, len(rows)-1)
 	for _, row := range rows[1:] {
-		routes = append(routes, Route{Method: row[0], Template: row[1], Code: row[2]})
+		routes = append(routes, Route{Method: row[0], Template: row[1], Code: row[2], Secured: row[3] == "required"})
 	}
 	return routes, nil
 }

@@ -5,7 +5,8 @@ import _ "embed"
 //go:generate go run ./internal/gencatalog -out supabase_platform.csv $PLATFORM_ROUTES
 
 // supabasePlatform has one line for each operation of the dashboard's API:
-// method, template and id.
+// method, template and id. The column of security is empty, since its
+// description says nothing of it.
 //
 //go:embed supabase_platform.csv
 var supabasePlatform string

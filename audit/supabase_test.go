@@ -186,6 +186,51 @@ func TestSupabaseMarksReadsThatChangeSomething(t *testing.T) {
 	}
 }
 
+// The figure was counted in the description, apart from gencatalog.
+func TestSupabaseKnowsWhichOperationsRequireACredential(t *testing.T) {
+	const wantSecured = 141 // of the 145 whose description says so
+	var secured int
+	var unsecured []string
+	for _, op := range Supabase().Catalog.operations {
+		dashboard := strings.HasPrefix(op.Template, "/platform/")
+		switch {
+		case op.Secured && dashboard:
+			t.Errorf("%s %s is secured, which no description says", op.Method, op.Template)
+		case op.Secured:
+			secured++
+		case !dashboard:
+			unsecured = append(unsecured, op.Method+" "+op.Template)
+		}
+	}
+	if secured != wantSecured {
+		t.Errorf("%d operations are secured, want %d", secured, wantSecured)
+	}
+	if diff := cmp.Diff([]string{
+		"GET /v1/oauth/authorize", "GET /v1/oauth/authorize/project-claim", "POST /v1/oauth/revoke", "POST /v1/oauth/token",
+		"GET /v1/projects/{ref}/config/database/pgbouncer",
+	}, unsecured); diff != "" {
+		t.Errorf("operations that require no credential (-want +got):\n%s", diff)
+	}
+}
+
+func TestMatchSaysWhetherTheOperationRequiresACredential(t *testing.T) {
+	for _, test := range []struct {
+		method, path string
+		want         bool
+	}{
+		{"GET", "/v1/projects/abc", true},
+		{"HEAD", "/v1/projects/abc", true},
+		{"OPTIONS", "/v1/projects/abc", false}, // whoever answers it need not have looked at a credential
+		{"GET", "/v1/projects/abc/config/database/pgbouncer", false},
+		{"GET", "/platform/organizations", false},
+	} {
+		var m Match
+		if !Supabase().Catalog.Match(test.method, test.path, &m) || m.Operation.Secured != test.want {
+			t.Errorf("%s %s matches %+v, want secured: %v", test.method, test.path, m.Operation, test.want)
+		}
+	}
+}
+
 func TestSupabaseIsBuiltOnce(t *testing.T) {
 	if first, again := Supabase(), Supabase(); first != again || Supabase().Name != "supabase" {
 		t.Errorf("Supabase() = %+v", Supabase())
@@ -193,7 +238,7 @@ func TestSupabaseIsBuiltOnce(t *testing.T) {
 }
 
 func TestReadRoutesRefusesALineOfAnotherLength(t *testing.T) {
-	if _, err := readRoutes("method,template,operation_id\nGET,/a\n"); err == nil {
+	if _, err := readRoutes("method,template,operation_id,security\nGET,/a,get\n"); err == nil {
 		t.Error("no error")
 	}
 }

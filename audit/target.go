@@ -20,6 +20,9 @@ type Route struct {
 	Template string
 	// Code is the operation's id, or empty.
 	Code string
+	// Secured says that the description requires a credential. False is also
+	// unknown.
+	Secured bool
 }
 
 // Rules say how an API's templates read. The zero value reads any API whose
@@ -57,11 +60,16 @@ type Rules struct {
 	// Changing are the ids of operations that change something although their
 	// method says that they only read.
 	Changing []string
+	// Unsecured are the ids of operations whose description requires a
+	// credential that is not the caller's own: what begins an authorization, or
+	// takes the client's secret in its body. That they succeed says nothing
+	// about the credential in the header.
+	Unsecured []string
 }
 
 // Operations applies the rules to all routes of an API at once. Malformed
-// templates are left to NewCatalog. It fails if Changing or Names has an
-// operation that is not there.
+// templates are left to NewCatalog. It fails if Changing, Unsecured or Names has
+// an operation that is not there.
 func (r Rules) Operations(routes []Route) ([]Operation, error) {
 	collections := r.collectionsOf(routes)
 	operations := make([]Operation, 0, len(routes))
@@ -73,6 +81,7 @@ func (r Rules) Operations(routes []Route) ([]Operation, error) {
 			Code:     route.Code,
 			Name:     cmp.Or(r.Names[route.Code], ActionName(route.Code)),
 			Changing: route.Code != "" && slices.Contains(r.Changing, route.Code),
+			Secured:  route.Secured && !slices.Contains(r.Unsecured, route.Code),
 		}
 		r.readTemplate(&op, collections)
 		operations = append(operations, op)
@@ -81,6 +90,11 @@ func (r Rules) Operations(routes []Route) ([]Operation, error) {
 	for _, code := range r.Changing {
 		if !codes[code] {
 			return nil, fmt.Errorf("marking %s as changing: there is no such operation; correct its id", code)
+		}
+	}
+	for _, code := range r.Unsecured {
+		if !codes[code] {
+			return nil, fmt.Errorf("marking %s as unsecured: there is no such operation; correct its id", code)
 		}
 	}
 	for _, code := range slices.Sorted(maps.Keys(r.Names)) {

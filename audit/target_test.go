@@ -99,12 +99,12 @@ func TestTargetFollowsFromTheTemplate(t *testing.T) {
 
 func TestZeroRulesReadAnyAPI(t *testing.T) {
 	operations, err := Rules{}.Operations([]Route{
-		{"GET", "/pets", "listPets"},
-		{"GET", "/pets/{petId}", "showPet"},
-		{"PUT", "/pets/{petId}/policies/{id}", ""},
-		{"POST", "/pets/{petId}/policies", ""},
-		{"GET", "/{anything}", ""},
-		{"GET", "/", ""},
+		{Method: "GET", Template: "/pets", Code: "listPets"},
+		{Method: "GET", Template: "/pets/{petId}", Code: "showPet"},
+		{Method: "PUT", Template: "/pets/{petId}/policies/{id}"},
+		{Method: "POST", Template: "/pets/{petId}/policies"},
+		{Method: "GET", Template: "/{anything}"},
+		{Method: "GET", Template: "/"},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -163,21 +163,21 @@ func TestAParameterMayBeAThingByItself(t *testing.T) {
 }
 
 func TestNamesComeBeforeTheOperationsID(t *testing.T) {
-	operations, err := Rules{Names: map[string]string{"getIt": "Get the thing"}}.Operations([]Route{{"GET", "/a", "getIt"}, {"GET", "/b", "getOther"}})
+	operations, err := Rules{Names: map[string]string{"getIt": "Get the thing"}}.Operations([]Route{{Method: "GET", Template: "/a", Code: "getIt"}, {Method: "GET", Template: "/b", Code: "getOther"}})
 	if err != nil || operations[0].Name != "Get the thing" || operations[1].Name != "Get other" {
 		t.Errorf("operations are %+v, %v", operations, err)
 	}
 }
 
 func TestRulesRefuseToNameAnUnknownOperation(t *testing.T) {
-	_, err := Rules{Names: map[string]string{"tpyo": "Typo"}}.Operations([]Route{{"GET", "/a", "typo"}})
+	_, err := Rules{Names: map[string]string{"tpyo": "Typo"}}.Operations([]Route{{Method: "GET", Template: "/a", Code: "typo"}})
 	if err == nil || !strings.Contains(err.Error(), "tpyo") {
 		t.Errorf("error is %v", err)
 	}
 }
 
 func TestRulesRefuseToMarkAnUnknownOperation(t *testing.T) {
-	_, err := Rules{Changing: []string{"tpyo"}}.Operations([]Route{{"GET", "/a", "typo"}})
+	_, err := Rules{Changing: []string{"tpyo"}}.Operations([]Route{{Method: "GET", Template: "/a", Code: "typo"}})
 	if err == nil || !strings.Contains(err.Error(), "tpyo") {
 		t.Errorf("error is %v", err)
 	}

@@ -14,7 +14,10 @@ const (
 // recorder puts text from the network into an entry: bounded, valid UTF-8, and
 // without anything that looks like a credential. Control characters stay: JSON
 // escapes them, and an auditor wants to see them.
-type recorder struct{ e *Entry }
+type recorder struct {
+	e *Entry
+	p *Platform // nil has no credentials of its own
+}
 
 func (r recorder) text(field, s string) string { return r.bounded(field, s, maxText) }
 func (r recorder) long(field, s string) string { return r.bounded(field, s, maxLong) }
@@ -27,7 +30,7 @@ func (r recorder) bounded(field, s string, limit int) string {
 	if n > limit {
 		// The mark of a credential may be cut in two: look first, but not
 		// through a megabyte.
-		if looksSecret(s[:min(n, 2*limit)]) {
+		if r.p.looksSecret(s[:min(n, 2*limit)]) {
 			return redactedParam
 		}
 		end := limit
@@ -36,7 +39,7 @@ func (r recorder) bounded(field, s string, limit int) string {
 		}
 		s = s[:end]
 		r.cut(field, n)
-	} else if looksSecret(s) {
+	} else if r.p.looksSecret(s) {
 		return redactedParam
 	}
 	if !utf8.ValidString(s) {

@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"regexp"
 	"strings"
 )
 
@@ -14,7 +15,7 @@ import (
 // open-ended: a platform may name others.
 type TokenType string
 
-// The token types of platform supabase, and the two that every platform has.
+// The token types of platform supabase, and those that every platform has.
 const (
 	TokenJWT         TokenType = "jwt"
 	TokenV0          TokenType = "v0"
@@ -25,23 +26,32 @@ const (
 	TokenServiceRole TokenType = "service_role"
 	TokenPublishable TokenType = "publishable"
 	TokenSecret      TokenType = "secret"
+	// TokenBasic is a user name and a password.
+	TokenBasic TokenType = "basic"
 	// TokenNone means that no credential was presented.
 	TokenNone TokenType = "none"
 	// TokenUnknown means that one was, of a shape that nobody described.
 	TokenUnknown TokenType = "unknown"
 )
 
-// TokenShape recognises a credential that is random enough to be identified by
-// its plain hash: nobody can guess it from there.
+// TokenShape recognises credentials of one type. Either Pattern or Prefix says
+// how they look.
 type TokenShape struct {
 	Type TokenType
+	// Pattern matches the whole credential.
+	Pattern *regexp.Regexp
 	// Prefix is the public part, which everyone's credentials share.
 	Prefix string
 	// Alphabet and Min are what follows the prefix: at least Min characters,
-	// all of the alphabet. With Exact, no more than Min.
+	// all of the alphabet. With Exact, no more than Min. An empty alphabet
+	// takes any character.
 	Alphabet string
 	Min      int
 	Exact    bool
+	// Guessable is the length below which a credential of this shape may be
+	// guessed from its plain hash: of what follows the prefix, or of all that a
+	// pattern matches. Zero says that none of them can be.
+	Guessable int
 	// Alias says that the entry may show the prefix and the first characters.
 	Alias bool
 }
@@ -69,80 +79,40 @@ var supabaseTokens = []TokenShape{
 }
 
 func (s *TokenShape) matches(token string) bool {
+	if s.Pattern != nil {
+		return len(token) <= maxToken && s.Pattern.MatchString(token)
+	}
 	rest, ok := strings.CutPrefix(token, s.Prefix)
 	if !ok || len(rest) < s.Min || s.Exact && len(rest) != s.Min {
 		return false
 	}
-	return strings.Trim(rest, s.Alphabet) == ""
+	return s.Alphabet == "" || strings.Trim(rest, s.Alphabet) == ""
 }
 
-// credential is what a call presented, as far as its shape tells.
-type credential struct {
-	kind  TokenType
-	token string
-	alias string
-	// recognised says that a plain hash cannot be turned back.
-	recognised bool
-	claimed    *Claimed
-}
+// isRandom reports whether nobody can guess a token of this shape from its
+// plain hash.
+func (s *TokenShape) isRandom(token string) bool { return len(token)-len(s.Prefix) >= s.Guessable }
 
-// isJWT reports whether the credential has the form of a JWT.
-func (c *credential) isJWT() bool {
-	return c.kind == TokenJWT || c.kind == TokenAnon || c.kind == TokenServiceRole
-}
-
-// mayBeJWT is a cheap look at what is worth a verifier's: a JWS has two dots, a
-// JWE four.
-func mayBeJWT(token string) bool {
-	dots := strings.Count(token, ".")
-	return dots == 2 || dots == 4
-}
-
-// presented finds the credential of a call. The Authorization header says who
-// acts; an API key says only for which project, so it comes second. Opaque is
-// what has no shape to look at: a user name and a password, or a scheme that
-// nobody described.
-func presented(c *Call) (token string, opaque bool) {
-	if c.Authorization == "" {
-		return c.APIKey, false
-	}
-	scheme, token, ok := strings.Cut(c.Authorization, " ")
-	token = strings.TrimSpace(token)
-	if ok && strings.EqualFold(scheme, "Bearer") && token != "" {
-		return token, false
-	}
-	return c.Authorization, true
-}
-
-func (p *Platform) credentialOf(c *Call) credential {
-	switch token, opaque := presented(c); {
-	case token == "":
-		return credential{kind: TokenNone}
-	case opaque:
-		return credential{kind: TokenUnknown, token: token}
-	default:
-		return p.classify(token)
-	}
-}
-
+// classify tells a token by its form. What reads as a JWT is one, whatever the
+// shapes say: a pattern may be drawn too wide.
 func (p *Platform) classify(token string) credential {
-	for i := range p.Tokens {
-		s := &p.Tokens[i]
-		if !s.matches(token) {
-			continue
-		}
-		c := credential{kind: s.Type, token: token, recognised: true}
-		if s.Alias {
-			c.alias = s.Prefix + token[len(s.Prefix):len(s.Prefix)+aliasChars] + "…"
-		}
-		return c
-	}
 	if claims, ok := readJWT(token); ok {
 		c := credential{kind: TokenJWT, token: token, recognised: true, claimed: claims}
 		if claims != nil {
 			if t := keyType(claims.Subject, claims.Role); t != "" {
 				c.kind = t
 			}
+		}
+		return c
+	}
+	for i := range p.Tokens {
+		s := &p.Tokens[i]
+		if !s.matches(token) {
+			continue
+		}
+		c := credential{kind: s.Type, token: token, recognised: s.isRandom(token)}
+		if s.Alias {
+			c.alias = s.Prefix + token[len(s.Prefix):len(s.Prefix)+aliasChars] + "…"
 		}
 		return c
 	}
@@ -225,43 +195,3 @@ func (k *TokenKey) Hash(token string, recognised bool) string {
 
 // String keeps the key out of logs and errors.
 func (k *TokenKey) String() string { return "[redacted]" }
-
-// secretMarks begin the credentials that are recognised wherever they stand.
-// What follows must be long enough to be one: a name may hold the mark.
-var secretMarks = []struct {
-	mark string
-	word bool // only at the start of a word
-	min  int  // word characters that follow
-}{
-	{mark: "sbp_", min: 16},
-	{mark: "sb_secret_", min: 16},
-	{mark: "eyJ", word: true, min: 17},
-}
-
-// looksSecret reports whether a text that is to be recorded holds what may be
-// a credential.
-func looksSecret(s string) bool {
-	for _, m := range secretMarks {
-		for from := 0; ; {
-			i := strings.Index(s[from:], m.mark)
-			if i < 0 {
-				break
-			}
-			at := from + i
-			from = at + len(m.mark)
-			if m.word && !startsWord(s, at) {
-				continue
-			}
-			rest := s[from:]
-			if n := len(rest) - len(strings.TrimLeft(rest, wordChars)); n >= m.min {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-// startsWord takes an escaped character before the word for its end.
-func startsWord(s string, at int) bool {
-	return at == 0 || !strings.Contains(wordChars, s[at-1:at]) || at >= 3 && s[at-3] == '%'
-}

@@ -64,12 +64,13 @@ func TestTheAuthorizationHeaderComesBeforeTheKey(t *testing.T) {
 		{"both", Call{Authorization: "Bearer " + pat, APIKey: key}, TokenV1},
 		{"key alone", Call{APIKey: key}, TokenSecret},
 		{"scheme in any case", Call{Authorization: "bEARER  " + pat}, TokenV1},
-		{"basic", Call{Authorization: "Basic dTpw"}, TokenUnknown},
+		{"basic", Call{Authorization: "Basic dTpw"}, TokenBasic},
 		{"no scheme", Call{Authorization: pat}, TokenUnknown},
 		{"nothing", Call{}, TokenNone},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if got := Supabase().credentialOf(&c.call); got.kind != c.want {
+			shown := c.call.presents()
+			if got := Supabase().credentialOf(&shown); got.kind != c.want {
 				t.Errorf("%s, want %s", got.kind, c.want)
 			}
 		})

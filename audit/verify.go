@@ -21,15 +21,16 @@ const (
 	leeway = time.Minute
 )
 
-// Reason says why a JWT was not verified. It is one of few words, and never
-// holds anything of the token.
+// Reason says why a credential was not verified. It is one of few words, and
+// never holds anything of the credential.
 type Reason string
 
 // The reasons. Those after ReasonBadSignature are of tokens that the issuer did
 // sign: an expired token that somebody tries is not a forged one.
 const (
 	// ReasonSeveralCredentials means that the call has two Authorization headers,
-	// or two keys: the API may have read another one than we.
+	// two keys, or a header and a cookie at odds: the API may have read another
+	// one than we.
 	ReasonSeveralCredentials Reason = "several_credentials"
 	// ReasonTooLarge means that it has more than 16 KiB.
 	ReasonTooLarge Reason = "too_large"
@@ -66,6 +67,20 @@ const (
 	ReasonNotYetValid Reason = "not_yet_valid"
 	// ReasonWrongAudience means that its aud names none of those configured.
 	ReasonWrongAudience Reason = "wrong_audience"
+
+	// ReasonInactive means that the service that was asked says that the
+	// credential is not valid, or no longer.
+	ReasonInactive Reason = "inactive"
+	// ReasonNobody means that the service knows the credential and names nobody.
+	ReasonNobody Reason = "nobody"
+	// ReasonLookupFailed means that the service did not answer in time, or with
+	// what is no answer.
+	ReasonLookupFailed Reason = "lookup_failed"
+	// ReasonLookupBusy means that too many others were being asked about.
+	ReasonLookupBusy Reason = "lookup_busy"
+	// ReasonAssertedOther means that the API named another user in its answer
+	// than the credential proves. The entry keeps what is proved.
+	ReasonAssertedOther Reason = "asserted_other"
 )
 
 // TokenSum identifies a token to a Verifier.
@@ -90,6 +105,13 @@ type SignedToken struct {
 // ClaimedIssuer is whom the token claims to be of. It is good for finding that
 // issuer and for nothing else.
 func (t *SignedToken) ClaimedIssuer() string { return t.issuer }
+
+// mayBeJWT is a cheap look at what is worth a verifier's: a JWS has two dots, a
+// JWE four.
+func mayBeJWT(token string) bool {
+	dots := strings.Count(token, ".")
+	return dots == 2 || dots == 4
+}
 
 // ReadToken reads a JWT in compact form. What does not begin with a header as
 // JWTs have it is no JWT, and has neither a result nor a reason.
@@ -226,7 +248,7 @@ func (i *Issuer) Verify(t *SignedToken, keys []Key, now time.Time) (*Identity, R
 	default:
 		return nil, ReasonWrongIssuer
 	}
-	return i.identity(registered.Subject, claims, registered.Expiry.Time().Add(leeway)), ""
+	return i.identity(registered.Subject, claims, registered.Expiry.Time().Add(leeway))
 }
 
 func (t *SignedToken) checkSignature(keys []Key) (payload []byte, why Reason) {

@@ -170,7 +170,7 @@ func TestVerifiedClaimsAreFactsAndUnverifiedOnesStayClaims(t *testing.T) {
 	token := session(nil)
 	sum := sha256.Sum256([]byte(token))
 	want := Actor{
-		TokenType: TokenJWT, TokenHash: fmt.Sprintf("%x", sum), Verification: VerificationSignature,
+		TokenType: TokenJWT, TokenHash: fmt.Sprintf("%x", sum), Verification: VerificationSignature, Kind: ActorPerson,
 		UserID: "7b1c", Email: "ada@example.com", SessionID: "s1", AAL: "aal2", AMR: []string{"password", "totp"},
 		JWTRole: "authenticated", JWTIssuer: issuerURL, JWTSubject: "7b1c",
 	}
@@ -199,7 +199,7 @@ func TestWhatEachClaimBecomes(t *testing.T) {
 		{"amr as names", map[string]any{"amr": []any{"pwd", "otp"}}, nil, func(a *Actor) { a.AMR = []string{"pwd", "otp"} }},
 		{"amr of other types", map[string]any{"amr": []any{1, map[string]any{"method": 2}, nil, "otp"}}, nil, func(a *Actor) { a.AMR = []string{"otp"} }},
 		{"amr no list", map[string]any{"amr": "otp"}, nil, func(a *Actor) { a.AMR = nil }},
-		{"an anonymous sign-in", map[string]any{"is_anonymous": true, "email": ""}, nil, func(a *Actor) { a.Anonymous, a.Email = true, "" }},
+		{"an anonymous sign-in", map[string]any{"is_anonymous": true, "email": ""}, nil, func(a *Actor) { a.Kind, a.Email = ActorAnonymous, "" }},
 		{"is_anonymous of another type", map[string]any{"is_anonymous": "true"}, nil, func(*Actor) {}},
 		{"an OAuth client", map[string]any{"client_id": "app-1"}, nil, func(a *Actor) { a.OAuthAppID = "app-1" }},
 		{"an email of another type", map[string]any{"email": []any{"x"}}, nil, func(a *Actor) { a.Email = "" }},
@@ -226,13 +226,33 @@ func TestWhatEachClaimBecomes(t *testing.T) {
 			"a path to a number",
 			map[string]any{"app_metadata": map[string]any{"uid": 9}},
 			map[string]string{"user_id": "app_metadata.uid"},
-			func(a *Actor) { a.UserID = "" },
+			func(a *Actor) { a.UserID, a.Kind = "", "" },
 		},
-		{"a path through a text", nil, map[string]string{"user_id": "email.x.y"}, func(a *Actor) { a.UserID = "" }},
+		{"a path through a text", nil, map[string]string{"user_id": "email.x.y"}, func(a *Actor) { a.UserID, a.Kind = "", "" }},
+		{"a program by RFC 9068", map[string]any{"client_id": "7b1c", "email": nil}, nil, func(a *Actor) { a.Kind, a.UserID, a.Email, a.OAuthAppID = ActorService, "", "", "7b1c" }},
+		{"a program by azp", map[string]any{"azp": "7b1c"}, nil, func(a *Actor) { a.Kind, a.UserID, a.Email, a.OAuthAppID = ActorService, "", "", "7b1c" }},
+		{"a program by its grant", map[string]any{"gty": "client-credentials"}, nil, func(a *Actor) { a.Kind, a.UserID, a.Email, a.OAuthAppID = ActorService, "", "", "7b1c" }},
+		{"a program by a claim of the site's", map[string]any{"bot": true}, map[string]string{"service": "bot"}, func(a *Actor) { a.Kind, a.UserID, a.Email, a.OAuthAppID = ActorService, "", "", "7b1c" }},
+		{"a person of a program", map[string]any{"azp": "app-1", "gty": "password"}, nil, func(*Actor) {}},
+		{"a person who says to be a program", map[string]any{"preferred_username": "service-account-x"}, nil, func(*Actor) {}},
+		{
+			"one who acts for another",
+			map[string]any{"act": map[string]any{"sub": "admin-1", "email": "root@example.com", "act": map[string]any{"sub": "before"}}},
+			nil,
+			func(a *Actor) { a.UserID, a.Email, a.OnBehalfOf, a.Kind = "admin-1", "root@example.com", "7b1c", "" },
+		},
+		{
+			"a program that acts for a person",
+			map[string]any{"act": map[string]any{"sub": "robot", "client_id": "robot"}},
+			nil,
+			func(a *Actor) {
+				a.UserID, a.Email, a.OnBehalfOf, a.Kind, a.OAuthAppID = "", "", "7b1c", ActorService, "robot"
+			},
+		},
 		{
 			"a legacy key", legacy, nil, func(a *Actor) {
 				*a = Actor{
-					TokenType: TokenServiceRole, Verification: VerificationSignature, JWTRole: "service_role",
+					TokenType: TokenServiceRole, Verification: VerificationSignature, Kind: ActorService, JWTRole: "service_role",
 					JWTIssuer: issuerURL, Claimed: &Claimed{Project: "abcdefghijklmnopqrst"},
 				}
 			},
@@ -244,7 +264,7 @@ func TestWhatEachClaimBecomes(t *testing.T) {
 			got := actorOf(d, session(c.change))
 			got.TokenHash = ""
 			want := Actor{
-				TokenType: TokenJWT, Verification: VerificationSignature,
+				TokenType: TokenJWT, Verification: VerificationSignature, Kind: ActorPerson,
 				UserID: "7b1c", Email: "ada@example.com", SessionID: "s1", AAL: "aal2", AMR: []string{"password", "totp"},
 				JWTRole: "authenticated", JWTIssuer: issuerURL, JWTSubject: "7b1c",
 			}
@@ -343,6 +363,8 @@ func attacks(t testing.TB) []attack {
 		{"issuer is a list", session(map[string]any{"iss": []string{issuerURL}}), ReasonBadClaim, TokenJWT},
 		{"wrong audience", session(map[string]any{"aud": []string{"other", "authenticated "}}), ReasonWrongAudience, TokenJWT},
 		{"no audience", session(map[string]any{"aud": nil}), ReasonWrongAudience, TokenJWT},
+		{"act is a text", session(map[string]any{"act": "admin"}), ReasonBadClaim, TokenJWT},
+		{"act names nobody", session(map[string]any{"act": map[string]any{"sub": 7}}), ReasonBadClaim, TokenJWT},
 		{"sub is a number", session(map[string]any{"sub": 7}), ReasonBadClaim, TokenJWT},
 		{"sub is an object", session(map[string]any{"sub": map[string]any{"id": "7b1c"}}), ReasonBadClaim, TokenJWT},
 		{"duplicate claims", raw(hs, strings.Replace(claimsWith(nil), `"sub":`, `"sub":"admin","sub":`, 1)), ReasonDuplicateName, TokenJWT},
@@ -587,7 +609,9 @@ func FuzzVerify(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, authorization, key string, several bool) {
-		e, _ := d.Intent(&Call{Arrived: arrival(), Authorization: authorization, APIKey: key, SeveralCredentials: several})
+		e, _ := d.Intent(&Call{
+			Arrived: arrival(), Method: "GET", Path: "/v1/projects", Authorization: authorization, APIKey: key, SeveralCredentials: several,
+		})
 		a := &e.Actor
 		if a.Verification == VerificationNone && (a.UserID != "" || a.Email != "") {
 			t.Fatalf("unverified facts: %+v", a)

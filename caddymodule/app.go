@@ -368,6 +368,11 @@ func (a *App) Stop() error {
 	for _, d := range a.deliveries {
 		<-d.done
 	}
+	for _, h := range a.handlers {
+		if h.lookups != nil {
+			h.lookups.Close() // what is not known by now stays unknown
+		}
+	}
 	for _, source := range a.sources {
 		keySets.release(source)
 	}

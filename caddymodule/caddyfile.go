@@ -157,6 +157,21 @@ func parseDuration(s string) (caddy.Duration, error) {
 //			secret   {env.<name>} | {file.<path>}
 //			claim    <field> <path>
 //		}
+//		token    <type> prefix <prefix...> | regexp <pattern> | basic
+//		credential header | cookie | query <name> [<type>]
+//		introspect <url> {
+//			types   <type...>
+//			client  <id> {env.<name>} | {file.<path>}
+//			bearer  {env.<name>} | {file.<path>}
+//			claim   <field> <path>
+//			wait    <duration>
+//			timeout <duration>
+//			max_age <duration>
+//		}
+//		profile <url> {
+//			types | claim | wait | timeout | max_age ...
+//		}
+//		answer_header <field> <name>
 //		@<name>  <matcher> <args...>
 //		rule     <matcher> <level> [<durability>]
 //	}
@@ -186,6 +201,17 @@ func parseDirective(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, e
 				return nil, err
 			}
 			h.Issuers = append(h.Issuers, issuer)
+		case option == "introspect", option == "profile":
+			kind := map[string]string{"introspect": lookupIntrospection, "profile": lookupProfile}[option]
+			lookup, err := parseLookup(d, kind)
+			if err != nil {
+				return nil, err
+			}
+			h.Lookups = append(h.Lookups, lookup)
+		case option == "token", option == "credential", option == "answer_header":
+			if err := h.credentialOption(d); err != nil {
+				return nil, err
+			}
 		case option == "rule":
 			rule, err := rules.rule(d)
 			if err != nil {
@@ -193,7 +219,7 @@ func parseDirective(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, e
 			}
 			h.Rules = append(h.Rules, rule)
 		default:
-			return nil, unrecognized(d, "the directive audit_log", "platform, issuer, rule and @matchers")
+			return nil, unrecognized(d, "the directive audit_log", "platform, issuer, token, credential, introspect, profile, answer_header, rule and @matchers")
 		}
 	}
 	return h, nil

@@ -5,12 +5,14 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
 	"github.com/caddy-audit-log/caddy-audit-log/buffer"
+	"github.com/caddy-audit-log/caddy-audit-log/identity"
 )
 
 // call is one call on its way through the handler.
@@ -18,10 +20,16 @@ type call struct {
 	handler *Handler
 	request *http.Request
 	api     caddyhttp.Handler
-	entry   *audit.Entry
 	record  *buffer.Call
-	// changing says that the call may have an effect.
-	changing bool
+	facts   audit.Facts
+
+	// mu guards entry from the answer on: what a service says about the
+	// credential may come at any time after it.
+	mu    sync.Mutex
+	entry *audit.Entry
+	// late is a question that the answer did not wait for.
+	late *identity.Pending
+
 	// failed says that the handlers behind returned an error and wrote nothing.
 	failed bool
 }
@@ -48,8 +56,10 @@ func (c *call) begin() error {
 // serve hands the call on and sees to it that its outcome is recorded, however
 // the handlers behind end.
 func (c *call) serve(w http.ResponseWriter) (err error) {
-	rw := newResponseWriter(w, c.request, c.headers)
+	trusted := c.handler.trusted
+	rw := newResponseWriter(w, c.request, trusted, c.headers)
 	defer func() {
+		trusted.strip(w.Header()) // trailers, and what an error route would send on
 		if p := recover(); p != nil {
 			c.panicked(rw)
 			panic(p)
@@ -88,29 +98,76 @@ func (c *call) again(w http.ResponseWriter, r *http.Request, next caddyhttp.Hand
 	if !c.failed {
 		return next.ServeHTTP(w, r)
 	}
-	return next.ServeHTTP(newResponseWriter(w, r, c.errorAnswered), r)
+	trusted := c.handler.trusted
+	defer trusted.strip(w.Header())
+	return next.ServeHTTP(newResponseWriter(w, r, trusted, c.errorAnswered), r)
 }
 
 // errorAnswered records the status that an error route writes.
 func (c *call) errorAnswered(h http.Header, status int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if status == c.entry.Action.Status {
 		return
 	}
 	c.entry.Answered(audit.Answer{
-		At: time.Now(), Status: status, Source: audit.StatusWritten, Bytes: contentLength(h), ClientGone: c.entry.ClientGone, Changing: c.changing,
+		At: time.Now(), Status: status, Source: audit.StatusWritten, Bytes: contentLength(h), ClientGone: c.entry.ClientGone, Changing: c.facts.Changing,
 	})
-	// The call has been released, and the buffer with it.
-	s, err := c.handler.app.hold()
-	if err == nil {
-		defer s.release()
-		var payload []byte
-		if payload, err = c.entry.Encode(); err == nil {
-			err = s.buf.Append(payload)
-		}
-	}
-	if err != nil {
+	if err := c.append(); err != nil {
 		c.handler.log.Error("recording the answer of an error route; the entry stands with the error's status",
 			"id", c.entry.ID, "error", err)
+	}
+}
+
+// append records the entry as it is once the call has been released, and the
+// buffer with it.
+func (c *call) append() error {
+	s, err := c.handler.app.hold()
+	if err != nil {
+		return err
+	}
+	defer s.release()
+	payload, err := c.entry.Encode()
+	if err != nil {
+		return err
+	}
+	return s.buf.Append(payload)
+}
+
+// identify asks whose the credential is, if that can be asked and the API has
+// not refused it, and waits as long as the site allows. The answer to a
+// credential that nobody knows costs nobody a question.
+func (c *call) identify(status int) {
+	q := &c.facts.Question
+	if c.handler.lookups == nil || !q.Asks() || status == http.StatusUnauthorized || c.entry.Actor.Verification == audit.VerificationAsserted {
+		return
+	}
+	p := c.handler.lookups.Ask(*q)
+	c.facts.Question = audit.Question{}
+	if p == nil {
+		return
+	}
+	if id, why, ok := p.Wait(c.request.Context()); ok {
+		c.entry.Learned(id, why)
+	} else {
+		c.late = p
+	}
+}
+
+// learned records what a service said after the answer had left. That it said
+// nothing is not worth a revision.
+func (c *call) learned(id *audit.Identity, _ audit.Reason) {
+	if id == nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.entry.Learned(id, "") {
+		return
+	}
+	c.entry.Revised(time.Now())
+	if err := c.append(); err != nil {
+		c.handler.log.Error("recording who made a call; its entry stands with the credential alone", "id", c.entry.ID, "error", err)
 	}
 }
 
@@ -121,14 +178,18 @@ func (c *call) panicked(rw *responseWriter) {
 		c.answered(audit.Answer{At: time.Now(), Bytes: -1, ClientGone: c.request.Context().Err() != nil})
 		return
 	}
+	c.mu.Lock()
 	c.entry.Action.Metadata = map[string]any{"aborted": true}
+	c.mu.Unlock()
 	c.revise(rw)
 }
 
 // ended records a further revision if the end of the answer differs from what
 // its headers said.
 func (c *call) ended(rw *responseWriter) {
+	c.mu.Lock()
 	announced := c.entry.ResponseBytes
+	c.mu.Unlock()
 	switch {
 	case rw.hijacked, rw.failed, announced != nil && *announced != rw.sent.Load():
 		c.revise(rw)
@@ -137,9 +198,11 @@ func (c *call) ended(rw *responseWriter) {
 
 // revise appends a revision with what is known at the end. Nobody waits for it.
 func (c *call) revise(rw *responseWriter) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.entry.Answered(audit.Answer{
 		At: time.Now(), Status: c.entry.Action.Status, Source: c.entry.Action.StatusSource,
-		Bytes: rw.sent.Load(), ClientGone: c.entry.ClientGone || rw.failed, Changing: c.changing,
+		Bytes: rw.sent.Load(), ClientGone: c.entry.ClientGone || rw.failed, Changing: c.facts.Changing,
 	})
 	payload, err := c.entry.Encode()
 	if err == nil {
@@ -154,8 +217,11 @@ func (c *call) revise(rw *responseWriter) {
 // answered makes the outcome durable before it returns, or after max_wait lets
 // the answer go: a client must never be told to repeat what was done.
 func (c *call) answered(a audit.Answer) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.identify(a.Status)
 	start := time.Now()
-	a.Changing = c.changing
+	a.Changing, a.Secured = c.facts.Changing, c.facts.Secured
 	c.entry.Answered(a)
 	payload, err := c.entry.Encode()
 	switch {
@@ -166,6 +232,9 @@ func (c *call) answered(a audit.Answer) {
 		err = c.record.Append(payload)
 	}
 	waited(outcomeOverhead, start)
+	if c.late != nil {
+		c.late.Then(c.learned)
+	}
 	if err == nil {
 		return
 	}
@@ -178,6 +247,9 @@ func (c *call) answered(a audit.Answer) {
 // headers records the answer whose headers are about to be written.
 func (c *call) headers(h http.Header, status int) {
 	h.Set(auditIDHeader, c.entry.ID) // the API's own, if it sent one back, is gone
+	if said := c.handler.trusted.values(h); said != nil {
+		c.entry.Assert(said)
+	}
 	a := audit.Answer{
 		At: time.Now(), Status: status, Source: audit.StatusWritten, RequestID: h.Get("X-Request-Id"), Bytes: -1,
 		ClientGone: c.request.Context().Err() != nil,

@@ -37,6 +37,12 @@ func (a *App) warnings() []string {
 			}
 		}
 	}
+	for _, h := range a.handlers {
+		if h.lookupsInClear {
+			found = append(found, "a service that is asked whose credentials are is asked over http: they can be read on the way, and who can change "+
+				"its answers can be anybody in the audit log; use https")
+		}
+	}
 	if a.http == nil {
 		return found
 	}

@@ -130,6 +130,18 @@ func (h *Handler) describe() []string {
 	for _, i := range h.Issuers {
 		lines = append(lines, fmt.Sprintf("site %s: %s", h.configHash, i))
 	}
+	for _, t := range h.Tokens {
+		lines = append(lines, fmt.Sprintf("site %s: %s", h.configHash, t))
+	}
+	for _, p := range h.Credentials {
+		lines = append(lines, fmt.Sprintf("site %s: %s", h.configHash, p))
+	}
+	for _, l := range h.Lookups {
+		lines = append(lines, fmt.Sprintf("site %s: %s", h.configHash, l))
+	}
+	for field, name := range h.trusted {
+		lines = append(lines, fmt.Sprintf("site %s: answer_header %s %s", h.configHash, field, name))
+	}
 	for i, r := range h.Rules {
 		lines = append(lines, fmt.Sprintf("site %s: %d: %s", h.configHash, i+1, r))
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
+	"github.com/caddy-audit-log/caddy-audit-log/identity"
 )
 
 func init() {
@@ -60,16 +61,44 @@ type Handler struct {
 	// Without one, what a JWT says stands under actor.claimed.
 	Issuers []*Issuer `json:"issuers,omitempty"`
 
+	// Tokens say how the site's own credentials look, beside those that the
+	// platform knows.
+	Tokens []*Token `json:"tokens,omitempty"`
+
+	// Credentials are where a call may present one, beside the Authorization and
+	// Apikey headers.
+	Credentials []*CredentialPlace `json:"credentials,omitempty"`
+
+	// Lookups are the services that are asked whose a credential is that no
+	// signature proves. The first that serves its type is asked.
+	Lookups []*Lookup `json:"lookups,omitempty"`
+
+	// AnswerHeaders are headers of the API's answer that are believed, by the
+	// field that each fills: user_id, email, session_id, jwt_role, oauth_app_id,
+	// oauth_app_name, token_scope, token_type, kind, on_behalf_of,
+	// organization_id, organization_slug. Then the entry's verification is
+	// "asserted". They never replace what a signature proves.
+	//
+	// They are taken away from every answer, trailers and 1xx included, so that
+	// no client sees them, and from every request, so that none can make the API
+	// send them back. Let nothing but the API answer behind this handler.
+	AnswerHeaders map[string]string `json:"answer_headers,omitempty"`
+
 	// DefinedAt is the file and line of the directive, for error messages. A
 	// Caddyfile fills it in by itself.
 	DefinedAt string `json:"defined_at,omitempty"`
 
-	app         *App
-	platform    *audit.Platform
-	verifier    audit.Verifier // nil without issuers
-	configHash  string
-	policyLines []string
-	log         *slog.Logger
+	app      *App
+	platform *audit.Platform
+	verifier audit.Verifier // nil without issuers
+	places   []audit.Place
+	lookups  *identity.Lookups // nil without any
+	trusted  answerHeaders
+	// lookupsInClear says that credentials go over the network in clear.
+	lookupsInClear bool
+	configHash     string
+	policyLines    []string
+	log            *slog.Logger
 }
 
 // CaddyModule returns the Caddy module information.
@@ -101,8 +130,13 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if h.configHash, err = hashConfig(h); err != nil {
 		return err
 	}
-	if err := h.provisionIssuers(); err != nil {
-		return err
+	if h.trusted, err = newAnswerHeaders(h.AnswerHeaders); err != nil {
+		return h.wrong("answer_header: %w", err)
+	}
+	for _, provision := range []func() error{h.provisionCredentials, h.provisionIssuers, h.provisionLookups} {
+		if err := provision(); err != nil {
+			return err
+		}
 	}
 	h.policyLines = h.describe()
 	for _, r := range h.Rules {
@@ -162,6 +196,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 	arrived := time.Now()
 	r.Header.Del(auditIDHeader) // nobody but us gives one
+	h.trusted.stripRequest(r)
 	rule := h.ruleFor(r)
 	s, err := h.app.hold()
 	if err != nil {
@@ -172,12 +207,11 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	defer s.release()
 	if rule.Level == audit.LevelNone {
 		s.buf.Exclude()
-		return next.ServeHTTP(w, r)
+		return h.unrecorded(w, r, next)
 	}
 
 	c := &call{handler: h, request: r, api: next}
-	d := audit.Deriver{Platform: h.platform, Key: s.key, Verifier: h.verifier, ConfigHash: h.configHash}
-	c.entry, c.changing = d.Intent(snapshot(r, arrived))
+	c.entry, c.facts = h.deriver(s.key).Intent(snapshot(r, arrived, h.places))
 	c.entry.Policy.Rule, c.entry.Policy.Level = rule.Name, rule.Level
 	if rule.Durability != "" {
 		c.entry.Policy.Durability = rule.Durability
@@ -197,9 +231,27 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	return c.serve(w)
 }
 
+func (h *Handler) deriver(key *audit.TokenKey) *audit.Deriver {
+	d := &audit.Deriver{Platform: h.platform, Key: key, Verifier: h.verifier, ConfigHash: h.configHash}
+	if h.lookups != nil {
+		d.Memory = h.lookups
+	}
+	return d
+}
+
+// unrecorded serves a call that a rule excludes. What is between the API and us
+// stays between us all the same.
+func (h *Handler) unrecorded(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	if len(h.trusted) == 0 {
+		return next.ServeHTTP(w, r)
+	}
+	defer h.trusted.strip(w.Header()) // trailers
+	return next.ServeHTTP(newResponseWriter(w, r, h.trusted, func(http.Header, int) {}), r)
+}
+
 // snapshot takes what later handlers may change. The strings are shared with
 // the request, which does not change them.
-func snapshot(r *http.Request, arrived time.Time) *audit.Call {
+func snapshot(r *http.Request, arrived time.Time, places []audit.Place) *audit.Call {
 	ctx, header := r.Context(), r.Header
 	c := &audit.Call{
 		Arrived: arrived, Method: r.Method, Host: r.Host, Path: r.URL.EscapedPath(),
@@ -211,9 +263,17 @@ func snapshot(r *http.Request, arrived time.Time) *audit.Call {
 			header.Get("X-Method-Override") != "",
 	}
 	c.SeveralCredentials = len(header["Authorization"]) > 1 || c.Authorization == "" && len(header["Apikey"]) > 1
+	at := r.URL
 	// A handler before ours may have rewritten the request already.
 	if o, ok := ctx.Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok && o.URL != nil {
 		c.Method, c.Path = o.Method, o.URL.EscapedPath()
+		at = o.URL
+	}
+	if len(places) > 0 {
+		c.Others = presented(places, r, at)
+	}
+	if r.TLS != nil && len(r.TLS.VerifiedChains) > 0 {
+		c.Certificate = r.TLS.VerifiedChains[0][0]
 	}
 	if ip, ok := caddyhttp.GetVar(ctx, caddyhttp.ClientIPVarKey).(string); ok {
 		c.ClientIP = ip

@@ -6,7 +6,6 @@ import (
 	"io"
 	"log/slog"
 	"maps"
-	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -54,8 +53,9 @@ type Issuer struct {
 	Secret string `json:"secret,omitempty"`
 
 	// Claims name the claim that fills a field of the actor, over those of the
-	// platform: user_id, email, session_id, aal, amr, jwt_role, oauth_app_id and
-	// anonymous. A path joins names by dots, as in app_metadata.uid; \. is a dot
+	// platform: user_id, email, session_id, aal, amr, jwt_role, oauth_app_id,
+	// oauth_app_name, token_scope, and anonymous and service, which make the
+	// actor of that kind where the claim is true. A path joins names by dots, as in app_metadata.uid; \. is a dot
 	// in a name. A claim of another type than the field's is not taken.
 	Claims map[string]string `json:"claims,omitempty"`
 
@@ -244,15 +244,7 @@ func withoutQuery(address string) string {
 // inClear reports whether the keys come over the network in clear, where they
 // can be exchanged on the way.
 func (i *Issuer) inClear() bool {
-	if i.source == nil {
-		return false
-	}
-	u, err := url.Parse(i.source.url)
-	if err != nil || u.Scheme != "http" {
-		return false
-	}
-	ip, err := netip.ParseAddr(u.Hostname())
-	return u.Hostname() != "localhost" && (err != nil || !ip.IsLoopback())
+	return i.source != nil && clearURL(i.source.url)
 }
 
 // keys are those of the moment, and the set that came by URL, if one did.

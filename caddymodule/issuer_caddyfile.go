@@ -2,8 +2,6 @@ package caddymodule
 
 import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
-
-	"github.com/caddy-audit-log/caddy-audit-log/audit"
 )
 
 // parseIssuer reads an issuer; see parseDirective.
@@ -54,17 +52,7 @@ func (i *Issuer) option(d *caddyfile.Dispenser) error {
 		i.Secret = args[0]
 		err = checkSecret(i.Secret)
 	case "claim":
-		if len(args) != 2 {
-			return d.Errf("claim takes a field of the actor and the path of a claim, as in: claim user_id app_metadata.uid")
-		}
-		if _, again := i.Claims[args[0]]; again {
-			return d.Errf("there is a claim for %s already: remove one", args[0])
-		}
-		if i.Claims == nil {
-			i.Claims = map[string]string{}
-		}
-		i.Claims[args[0]] = args[1]
-		_, err = audit.CheckClaim(args[0], args[1])
+		i.Claims, err = addClaim(i.Claims, args)
 	default:
 		return d.Errf("%q is not an option of issuer: this version knows audience, jwks, secret, claim", option)
 	}

@@ -178,7 +178,7 @@ func TestAVerifiedTokenNamesItsActor(t *testing.T) {
 		}
 		a := e.Actor
 		if a.Verification != audit.VerificationSignature || a.UserID != "u-1" || a.Email != "ada@example.com" || a.SessionID != "s-1" ||
-			a.JWTIssuer != authURL || a.JWTRole != "authenticated" || !a.Anonymous || a.Claimed != nil || a.VerificationReason != "" || a.IP != "127.0.0.1" {
+			a.JWTIssuer != authURL || a.JWTRole != "authenticated" || a.Kind != audit.ActorAnonymous || a.Claimed != nil || a.VerificationReason != "" || a.IP != "127.0.0.1" {
 			t.Errorf("actor %+v", a)
 		}
 	}

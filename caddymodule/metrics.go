@@ -8,6 +8,7 @@ import (
 
 	"github.com/caddy-audit-log/caddy-audit-log/buffer"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
+	"github.com/caddy-audit-log/caddy-audit-log/identity"
 )
 
 // Caddy makes a new registry for each configuration. These collectors live as
@@ -59,6 +60,17 @@ var (
 	verifiedFailed      = verifications.WithLabelValues("failed")
 	verifiedWithoutKey  = verifications.WithLabelValues("no_key")
 
+	lookups = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "caddy_audit_lookups_total",
+		Help: "Questions whose a credential is, where a service is configured: found, inactive for what it does not know, nobody " +
+			"where it names nobody, failed without an answer, busy where it was not asked because too many were, cached from such an answer.",
+	}, []string{"result"})
+	lookupSeconds = prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name:    "caddy_audit_lookup_duration_seconds",
+		Help:    "Time that a service took to say whose a credential is. No call waits for longer than its site allows.",
+		Buckets: prometheus.DefBuckets, NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 100,
+	})
+
 	diskBuckets = []float64{.0002, .0005, .001, .002, .005, .01, .02, .05, .1, .25, .5, 1, 2.5}
 )
 
@@ -77,12 +89,20 @@ func observeBatch(store string, b forwarder.Batch) {
 	}
 }
 
+func observeLookup(r identity.Result, took time.Duration) {
+	lookups.WithLabelValues(string(r)).Inc()
+	if took > 0 {
+		lookupSeconds.Observe(took.Seconds())
+	}
+}
+
 func registerMetrics(r *prometheus.Registry) error {
 	if r == nil {
 		return nil
 	}
 	for _, c := range []prometheus.Collector{
-		commitSeconds, commits, commitFailures, overheadSeconds, lateAnswers, batchSeconds, batchFailures, verifications, terms{},
+		commitSeconds, commits, commitFailures, overheadSeconds, lateAnswers, batchSeconds, batchFailures, verifications, lookups, lookupSeconds,
+		terms{},
 	} {
 		var already prometheus.AlreadyRegisteredError
 		if err := r.Register(c); err != nil && !errors.As(err, &already) {

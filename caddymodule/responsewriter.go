@@ -17,6 +17,8 @@ import (
 type responseWriter struct {
 	*caddyhttp.ResponseWriterWrapper
 	request *http.Request
+	// trusted are taken away from everything that leaves.
+	trusted answerHeaders
 	// record makes the answer's headers durable.
 	record    func(h http.Header, status int)
 	committed bool
@@ -25,9 +27,9 @@ type responseWriter struct {
 	sent      atomic.Int64
 }
 
-func newResponseWriter(w http.ResponseWriter, r *http.Request, record func(http.Header, int)) *responseWriter {
+func newResponseWriter(w http.ResponseWriter, r *http.Request, trusted answerHeaders, record func(http.Header, int)) *responseWriter {
 	return &responseWriter{
-		ResponseWriterWrapper: &caddyhttp.ResponseWriterWrapper{ResponseWriter: w}, request: r, record: record,
+		ResponseWriterWrapper: &caddyhttp.ResponseWriterWrapper{ResponseWriter: w}, request: r, trusted: trusted, record: record,
 	}
 }
 
@@ -37,6 +39,7 @@ func (w *responseWriter) commit(status int) {
 	}
 	w.committed = true
 	w.record(w.Header(), status)
+	w.trusted.strip(w.Header())
 }
 
 // WriteHeader implements http.ResponseWriter. An informational status is not an
@@ -44,6 +47,8 @@ func (w *responseWriter) commit(status int) {
 func (w *responseWriter) WriteHeader(status int) {
 	if status >= 200 || status == http.StatusSwitchingProtocols {
 		w.commit(status)
+	} else {
+		w.trusted.strip(w.Header())
 	}
 	w.ResponseWriter.WriteHeader(status)
 }

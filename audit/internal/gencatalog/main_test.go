@@ -31,11 +31,11 @@ func TestGenerateWritesRoutesAndSkipsTheRest(t *testing.T) {
 	if err := generate([]byte(description), &table, &warnings); err != nil {
 		t.Fatal(err)
 	}
-	const want = `method,template,operation_id
-PUT,/odd,
-POST,/token,
-DELETE,/v1/things/{id},"v1-Delete a, thing"
-GET,/v1/things/{id},v1-get-a-thing
+	const want = `method,template,operation_id,security
+PUT,/odd,,
+POST,/token,,
+DELETE,/v1/things/{id},"v1-Delete a, thing",
+GET,/v1/things/{id},v1-get-a-thing,
 `
 	if diff := cmp.Diff(want, table.String()); diff != "" {
 		t.Errorf("table (-want +got):\n%s", diff)
@@ -44,6 +44,95 @@ GET,/v1/things/{id},v1-get-a-thing
 		if !strings.Contains(warnings.String(), part) {
 			t.Errorf("warnings do not mention %q:\n%s", part, &warnings)
 		}
+	}
+}
+
+func TestGenerateMarksWhatRequiresACredential(t *testing.T) {
+	const absent = ""
+	for _, test := range []struct {
+		name, document, operation string
+		want                      string
+	}{
+		{"absent everywhere", absent, absent, ""},
+		{"the operation's", absent, `[{"bearer": []}]`, "required"},
+		{"the document's", `[{"bearer": []}]`, absent, "required"},
+		{"both at once", absent, `[{"key": [], "secret": []}]`, "required"},
+		{"either", absent, `[{"bearer": []}, {"oauth2": ["read"]}]`, "required"},
+		{"the operation's before the document's", `[]`, `[{"bearer": []}]`, "required"},
+		{"none, whatever the document says", `[{"bearer": []}]`, `[]`, ""},
+		{"none in the document", `[]`, absent, ""},
+		{"optional", absent, `[{"bearer": []}, {}]`, ""},
+		{"optional, said first", absent, `[{}, {"bearer": []}]`, ""},
+		{"optional in the document", `[{}, {"bearer": []}]`, absent, ""},
+		{"optional, whatever the document says", `[{"bearer": []}]`, `[{}]`, ""},
+		{"null", `[{"bearer": []}]`, `null`, ""},
+		{"null as a requirement", absent, `[{"bearer": []}, null]`, ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			got, warnings := generateSecurity(t, test.document, test.operation)
+			if got != test.want {
+				t.Errorf("security is %q, want %q", got, test.want)
+			}
+			if warnings != "" {
+				t.Errorf("it warns:\n%s", warnings)
+			}
+		})
+	}
+}
+
+func TestGenerateTakesSecurityThatItCannotReadForNone(t *testing.T) {
+	for _, security := range []string{`{"bearer": []}`, `true`, `["bearer"]`, `[{"bearer": []}, 7]`} {
+		for _, of := range [][2]string{{security, ""}, {"", security}} {
+			got, warnings := generateSecurity(t, of[0], of[1])
+			if got != "" || !strings.Contains(warnings, "security of GET /a") {
+				t.Errorf("security %s gives %q and warns %q", security, got, warnings)
+			}
+		}
+	}
+}
+
+// generateSecurity gives the column security of the one operation of a
+// document; an empty argument is absent from the description.
+func generateSecurity(t *testing.T, document, operation string) (security, warnings string) {
+	t.Helper()
+	if document != "" {
+		document = `"security": ` + document + `,`
+	}
+	if operation != "" {
+		operation = `"security": ` + operation
+	}
+	var table, warned bytes.Buffer
+	description := `{` + document + `"paths": {"/a": {"get": {` + operation + `}}}}`
+	if err := generate([]byte(description), &table, &warned); err != nil {
+		t.Fatal(err)
+	}
+	security, ok := strings.CutPrefix(table.String(), "method,template,operation_id,security\nGET,/a,,")
+	if !ok {
+		t.Fatalf("the table is %q", &table)
+	}
+	return strings.TrimSuffix(security, "\n"), warned.String()
+}
+
+func TestGenerateRequiresOnlyWhatEveryQueryOfARouteDoes(t *testing.T) {
+	const description = `{
+		"security": [{"bearer": []}],
+		"paths": {
+			"/a?x=1": {"get": {}}, "/a?x=2": {"get": {}},
+			"/b?x=1": {"get": {}}, "/b?x=2": {"get": {"security": []}},
+			"/c?x=1": {"get": {"security": []}}, "/c?x=2": {"get": {}}
+		}
+	}`
+	var table bytes.Buffer
+	if err := generate([]byte(description), &table, new(bytes.Buffer)); err != nil {
+		t.Fatal(err)
+	}
+	const want = `method,template,operation_id,security
+GET,/a,,required
+GET,/b,,
+GET,/c,,
+`
+	if diff := cmp.Diff(want, table.String()); diff != "" {
+		t.Errorf("table (-want +got):\n%s", diff)
 	}
 }
 
@@ -59,9 +148,9 @@ prose,odd,/things,FETCH
 	if err := generate([]byte(description), &table, &warnings); err != nil {
 		t.Fatal(err)
 	}
-	const want = `method,template,operation_id
-DELETE,/things/{id},ThingsController_delete
-GET,/things/{id},ThingsController_get
+	const want = `method,template,operation_id,security
+DELETE,/things/{id},ThingsController_delete,
+GET,/things/{id},ThingsController_get,
 `
 	if diff := cmp.Diff(want, table.String()); diff != "" {
 		t.Errorf("table (-want +got):\n%s", diff)

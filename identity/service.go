@@ -1,0 +1,207 @@
+package identity
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/caddy-audit-log/caddy-audit-log/audit"
+)
+
+const (
+	defaultTimeout = time.Second
+	defaultMaxAge  = 5 * time.Minute
+	// maxAnswer bounds what is read of a service's answer, in bytes.
+	maxAnswer = 64 << 10
+)
+
+// Service knows whose a credential is. Its fields do not change once it is used.
+type Service struct {
+	// URL is where it is asked.
+	URL string
+	// Account reads its answers.
+	Account *audit.Account
+	// Introspects says that it is asked by RFC 7662, as the client that is
+	// named here. Else it is a profile, which is asked with the caller's own
+	// credential, presented as the caller did.
+	Introspects            bool
+	ClientID, ClientSecret string
+	// Types are the token types that it is asked about. None means all that can
+	// be asked.
+	Types []audit.TokenType
+	// Wait is how long an answer may be held for it; zero is not at all, and
+	// then what it says comes as a further revision.
+	Wait time.Duration
+	// Timeout bounds one question. Default: 1 s.
+	Timeout time.Duration
+	// MaxAge is how long what it says is remembered, at most. Default: 5 min.
+	MaxAge time.Duration
+
+	mu       sync.Mutex
+	failures int // since it last answered
+	since    time.Time
+}
+
+// String keeps the client's secret out of logs and errors.
+func (s *Service) String() string { return "service " + withoutQuery(s.URL) }
+
+// GoString keeps it out of %#v too.
+func (s *Service) GoString() string { return s.String() }
+
+func (s *Service) timeout() time.Duration { return orDefault(s.Timeout, defaultTimeout) }
+func (s *Service) maxAge() time.Duration  { return orDefault(s.MaxAge, defaultMaxAge) }
+
+func orDefault(d, byDefault time.Duration) time.Duration {
+	if d <= 0 {
+		return byDefault
+	}
+	return d
+}
+
+// serves reports whether the service is the one to ask.
+func (s *Service) serves(q *audit.Question) bool {
+	if s.Introspects && q.Token == "" {
+		return false // it takes tokens, not passwords
+	}
+	return len(s.Types) == 0 || slices.Contains(s.Types, q.Type)
+}
+
+// keep is how long an answer is remembered.
+func (s *Service) keep(a answer) time.Duration {
+	switch {
+	case a.id != nil:
+		return time.Until(a.id.Until())
+	case a.why == audit.ReasonLookupFailed:
+		return failedFor
+	default:
+		return min(refusedFor, s.maxAge())
+	}
+}
+
+// client follows no redirect: a credential goes to the URL that somebody wrote
+// down, and to nowhere that its server may point at.
+var client = &http.Client{
+	Transport: &http.Transport{
+		Proxy: http.ProxyFromEnvironment, MaxResponseHeaderBytes: 64 << 10, MaxIdleConnsPerHost: maxAsking,
+		IdleConnTimeout: time.Minute, ForceAttemptHTTP2: true,
+	},
+	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+}
+
+// ask sends the question. The reason is the service's no, the error why there is
+// no answer; that names nothing that the server sent but its status.
+func (s *Service) ask(ctx context.Context, q *audit.Question) (body []byte, why audit.Reason, err error) {
+	req, err := s.request(ctx, q)
+	if err != nil {
+		return nil, "", withoutURL(err)
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return nil, "", withoutURL(err)
+	}
+	defer resp.Body.Close()
+	switch code := resp.StatusCode; {
+	case code >= 300 && code < 400:
+		return nil, "", fmt.Errorf("it answered with a redirect (%d), which is not followed: configure the URL that answers itself", code)
+	case code == http.StatusUnauthorized || code == http.StatusForbidden:
+		if !s.Introspects {
+			return nil, audit.ReasonInactive, nil
+		}
+		return nil, "", fmt.Errorf("it answered %d: it does not know the client that asks; check client", code)
+	case code != http.StatusOK:
+		return nil, "", fmt.Errorf("it answered %d", code)
+	}
+	body, err = io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	if err != nil {
+		return nil, "", fmt.Errorf("reading its answer: %w", withoutURL(err))
+	}
+	if len(body) > maxAnswer {
+		return nil, "", errors.New("its answer has more than 64 KiB")
+	}
+	return body, "", nil
+}
+
+func (s *Service) request(ctx context.Context, q *audit.Question) (*http.Request, error) {
+	if s.Introspects {
+		form := url.Values{"token": {q.Token}, "token_type_hint": {"access_token"}}
+		req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.URL, strings.NewReader(form.Encode()))
+		if err != nil {
+			return nil, err
+		}
+		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		if s.ClientID != "" {
+			// RFC 6749, section 2.3.1: both are form-encoded first.
+			req.SetBasicAuth(url.QueryEscape(s.ClientID), url.QueryEscape(s.ClientSecret))
+		} else if s.ClientSecret != "" {
+			req.Header.Set("Authorization", "Bearer "+s.ClientSecret)
+		}
+		common(req)
+		return req, nil
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.URL, nil)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case q.Header != "":
+		req.Header.Set(q.Header, q.Value)
+	case q.Place.Kind == audit.PlaceCookie:
+		req.AddCookie(&http.Cookie{Name: q.Place.Name, Value: q.Value}) //nolint:gosec // one that is sent, and not set
+	default:
+		query := req.URL.Query()
+		query.Set(q.Place.Name, q.Value)
+		req.URL.RawQuery = query.Encode()
+	}
+	common(req)
+	return req, nil
+}
+
+func common(req *http.Request) {
+	req.Header.Set("Accept", "application/json")
+	req.Header.Set("User-Agent", "caddy-audit-log")
+}
+
+// health says once that the service gives no answers, and once that it does
+// again.
+func (s *Service) health(log *slog.Logger, failed bool, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case failed:
+		if s.failures++; s.failures > 1 {
+			return
+		}
+		s.since = time.Now()
+		if err == nil {
+			err = errors.New("its answer is none: it must be a JSON object, and of RFC 7662 it must have active")
+		}
+		log.Warn("asking whose a credential is; until it succeeds, entries have the credential and nobody's name",
+			"service", withoutQuery(s.URL), "error", err)
+	case s.failures > 0:
+		log.Info("a service says again whose credentials are", "service", withoutQuery(s.URL),
+			"failures", s.failures, "after", time.Since(s.since).Round(time.Millisecond))
+		s.failures = 0
+	}
+}
+
+// withoutURL takes away the URL, whose query may hold a credential.
+func withoutURL(err error) error {
+	if u, ok := errors.AsType[*url.Error](err); ok {
+		return u.Err
+	}
+	return err
+}
+
+// withoutQuery is a URL as it may stand in a log.
+func withoutQuery(address string) string {
+	plain, _, _ := strings.Cut(address, "?")
+	return plain
+}
