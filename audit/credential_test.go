@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
@@ -364,4 +365,80 @@ func TestWhatTheAPIAcceptedSaysNoMoreThanThat(t *testing.T) {
 			t.Errorf("%s: %+v, want %s", c.name, a, c.want)
 		}
 	}
+}
+
+// Whatever a call presents, wherever, its entry holds none of it, and names
+// nobody.
+func FuzzCredentials(f *testing.F) {
+	p := robots(f, "person")
+	cookie, query := &Place{Kind: PlaceCookie, Name: "sid", Type: "session"}, &Place{Kind: PlaceQuery, Name: "access_token"}
+	f.Add("Bearer "+robotToken, "", "", "/x/"+robotToken, false)
+	f.Add(basicOf("ada:"+robotToken), ticketToken, "a", ticketToken, true)
+	f.Add(basicOf(robotToken+":"), "Bearer "+robotToken, "Bearer ", "/", false)
+	f.Add("Basic !", "\xff", "eyJhbGciOiJub25lIn0.e30.", "%72b_5e0a9c1b7d3f4826a1c9", false)
+	f.Add("bearer\t"+robotToken, jwtOf(`{"alg":"HS256"}`, `{"sub":"x"}`), "", "", true)
+	f.Fuzz(func(t *testing.T, authorization, inCookie, inQuery, path string, repeated bool) {
+		m := &recalling{}
+		d := &Deriver{Platform: p, Key: &TokenKey{1}, Memory: m}
+		e, facts := d.Intent(&Call{
+			Arrived: arrival(), Method: "GET", Path: path, Authorization: authorization, UserAgent: inCookie, Host: path,
+			Others: []Credential{{Place: cookie, Value: inCookie, Repeated: repeated}, {Place: query, Value: inQuery}},
+		})
+		b, err := e.Encode()
+		if err != nil || len(b) > 64<<10 {
+			t.Fatalf("%d bytes, %v", len(b), err)
+		}
+		for _, token := range []string{robotToken, ticketToken} {
+			if strings.Contains(string(b), token) {
+				t.Errorf("the token is in %s", b)
+			}
+		}
+		if a := e.Actor; a.UserID != "" || a.Email != "" || a.Verification != VerificationNone || a.Kind != "" {
+			t.Errorf("an actor that nobody verified: %+v", a)
+		}
+		if q := facts.Question; q.Asks() && (e.Actor.TokenType == TokenNone || e.Actor.VerificationReason == ReasonSeveralCredentials || len(m.asked) != 1) {
+			t.Errorf("asks about %+v", e.Actor)
+		}
+	})
+}
+
+// A service's answer is bytes from the network: it names somebody only if it
+// says so in the member that was configured, and never more than is bounded.
+func FuzzAccount(f *testing.F) {
+	introspection, err := NewIntrospection(map[string]string{"email": "ext.mail", "service": "bot"})
+	if err != nil {
+		f.Fatal(err)
+	}
+	profile, err := NewProfile(nil)
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, seed := range []string{
+		`{"active":true,"sub":"u","ext":{"mail":"a@example.com"},"exp":1}`, `{"active":true,"sub":"u","exp":1e308,"act":{"sub":"x"}}`,
+		`{"active":false}`, `{"id":9007199254740993}`, `{"id":"u","email":["x"]}`, `{"active":true,"active":false,"sub":"u"}`, `[]`, ``, `{"id":-0}`,
+		`{"active":true,"sub":"` + strings.Repeat("x", 1000) + `"}`, `{"active":true,"bot":true,"client_id":"\u0000"}`, `{"exp":-1e300,"active":true,"sub":"u"}`,
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, answer []byte) {
+		for _, a := range []*Account{introspection, profile} {
+			id, why := a.Identity(answer, arrival())
+			if (id == nil) == (why == "") {
+				t.Fatalf("%v and %q", id, why)
+			}
+			if id == nil {
+				continue
+			}
+			e := Entry{ID: "x", Actor: Actor{TokenType: "robot", Verification: VerificationNone}}
+			if !e.Learned(id, "") || e.Actor.Verification != VerificationIntrospection || e.Actor.UserID == "" && e.Actor.Kind != ActorService {
+				t.Errorf("%+v", e.Actor)
+			}
+			if b, err := e.Encode(); err != nil || len(b) > 16<<10 || !json.Valid(b) {
+				t.Errorf("%d bytes, %v", len(b), err)
+			}
+			if id.Until().After(arrival()) {
+				t.Error("it holds for longer than was said")
+			}
+		}
+	})
 }

@@ -340,6 +340,9 @@ func summary(e *audit.Entry) string {
 	if person := cmp.Or(e.Actor.Email, e.Actor.UserID); person != "" { // only ever a verified one
 		who += " " + person
 	}
+	if c := e.Actor.Certificate; c != nil {
+		who += " with certificate " + cmp.Or(c.Subject, strings.Join(c.Names, " "))
+	}
 	status := "–"
 	if e.Action.Status != 0 {
 		status = strconv.Itoa(e.Action.Status)

@@ -17,7 +17,8 @@ func init() {
 
 // URIFilter is a filter of Caddy's log encoder "filter", for fields that hold
 // a request's URI: it takes the query's values and the credentials in the path
-// away. Caddy's own logs print both, for instance when the API is down.
+// away, those of the sites' own shapes too. Caddy's own logs print both, for
+// instance when the API is down.
 type URIFilter struct{}
 
 // CaddyModule returns the Caddy module information.
@@ -56,8 +57,16 @@ func (*URIFilter) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 
 // Filter implements logging.LogFieldFilter.
 func (URIFilter) Filter(f zapcore.Field) zapcore.Field {
-	if f.Type == zapcore.StringType {
-		f.String = audit.Supabase().RedactURI(f.String)
+	if f.Type != zapcore.StringType {
+		return f
+	}
+	f.String = audit.Supabase().RedactURI(f.String)
+	if app := running.current(); app != nil {
+		for _, h := range app.handlers {
+			if len(h.Tokens) > 0 {
+				f.String = h.platform.RedactURI(f.String)
+			}
+		}
 	}
 	return f
 }
