@@ -59,8 +59,15 @@ type Store interface {
 	Close() error
 }
 
-// Query selects entries. The zero value selects all, oldest first.
+// Query selects entries. The zero value selects all, oldest first. Each field
+// that is set narrows the selection.
 type Query struct {
+	// Trail selects the entries of one credential: those that bear one of its
+	// hashes and those of its session, which are alternatives.
+	Trail audit.Trail
+	// Session and User are Actor.SessionID and Actor.UserID, which are only
+	// ever verified ones; IP is Actor.IP.
+	Session, User, IP string
 	// Organization is a slug; empty selects every organization's.
 	Organization string
 	// From and To bound the arrival: From <= t < To. Zero is unbounded.
@@ -71,11 +78,24 @@ type Query struct {
 	NewestFirst bool
 }
 
+// Matches says whether the query selects an entry, but for Limit.
+func (q *Query) Matches(e *audit.Entry) bool {
+	at := time.UnixMicro(e.Timestamp)
+	return (q.Trail.IsZero() || q.Trail.Names(e) != "") &&
+		(q.Session == "" || e.Actor.SessionID == q.Session) &&
+		(q.User == "" || e.Actor.UserID == q.User) &&
+		(q.IP == "" || e.Actor.IP == q.IP) &&
+		(q.Organization == "" || e.OrganizationSlug == q.Organization) &&
+		(q.From.IsZero() || !at.Before(q.From)) && (q.To.IsZero() || at.Before(q.To))
+}
+
 // Reader is a store whose entries can be read back.
 type Reader interface {
 	// Read yields the JSON of each entry's highest revision. It holds no
 	// lock that delays Write, and a constant amount of memory. The bytes are
-	// valid until the next iteration. An error ends the sequence.
+	// valid until the next iteration. An error ends the sequence. What Trail,
+	// Session, User and IP select is found by an index: it may cost memory in
+	// proportion to what is found, but a few bytes for each at most.
 	Read(ctx context.Context, q Query) iter.Seq2[[]byte, error]
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/caddy-audit-log/caddy-audit-log/audit"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
 )
 
@@ -28,8 +29,16 @@ func BenchmarkWrite(b *testing.B) {
 	}
 }
 
-// BenchmarkRead exports 100,000 entries, and reads one page of an
-// organization's newest.
+// hashes are a trail's: one token has made calls, its other spellings have not.
+func hashes(n int) (all []string) {
+	for i := range n {
+		all = append(all, tokenHash(9972+i))
+	}
+	return all
+}
+
+// BenchmarkRead exports 100,000 entries, reads one page of an
+// organization's newest, and searches.
 func BenchmarkRead(b *testing.B) {
 	s := newStore(b)
 	const total = 100_000
@@ -41,6 +50,9 @@ func BenchmarkRead(b *testing.B) {
 		"newest 50 of one":  {Organization: "org-3", NewestFirst: true, Limit: 50},
 		"newest 50 of all":  {NewestFirst: true, Limit: 50},
 		"all of a stranger": {Organization: "nobody"},
+		"a session":         {Session: entry(7, 1).Actor.SessionID},
+		"an address":        {IP: entry(7, 1).Actor.IP},
+		"a token's trail":   {Trail: audit.Trail{Hashes: hashes(64), Session: entry(7, 1).Actor.SessionID}},
 	} {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()

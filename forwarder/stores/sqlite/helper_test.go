@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
@@ -37,8 +38,9 @@ func newStore(t testing.TB) *Store {
 	return openStore(t, filepath.Join(t.TempDir(), "audit.db"))
 }
 
-// entry returns entry n at a revision, of about 600 bytes. Ten organizations
-// have three projects each; each eleventh entry has neither.
+// entry returns entry n at a revision, of about 1000 bytes. Ten organizations
+// have three projects each; each eleventh entry has neither. Who acts changes
+// with each entry and comes back after thousands: that is the worst for an index.
 func entry(n, revision int) *audit.Entry {
 	var id [16]byte
 	binary.BigEndian.PutUint64(id[:], uint64(epoch/1000+n)<<16)
@@ -54,8 +56,9 @@ func entry(n, revision int) *audit.Entry {
 			Host: "api.example.com", Status: 200, StatusSource: audit.StatusWritten,
 		},
 		Actor: audit.Actor{
-			TokenType: "v0", TokenHash: h + h, TokenAlias: "sbp_abcd", Verification: audit.VerificationNone,
-			IP: "203.0.113.7", IPSource: audit.IPPeer, UserAgent: "curl/8.9.1",
+			TokenType: "jwt", TokenHash: tokenHash(n % 9973), Verification: audit.VerificationSignature,
+			UserID: fmt.Sprintf("7b1c0000-0000-4000-8000-%012x", n%997), SessionID: fmt.Sprintf("5e550000-0000-4000-8000-%012x", n%4999),
+			IP: fmt.Sprintf("203.0.113.%d", n%251), IPSource: audit.IPPeer, UserAgent: "curl/8.9.1",
 		},
 		Outcome:       audit.OutcomeSuccess,
 		Policy:        audit.Policy{Rule: "default", Level: audit.LevelMetadata, Durability: audit.DurabilityStrict},
@@ -67,6 +70,9 @@ func entry(n, revision int) *audit.Entry {
 	}
 	return e
 }
+
+// tokenHash spreads as a hash does.
+func tokenHash(n int) string { return fmt.Sprintf("%x", sha256.Sum256([]byte{byte(n), byte(n >> 8)})) }
 
 // record stamps an entry as the forwarder does.
 func record(t testing.TB, e *audit.Entry, sequence int) forwarder.Record {

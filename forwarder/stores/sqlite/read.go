@@ -90,7 +90,12 @@ func (r *Reader) Close() error { return r.db.Close() }
 // nothing is held between them: however slowly the caller goes on, it delays
 // neither the writer nor other readers, nor does it keep the log from being
 // moved into the file. Memory is about 2 MiB, or twice the largest entry.
+//
+// A query for who acts is answered in another way, see readMarked.
 func (r *Reader) Read(ctx context.Context, q forwarder.Query) iter.Seq2[[]byte, error] {
+	if isMarked(&q) {
+		return r.readMarked(ctx, q)
+	}
 	return func(yield func([]byte, error) bool) {
 		var newest int64
 		err := r.db.QueryRowContext(ctx, `SELECT coalesce(max(key), 0) FROM entry`).Scan(&newest)

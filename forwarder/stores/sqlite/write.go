@@ -2,7 +2,9 @@ package sqlite
 
 import (
 	"context"
+	"crypto/sha256"
 	"database/sql"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
@@ -15,13 +17,17 @@ import (
 // or higher. It sets only what was captured; the origin is that of the revision
 // which is stored.
 const insertEntry = `
-INSERT INTO entry (id, revision, timestamp, organization_slug, project_ref, instance, sequence, document)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO entry (id, revision, timestamp, organization_slug, project_ref, token, session, user, ip, instance, sequence, document)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (id) DO UPDATE SET
 	revision          = excluded.revision,
 	timestamp         = excluded.timestamp,
 	organization_slug = excluded.organization_slug,
 	project_ref       = excluded.project_ref,
+	token             = excluded.token,
+	session           = excluded.session,
+	user              = excluded.user,
+	ip                = excluded.ip,
 	instance          = excluded.instance,
 	sequence          = excluded.sequence,
 	document          = excluded.document
@@ -59,9 +65,9 @@ func (s *Store) write(ctx context.Context, batch []forwarder.Record) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		e := r.Entry
+		e, a := r.Entry, &r.Entry.Actor
 		_, err := insert.Exec(e.ID, e.Revision, e.Timestamp, unknown(e.OrganizationSlug), unknown(e.ProjectRef),
-			e.Origin.Instance, int64(e.Origin.Sequence), string(r.JSON))
+			mark(a.TokenHash), mark(a.SessionID), mark(a.UserID), mark(a.IP), e.Origin.Instance, int64(e.Origin.Sequence), string(r.JSON))
 		if err != nil {
 			return fmt.Errorf("inserting entry %q: %w", e.ID, err)
 		}
@@ -83,6 +89,16 @@ func unknown(s string) any {
 		return nil
 	}
 	return s
+}
+
+// mark stands for a text in an index: the first 64 bits of its SHA-256, NULL for
+// the empty string. Two texts may share one, so it only finds candidates.
+func mark(s string) any {
+	if s == "" {
+		return nil
+	}
+	sum := sha256.Sum256([]byte(s))
+	return int64(binary.BigEndian.Uint64(sum[:]))
 }
 
 // inPlace says whether the path still names the file that was written to.

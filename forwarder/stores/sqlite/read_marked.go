@@ -1,0 +1,168 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"iter"
+	"strings"
+
+	"github.com/caddy-audit-log/caddy-audit-log/audit"
+	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
+)
+
+// isMarked reports whether a query selects by who acts, which the indexes of
+// marks answer.
+func isMarked(q *forwarder.Query) bool {
+	return !q.Trail.IsZero() || q.Session != "" || q.User != "" || q.IP != ""
+}
+
+// readMarked is Read by the indexes of marks. It finds the keys first, in one
+// short transaction and in their order, and then fetches one entry after the
+// other. Between entries it holds no transaction and 8 bytes for each that was
+// found.
+func (r *Reader) readMarked(ctx context.Context, q forwarder.Query) iter.Seq2[[]byte, error] {
+	return func(yield func([]byte, error) bool) {
+		keys, err := findMarked(ctx, r.db, &q)
+		if err != nil {
+			yield(nil, r.reading(err))
+			return
+		}
+		fetch, err := r.db.PrepareContext(ctx, `SELECT document FROM entry WHERE key = ?`)
+		if err != nil {
+			yield(nil, r.reading(err))
+			return
+		}
+		defer fetch.Close()
+		left := q.Limit
+		for _, key := range keys {
+			doc, err := fetchMarked(ctx, fetch, &q, key)
+			if err != nil {
+				yield(nil, r.reading(err))
+				return
+			}
+			if doc == nil {
+				continue
+			}
+			if !yield(doc, nil) {
+				return
+			}
+			if left--; left == 0 {
+				return
+			}
+		}
+	}
+}
+
+// findMarked returns the keys of the candidates in the query's order.
+func findMarked(ctx context.Context, db *sql.DB, q *forwarder.Query) (keys []int64, err error) {
+	query, args := markedSQL(q)
+	rows, err := db.QueryContext(ctx, query, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var key int64
+		if err := rows.Scan(&key); err != nil {
+			return nil, err
+		}
+		keys = append(keys, key)
+	}
+	return keys, rows.Err()
+}
+
+// fetchMarked returns nil for an entry that the query does not select after all,
+// since its mark stands for more than one text, or that is gone.
+func fetchMarked(ctx context.Context, fetch *sql.Stmt, q *forwarder.Query, key int64) ([]byte, error) {
+	var doc []byte
+	err := fetch.QueryRowContext(ctx, key).Scan(&doc)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	e, err := audit.Decode(doc)
+	if err != nil {
+		return nil, err
+	}
+	if !q.Matches(e) {
+		return nil, nil
+	}
+	return doc, nil
+}
+
+// markedSQL selects the candidates' keys. It looks into each block of the index
+// by one kind of mark; a trail's session is another kind, and UNION takes what
+// both find once. What was found is sorted, once.
+func markedSQL(q *forwarder.Query) (string, []any) {
+	order := ""
+	if q.NewestFirst {
+		order = " DESC"
+	}
+	var selects []string
+	var args []any
+	for _, by := range markedBy(q) {
+		where, values := by.filter(q)
+		selects = append(selects, `SELECT entry.timestamp AS at, entry.id AS id, entry.key AS key FROM block CROSS JOIN entry WHERE `+where)
+		args = append(args, values...)
+	}
+	return `WITH RECURSIVE block(n) AS (SELECT min(key) >> 12 FROM entry
+			UNION ALL SELECT n + 1 FROM block WHERE n < (SELECT max(key) >> 12 FROM entry))
+		SELECT key FROM (` + strings.Join(selects, " UNION ") + `) ORDER BY at` + order + `, id` + order, args
+}
+
+// marked is a column of marks and the texts that are looked for in it.
+type marked struct {
+	column string
+	texts  []string
+}
+
+// markedBy is what leads to the entries: the narrowest first.
+func markedBy(q *forwarder.Query) (by []marked) {
+	if len(q.Trail.Hashes) > 0 {
+		by = append(by, marked{"token", q.Trail.Hashes})
+	}
+	if q.Trail.Session != "" {
+		by = append(by, marked{"session", []string{q.Trail.Session}})
+	}
+	switch {
+	case len(by) > 0:
+	case q.Session != "":
+		by = []marked{{"session", []string{q.Session}}}
+	case q.User != "":
+		by = []marked{{"user", []string{q.User}}}
+	default:
+		by = []marked{{"ip", []string{q.IP}}}
+	}
+	return by
+}
+
+// filter is what an entry has to be. The plus keeps SQLite from walking another
+// index than that of the marks.
+func (m *marked) filter(q *forwarder.Query) (string, []any) {
+	where := `entry.key >> 12 = block.n AND entry.` + m.column + ` IN (?` + strings.Repeat(", ?", len(m.texts)-1) + `)`
+	var args []any
+	for _, text := range m.texts {
+		args = append(args, mark(text))
+	}
+	add := func(term string, value any) {
+		where, args = where+" AND +entry."+term, append(args, value)
+	}
+	for _, also := range []struct{ column, text string }{{"session", q.Session}, {"user", q.User}, {"ip", q.IP}} {
+		if also.text != "" {
+			add(also.column+" = ?", mark(also.text))
+		}
+	}
+	if q.Organization != "" {
+		add("organization_slug = ?", q.Organization)
+	}
+	if !q.From.IsZero() {
+		add("timestamp >= ?", microseconds(q.From))
+	}
+	if !q.To.IsZero() {
+		add("timestamp < ?", microseconds(q.To))
+	}
+	return where, args
+}
