@@ -24,11 +24,12 @@ func init() {
 	caddy.RegisterModule(Admin{})
 }
 
-// The admin routes. All of them read, so they answer GET alone.
+// The admin routes. All of them only read.
 const (
 	statusPath = "/audit_log/status"
 	exportPath = "/audit_log/export"
 	tailPath   = "/audit_log/tail"
+	searchPath = "/audit_log/search"
 
 	// maxTail bounds how many entries a tail begins with.
 	maxTail = 1000
@@ -46,19 +47,20 @@ func (Admin) CaddyModule() caddy.ModuleInfo {
 // Routes implements caddy.AdminRouter.
 func (Admin) Routes() []caddy.AdminRoute {
 	return []caddy.AdminRoute{
-		{Pattern: statusPath, Handler: reading((*App).serveStatus)},
-		{Pattern: exportPath, Handler: reading((*App).serveExport)},
-		{Pattern: tailPath, Handler: reading((*App).serveTail)},
+		{Pattern: statusPath, Handler: reading(http.MethodGet, (*App).serveStatus)},
+		{Pattern: exportPath, Handler: reading(http.MethodGet, (*App).serveExport)},
+		{Pattern: tailPath, Handler: reading(http.MethodGet, (*App).serveTail)},
+		{Pattern: searchPath, Handler: reading(http.MethodPost, (*App).serveSearch)},
 	}
 }
 
 // reading finds the running app, which a reload may have changed since the
 // last request.
-func reading(serve func(*App, http.ResponseWriter, *http.Request) error) caddy.AdminHandler {
+func reading(method string, serve func(*App, http.ResponseWriter, *http.Request) error) caddy.AdminHandler {
 	return caddy.AdminHandlerFunc(func(w http.ResponseWriter, r *http.Request) error {
-		if r.Method != http.MethodGet {
-			w.Header().Set("Allow", http.MethodGet)
-			return caddy.APIError{HTTPStatus: http.StatusMethodNotAllowed, Err: errors.New("method not allowed: use GET")}
+		if r.Method != method {
+			w.Header().Set("Allow", method)
+			return caddy.APIError{HTTPStatus: http.StatusMethodNotAllowed, Err: errors.New("method not allowed: use " + method)}
 		}
 		app := running.current()
 		warnIfExposed(r, app)
@@ -153,10 +155,8 @@ func parseQuery(get func(string) string) (q forwarder.Query, err error) {
 
 // openReader opens the first store that can be read back.
 func openReader(ctx context.Context, stores []namedOpener) (forwarder.ReadCloser, error) {
-	for _, n := range stores {
-		if o, ok := n.open.(forwarder.ReaderOpener); ok {
-			return o.OpenReader(ctx)
-		}
+	if i := slices.IndexFunc(stores, namedOpener.isReadable); i >= 0 {
+		return stores[i].open.(forwarder.ReaderOpener).OpenReader(ctx)
 	}
 	return nil, errors.New("none of the configured stores can be read back: add one that can, such as sqlite")
 }

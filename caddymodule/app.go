@@ -96,6 +96,12 @@ type namedOpener struct {
 	open forwarder.Opener
 }
 
+// isReadable reports whether the store can be read back.
+func (n namedOpener) isReadable() bool {
+	_, ok := n.open.(forwarder.ReaderOpener)
+	return ok
+}
+
 // CaddyModule returns the Caddy module information.
 func (*App) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{ID: "audit_log", New: func() caddy.Module { return new(App) }}

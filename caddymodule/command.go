@@ -36,7 +36,7 @@ them with the server's environment, and as its user.`,
 		CobraFunc: func(cmd *cobra.Command) {
 			cmd.Args = cobra.NoArgs
 			cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
-			cmd.AddCommand(demoCommand(), statusCommand(), tailCommand(), exportCommand())
+			cmd.AddCommand(demoCommand(), statusCommand(), tailCommand(), searchCommand(), exportCommand())
 		},
 	})
 }
@@ -107,18 +107,30 @@ func (p *place) endpoint() (string, error) {
 	return config.Admin.Listen, nil
 }
 
-// get asks the running server. The error is errDown, wrapped, when there is
-// none, and the server's own when it gave one.
-func (p *place) get(ctx context.Context, path string, query url.Values) (io.ReadCloser, error) {
-	address, err := p.endpoint()
-	if err != nil {
-		return nil, err
-	}
+func parseEndpoint(address string) (caddy.NetworkAddress, error) {
 	// A unix socket's mode is part of the listener, not of its path.
 	listen, _, _ := strings.Cut(address, "|")
 	parsed, err := caddy.ParseNetworkAddressWithDefaults(listen, "tcp", 2019)
 	if err != nil {
-		return nil, fmt.Errorf("asking the server at %q: %w", address, err)
+		err = fmt.Errorf("asking the server at %q: %w", address, err)
+	}
+	return parsed, err
+}
+
+func (p *place) get(ctx context.Context, path string, query url.Values) (io.ReadCloser, error) {
+	return p.ask(ctx, http.MethodGet, path, query, nil)
+}
+
+// ask asks the running server. The error is errDown, wrapped, when there is
+// none, and the server's own when it gave one.
+func (p *place) ask(ctx context.Context, method, path string, query url.Values, body io.Reader) (io.ReadCloser, error) {
+	address, err := p.endpoint()
+	if err != nil {
+		return nil, err
+	}
+	parsed, err := parseEndpoint(address)
+	if err != nil {
+		return nil, err
 	}
 	host := parsed.JoinHostPort(0)
 	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -128,11 +140,11 @@ func (p *place) get(ctx context.Context, path string, query url.Values) (io.Read
 	if !parsed.IsUnixNetwork() {
 		u.Host = host
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	req, err := http.NewRequestWithContext(ctx, method, u.String(), body)
 	if err != nil {
 		return nil, fmt.Errorf("asking the server at %q: %w", address, err)
 	}
-	resp, err := (&http.Client{Transport: transport}).Do(req)
+	resp, err := transport.RoundTrip(req) // without a client's redirects: the body may hold a credential
 	if err != nil {
 		var op *net.OpError
 		if errors.As(err, &op) && op.Op == "dial" && !errors.Is(err, fs.ErrPermission) {
@@ -147,9 +159,9 @@ func (p *place) get(ctx context.Context, path string, query url.Values) (io.Read
 	var said struct {
 		Error string `json:"error"`
 	}
-	body, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
-	if json.Unmarshal(body, &said) != nil || said.Error == "" {
-		said.Error = strings.TrimSpace(string(body))
+	text, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
+	if json.Unmarshal(text, &said) != nil || said.Error == "" {
+		said.Error = strings.TrimSpace(string(text))
 	}
 	return nil, fmt.Errorf("asking the server at %q: %s: %s", address, resp.Status, said.Error)
 }

@@ -282,24 +282,35 @@ func (r *apps) current() *App {
 // loadTokenKey reads the directory's key, making it at the first start. It is
 // no credential: with it, guessed passwords can be tried against the hashes.
 func loadTokenKey(dir string) (*audit.TokenKey, error) {
-	path := filepath.Join(dir, "token.key")
-	key := new(audit.TokenKey)
-	b, err := os.ReadFile(path)
-	switch {
-	case err == nil && len(b) == len(key):
-		copy(key[:], b)
-		return key, nil
-	case err == nil:
-		return nil, fmt.Errorf("reading token key %q: it has %d bytes instead of %d: restore it from a backup, or remove it to begin with a new one", path, len(b), len(key))
-	case !errors.Is(err, fs.ErrNotExist):
-		return nil, fmt.Errorf("reading token key: %w", err)
+	key, err := readTokenKey(dir)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return key, err
 	}
+	path := tokenKeyPath(dir)
+	key = new(audit.TokenKey)
 	if _, err := rand.Read(key[:]); err != nil {
 		return nil, fmt.Errorf("making token key %q: %w", path, err)
 	}
 	if err := writeDurably(path, key[:]); err != nil {
 		return nil, fmt.Errorf("making token key %q: %w", path, err)
 	}
+	return key, nil
+}
+
+func tokenKeyPath(dir string) string { return filepath.Join(dir, "token.key") }
+
+// readTokenKey reads the directory's key and makes none.
+func readTokenKey(dir string) (*audit.TokenKey, error) {
+	path := tokenKeyPath(dir)
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("reading token key: %w", err)
+	}
+	key := new(audit.TokenKey)
+	if len(b) != len(key) {
+		return nil, fmt.Errorf("reading token key %q: it has %d bytes instead of %d: restore it from a backup, or remove it to begin with a new one", path, len(b), len(key))
+	}
+	copy(key[:], b)
 	return key, nil
 }
 

@@ -1,0 +1,314 @@
+package caddymodule
+
+import (
+	"bufio"
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/dustin/go-humanize"
+	"github.com/spf13/cobra"
+	terminal "golang.org/x/term"
+
+	"github.com/caddy-audit-log/caddy-audit-log/audit"
+	"github.com/caddy-audit-log/caddy-audit-log/buffer"
+)
+
+// maxTerminalLine is what a terminal takes as one line; it drops the rest.
+const maxTerminalLine = 4095
+
+func searchCommand() *cobra.Command {
+	var p place
+	var r searchRequest
+	var fromStdin, asJSON bool
+	cmd := &cobra.Command{
+		Use:   "search [--token-stdin | --token-hash <hash>] [--session <id>] [--user <id>] [--ip <address>] [--organization <slug>] [--from <time>] [--to <time>] [--json]",
+		Short: "Finds a leaked credential's whole trail, or a person's",
+		Long: `
+Prints the entries of a credential, a session, a user or an address, oldest
+first, each once and in its highest revision. Several flags narrow the search.
+
+A credential is read from standard input and never given as an argument: those
+stand in lists of processes and in the shell's history. It may be a bare token,
+or the line of its header, as in "Authorization: Bearer …" or "apikey: …". On a
+terminal it is not shown. It is neither printed nor stored.
+
+Its trail has the entries that it was presented in, in any spelling that an API
+may take for the same JWT. If it is a JWT that names a session, as session_id or
+sid, the other entries of that session are found as well, since a session's
+tokens are replaced all the time; their lines end with "by its session". What
+the JWT says about its session is not verified, but an entry's session is.
+
+The running server also searches what no store has yet. When it is down, the
+store's file is searched, and standard error says what waits in the buffer.`,
+		Example: `  printf %s "$LEAKED" | caddy audit search --token-stdin
+  caddy audit search --token-stdin --json < leaked.txt > trail.ndjson
+  caddy audit search --user 7b1c0d4e-8f2a-4c57-9a43-0e3f6a1d2c11 --from 2026-01-31T00:00:00Z
+  caddy audit search --ip 203.0.113.7 --organization acme`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			if fromStdin {
+				if r.Credential, err = readCredential(cmd.InOrStdin(), cmd.ErrOrStderr()); err != nil {
+					return err
+				}
+			}
+			return findTrail(cmd.Context(), &p, &r, asJSON, cmd.OutOrStdout(), cmd.ErrOrStderr())
+		},
+	}
+	p.flags(cmd)
+	cmd.Flags().BoolVar(&fromStdin, "token-stdin", false, "The trail of the credential on standard input")
+	cmd.Flags().StringVar(&r.TokenHash, "token-hash", "", "Only entries with this token_hash")
+	cmd.Flags().StringVar(&r.Session, "session", "", "Only entries of this verified session, by actor.session_id")
+	cmd.Flags().StringVar(&r.User, "user", "", "Only entries of this verified user, by actor.user_id")
+	cmd.Flags().StringVar(&r.IP, "ip", "", "Only entries from this address, by actor.ip")
+	cmd.Flags().StringVar(&r.Organization, "organization", "", "Only this organization's slug")
+	cmd.Flags().StringVar(&r.From, "from", "", "Only calls that arrived at or after this time")
+	cmd.Flags().StringVar(&r.To, "to", "", "Only calls that arrived before this time")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "Print JSON, one object a line")
+	cmd.MarkFlagsMutuallyExclusive("token-stdin", "token-hash")
+	return cmd
+}
+
+// readCredential reads one line. Its errors never hold what was read.
+func readCredential(in io.Reader, prompt io.Writer) (string, error) {
+	var b []byte
+	var err error
+	if f, ok := in.(*os.File); ok && terminal.IsTerminal(int(f.Fd())) {
+		fmt.Fprint(prompt, "The credential (it is not shown): ")
+		b, err = terminal.ReadPassword(int(f.Fd()))
+		fmt.Fprintln(prompt)
+		if err == nil && len(b) >= maxTerminalLine {
+			return "", fmt.Errorf("reading the credential: a terminal takes no more than %d bytes: put it into a file and give that as standard input", maxTerminalLine)
+		}
+	} else {
+		b, err = io.ReadAll(io.LimitReader(in, maxCredential+1))
+	}
+	b = bytes.TrimSpace(b)
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("reading the credential from standard input: %w", err)
+	case len(b) == 0:
+		return "", errors.New(`reading the credential from standard input: there is none: give it as in printf %s "$LEAKED" | caddy audit search --token-stdin`)
+	case len(b) > maxCredential:
+		return "", fmt.Errorf("reading the credential from standard input: it has more than %d bytes: give one token", maxCredential)
+	case bytes.ContainsAny(b, "\r\n"):
+		return "", errors.New("reading the credential from standard input: it has several lines: give one token, or the one line of its header")
+	}
+	return string(b), nil
+}
+
+// findTrail asks the server, or reads its files, and shows what is found.
+func findTrail(ctx context.Context, p *place, r *searchRequest, asJSON bool, w, messages io.Writer) error {
+	if _, err := r.query(nil); err != nil {
+		return err
+	}
+	out := bufio.NewWriterSize(w, 64<<10)
+	show := &findings{print: linePrinter(out, asJSON), asJSON: asJSON, out: out}
+	end, err := p.search(ctx, r, show.add)
+	// What was found before an error is shown too.
+	if flushErr := out.Flush(); err == nil && flushErr != nil {
+		err = fmt.Errorf("writing what was found: %w", flushErr)
+	}
+	if err != nil {
+		return err
+	}
+	for _, note := range end.Notes {
+		fmt.Fprintln(messages, printable(note))
+	}
+	fmt.Fprintln(messages, show.text(r, end.TokenHash))
+	if end.Failed != "" {
+		return fmt.Errorf("something is missing from what was found: %s", end.Failed)
+	}
+	return nil
+}
+
+// search calls add for each entry.
+func (p *place) search(ctx context.Context, r *searchRequest, add func(doc []byte, by string) error) (*searchEnd, error) {
+	if err := p.checkPrivate(r); err != nil {
+		return nil, err
+	}
+	request, err := json.Marshal(r)
+	if err != nil {
+		return nil, err
+	}
+	answer, err := p.ask(ctx, http.MethodPost, searchPath, nil, bytes.NewReader(request))
+	if err == nil {
+		defer answer.Close()
+		return readFindings(answer, add)
+	}
+	if !errors.Is(err, errDown) {
+		return nil, err
+	}
+	return searchFiles(ctx, p, r, err, add)
+}
+
+// checkPrivate keeps a credential off the network, where the admin endpoint has
+// no encryption.
+func (p *place) checkPrivate(r *searchRequest) error {
+	if r.Credential == "" {
+		return nil
+	}
+	address, err := p.endpoint()
+	if err != nil {
+		return err
+	}
+	parsed, err := parseEndpoint(address)
+	if err != nil {
+		return err
+	}
+	ip, _ := netip.ParseAddr(parsed.Host)
+	if parsed.IsUnixNetwork() || parsed.Host == "localhost" || ip.IsLoopback() {
+		return nil
+	}
+	return fmt.Errorf("asking the server at %q: a credential is not sent to an endpoint that is neither a unix socket nor a loopback address: "+
+		"set admin to a unix socket, as in unix/./admin.sock|0600, or search by --token-hash", address)
+}
+
+// readFindings reads the server's answer to its end.
+func readFindings(answer io.Reader, add func(doc []byte, by string) error) (end *searchEnd, err error) {
+	err = eachLine(answer, func(line []byte) error {
+		var f finding
+		if err := json.Unmarshal(line, &f); err != nil {
+			return fmt.Errorf("reading the server's answer: %w", err)
+		}
+		if f.End != nil {
+			end = f.End
+			return nil
+		}
+		return add(f.Entry, f.By)
+	})
+	if err == nil && end == nil {
+		err = errors.New("reading the server's answer: it ended early: search again")
+	}
+	return end, err
+}
+
+// searchFiles searches the store of a server that is not running.
+func searchFiles(ctx context.Context, p *place, r *searchRequest, down error, add func(doc []byte, by string) error) (*searchEnd, error) {
+	app, done, err := p.offline(ctx)
+	if err != nil {
+		return nil, errors.Join(down, err)
+	}
+	defer done()
+	end := new(searchEnd)
+	key, err := readTokenKey(app.dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	if key == nil && r.Credential != "" {
+		end.note("%q is not there: only JWTs and tokens of a known shape can be found without it", tokenKeyPath(app.dir))
+	}
+	q, err := r.query(key)
+	if err != nil {
+		return nil, err
+	}
+	if r.Credential != "" && q.Trail.IsZero() {
+		return nil, fmt.Errorf("searching for the credential: its hash needs the key %q: restore it from a backup", tokenKeyPath(app.dir))
+	}
+	end.TokenHash = shownHash(&q.Trail)
+	if err := end.noteWaiting(app); err != nil {
+		return nil, fmt.Errorf("%w; but %w", down, err)
+	}
+	reader, err := openReader(ctx, app.stores)
+	if err != nil {
+		return nil, err
+	}
+	defer reader.Close()
+	return end, (&search{query: q, store: reader, emit: add}).run(ctx)
+}
+
+// noteWaiting says how much of the buffer is in no store that can be searched.
+func (e *searchEnd) noteWaiting(app *App) error {
+	b, err := buffer.Inspect(app.dir)
+	if errors.Is(err, buffer.ErrLocked) {
+		return fmt.Errorf("a process has the buffer %q open: give the --address of its admin endpoint", app.dir)
+	}
+	if err != nil {
+		e.note("what waits in the buffer was not searched: %v", err)
+		return nil
+	}
+	if i := slices.IndexFunc(app.stores, namedOpener.isReadable); i >= 0 {
+		if n := b.Head - b.Stores[app.stores[i].name].Position; n > 0 {
+			e.note("not searched: %s in the buffer that the store does not have: start the server and search again", entries(int64(n)))
+		}
+	}
+	if b.Open > 0 {
+		e.note("not recorded yet: %d in flight when the server ended: start it and search again", b.Open)
+	}
+	return nil
+}
+
+// findings are shown as they come, and counted.
+type findings struct {
+	print  func([]byte) error
+	asJSON bool
+	out    *bufio.Writer
+
+	all, bySession int64
+}
+
+func (f *findings) add(doc []byte, by string) error {
+	f.all++
+	if by != audit.BySession {
+		return f.print(doc)
+	}
+	f.bySession++
+	if f.asJSON {
+		return f.print(doc)
+	}
+	e, err := audit.Decode(doc)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(f.out, summary(e)+"  by its session")
+	return err
+}
+
+// text says how much was found.
+func (f *findings) text(r *searchRequest, hash string) string {
+	if f.all == 0 {
+		return "nothing found for " + r.text(hash)
+	}
+	s := entries(f.all)
+	if r.Credential != "" {
+		s += fmt.Sprintf(": %s by the token", humanize.Comma(f.all-f.bySession))
+	}
+	if f.bySession > 0 {
+		s += fmt.Sprintf(", %s more by its session", humanize.Comma(f.bySession))
+	}
+	return s
+}
+
+func entries(n int64) string {
+	if n == 1 {
+		return "1 entry"
+	}
+	return humanize.Comma(n) + " entries"
+}
+
+// text says what is searched for, and of a credential nothing but the beginning
+// of its hash.
+func (r *searchRequest) text(hash string) string {
+	var parts []string
+	if hash != "" || r.Credential != "" {
+		parts = append(parts, "the token with hash "+cmp.Or(hash, "unknown"))
+	}
+	for _, part := range [][2]string{
+		{"session", r.Session}, {"user", r.User}, {"address", r.IP}, {"organization", r.Organization}, {"from", r.From}, {"to", r.To},
+	} {
+		if part[1] != "" {
+			parts = append(parts, part[0]+" "+printable(part[1]))
+		}
+	}
+	return strings.Join(parts, ", ")
+}
