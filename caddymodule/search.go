@@ -174,7 +174,9 @@ func readSearch(w http.ResponseWriter, r *http.Request) (request searchRequest, 
 }
 
 // search finds entries in a store and in the buffer, which has those that no
-// store has yet: oldest first, each once and in its highest revision.
+// store has yet: oldest first, each once and in its highest revision. A revision
+// that is not selected is not looked at, since a later one may learn who acts
+// and never forgets it.
 //
 // It holds up to room bytes of the buffer's entries. When more are found there,
 // it searches in several windows of arrival, reading the buffer once for each.
