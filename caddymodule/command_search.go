@@ -43,11 +43,12 @@ stand in lists of processes and in the shell's history. It may be a bare token,
 or the line of its header, as in "Authorization: Bearer …" or "apikey: …". On a
 terminal it is not shown. It is neither printed nor stored.
 
-Its trail has the entries that it was presented in, in any spelling that an API
-may take for the same JWT. If it is a JWT that names a session, as session_id or
-sid, the other entries of that session are found as well, since a session's
-tokens are replaced all the time; their lines end with "by its session". What
-the JWT says about its session is not verified, but an entry's session is.
+Its trail has the entries that it was presented in, and of a JWT also those with
+a copy that differs only in the spare bits of its signature, or has an ECDSA
+signature's twin. If the JWT names a session, as session_id or sid, the other
+entries of that session are found as well, since a session's tokens are replaced
+all the time; their lines end with "by its session". What the JWT says about its
+session is not verified, but an entry's session is.
 
 The running server also searches what no store has yet. When it is down, the
 store's file is searched, and standard error says what waits in the buffer.`,

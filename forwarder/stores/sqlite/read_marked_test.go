@@ -47,7 +47,7 @@ func TestATrailIsFoundWholeAndInOrder(t *testing.T) {
 		e.Timestamp = epoch + int64(n*7919%total)/7*10
 		e.Actor.TokenHash, e.Actor.SessionID, e.Actor.UserID = fmt.Sprintf("t%d", n%5), fmt.Sprintf("s%d", n%3), fmt.Sprintf("u%d", n%4)
 		e.Actor.IP = fmt.Sprintf("203.0.113.%d", n%3)
-		if n%7 == 0 {
+		if n%7 == 0 || n > 500 && n < total-200 { // both ends of more than a block
 			e.Actor = audit.Actor{TokenType: audit.TokenNone} // as the sidecar's own events
 		}
 		batch = append(batch, record(t, e, n+1))
@@ -77,7 +77,7 @@ func TestATrailIsFoundWholeAndInOrder(t *testing.T) {
 			}
 		}
 	}
-	if some < total {
+	if some < 1000 {
 		t.Errorf("the queries select only %d entries", some)
 	}
 }
