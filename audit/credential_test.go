@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	mathrand "math/rand/v2"
 	"strings"
 	"testing"
 	"time"
@@ -39,6 +40,15 @@ func basicOf(pair string) string {
 func sha(s string) string {
 	sum := sha256.Sum256([]byte(s))
 	return hex.EncodeToString(sum[:])
+}
+
+// escape writes each character as an escape.
+func escape(s string) string {
+	var b strings.Builder
+	for _, c := range []byte(s) {
+		fmt.Fprintf(&b, "%%%02x", c)
+	}
+	return b.String()
 }
 
 // Every kind of credential, at every place, and what the entry says of it.
@@ -138,12 +148,19 @@ func TestASitesOwnCredentialsAreNeverRecorded(t *testing.T) {
 			"basic":     {Authorization: basicOf(token + ":")},
 			"user name": {Authorization: basicOf("a " + token + ":pw")},
 			"trace":     {RequestID: token},
+			"a word":    {Path: "/x/00" + token + "-1"},
 		} {
 			call.Arrived, call.Method = arrival(), "GET"
 			e, _ := d.Intent(&call)
 			b, err := e.Encode()
 			if err != nil || strings.Contains(string(b), token) {
 				t.Errorf("%s: %s, %v", name, b, err)
+			}
+		}
+		for _, escaped := range []string{escape(token), strings.ReplaceAll(escape(token), "%", "%25")} {
+			e, _ := d.Intent(&Call{Arrived: arrival(), Method: "GET", Path: "/reset/" + escaped + "/x"})
+			if e.Action.Path != "/reset/[redacted]/x" {
+				t.Errorf("path %s", e.Action.Path)
 			}
 		}
 		if uri := d.Platform.RedactURI("/reset/" + token); strings.Contains(uri, token) {
@@ -155,7 +172,7 @@ func TestASitesOwnCredentialsAreNeverRecorded(t *testing.T) {
 			}
 		}
 	}
-	for _, harmless := range []string{"rb_", "verb_alternatives", "/v1/herb_garden-of-eden", "2026-11-23"} {
+	for _, harmless := range []string{"rb_", "verb_alternatives", "/v1/herb_garden", "2026-11-23"} {
 		if d.Platform.looksSecret(harmless) {
 			t.Errorf("%q looks like a credential", harmless)
 		}
@@ -364,6 +381,88 @@ func TestWhatTheAPIAcceptedSaysNoMoreThanThat(t *testing.T) {
 		if a := e.Actor; a.Verification != c.want || a.UserID != "" || a.Email != "" {
 			t.Errorf("%s: %+v, want %s", c.name, a, c.want)
 		}
+	}
+}
+
+// The property that all of this is for: in whatever order a call is derived,
+// answered, asserted and learned about, user_id and email are there only if
+// somebody verified them, and the verification is that of whoever did.
+func TestNothingButAProofFillsUserIDAndEmail(t *testing.T) {
+	seed := mathrand.Uint64()
+	random := mathrand.New(mathrand.NewPCG(seed, 0))
+	one := func(list []string) string { return list[random.IntN(len(list))] }
+	good := session(nil)
+	tokens := []string{"", good, good + "x", session(map[string]any{"aud": "x"}), jwtOf(`{"alg":"none"}`, claimsWith(nil)), robotToken, ticketToken, "sbp_" + hex40, "pw"}
+	headers := []string{"", "Bearer ", "bearer ", "Basic ", "Digest ", "\x00"}
+	id, _ := introspected(t, `{"active":true,"sub":"by-service","email":"service@example.com"}`)
+	places := []*Place{{Kind: PlaceCookie, Name: "a", Type: "session"}, {Kind: PlaceQuery, Name: "b"}, {Kind: PlaceHeader, Name: "C"}}
+	byVerification := map[Verification]int{}
+	for n := range 20_000 {
+		header := one(headers)
+		token := one(tokens)
+		if header == "Basic " {
+			token = base64.StdEncoding.EncodeToString([]byte(one(tokens) + ":" + one(tokens)))
+		}
+		call := Call{
+			Arrived: arrival(), Method: one([]string{"GET", "POST"}), Path: one([]string{"/v1/projects", "/x", "/v1/oauth/authorize"}),
+			Authorization: header + token, APIKey: one(tokens), SeveralCredentials: random.IntN(4) == 0,
+		}
+		for _, place := range places {
+			if random.IntN(3) == 0 {
+				call.Others = append(call.Others, Credential{Place: place, Value: one(tokens), Repeated: random.IntN(4) == 0})
+			}
+		}
+		m := &recalling{}
+		if random.IntN(2) == 0 {
+			m.id = id
+		} else {
+			m.why = Reason(one([]string{"", string(ReasonInactive)}))
+		}
+		d := &Deriver{Platform: robots(t, TokenType(one([]string{"", "person"}))), Key: &TokenKey{1}, Memory: m, Verifier: verifying(t).Verifier}
+		e, facts := d.Intent(&call)
+		asserted := map[string]string{}
+		said, told := false, m.id != nil
+		for range random.IntN(4) {
+			switch random.IntN(3) {
+			case 0:
+				for _, field := range AssertableFields() {
+					if random.IntN(2) == 0 {
+						asserted[field] = one([]string{"", "by-api", "service", "person", "7b1c", "by-service"})
+					}
+				}
+				said = said || asserted["user_id"] != "" || asserted["email"] != ""
+				e.Assert(asserted)
+			case 1:
+				e.Answered(Answer{At: arrival(), Status: 200 + 201*random.IntN(2), Bytes: -1, Secured: facts.Secured})
+			case 2:
+				if random.IntN(2) == 0 {
+					told = told || e.Learned(id, "")
+				} else {
+					e.Learned(nil, ReasonInactive)
+				}
+			}
+			a := e.Actor
+			byVerification[a.Verification]++
+			named := a.UserID != "" || a.Email != ""
+			wrong := false
+			switch a.Verification {
+			case VerificationSignature:
+				wrong = call.presents().token != good || call.presents().several || a.UserID != "7b1c" || a.Email != "ada@example.com"
+			case VerificationIntrospection:
+				wrong = !told || a.UserID != "by-service" || a.Email != "service@example.com"
+			case VerificationAsserted:
+				wrong = named && !said
+			default:
+				wrong = named
+			}
+			if wrong {
+				t.Fatalf("seed %d, step %d: %+v of %+v, asserted %v", seed, n, a, call, asserted)
+			}
+		}
+	}
+	t.Logf("%v", byVerification)
+	if len(byVerification) != 5 {
+		t.Errorf("only these were reached: %v", byVerification)
 	}
 }
 

@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"cmp"
 	"fmt"
 	"regexp"
 	"slices"
@@ -40,9 +41,9 @@ func (p *Platform) WithTokens(shapes []TokenShape, basic TokenType) *Platform {
 	own.Tokens = slices.Concat(shapes, p.Tokens)
 	for _, s := range shapes {
 		if s.Pattern != nil {
-			own.patterns = append(own.patterns, s.Pattern)
+			own.patterns = append(own.patterns, cmp.Or(s.anywhere, s.Pattern))
 		} else {
-			own.marks = append(own.marks, secretMark{mark: s.Prefix, word: true, min: max(1, min(s.Min, 8))})
+			own.marks = append(own.marks, secretMark{mark: s.Prefix, word: true, min: minAfterPrefix}, secretMark{mark: s.Prefix, min: 2 * minAfterPrefix})
 		}
 	}
 	return &own
@@ -97,7 +98,9 @@ func PatternShape(t TokenType, expression string) (TokenShape, error) {
 	if pattern.MatchString("") {
 		return TokenShape{}, fmt.Errorf("pattern %q matches what is empty: describe the whole token, as in rb_[0-9a-f]{40}", expression)
 	}
-	return TokenShape{Type: t, Pattern: pattern, Guessable: randomInAll}, nil
+	anywhere := regexp.MustCompile(expression)
+	anywhere.Longest()
+	return TokenShape{Type: t, Pattern: pattern, anywhere: anywhere, Guessable: randomInAll}, nil
 }
 
 // sessionClaims are the claims of platform supabase's sessions.

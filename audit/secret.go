@@ -1,6 +1,9 @@
 package audit
 
-import "strings"
+import (
+	"encoding/hex"
+	"strings"
+)
 
 // secretMark begins credentials that are recognised wherever they stand. What
 // follows must be long enough to be one: a name may hold the mark.
@@ -17,23 +20,51 @@ var secretMarks = []secretMark{
 	{mark: "eyJ", word: true, min: 17},
 }
 
-// minSecretWord is the least length of a word that a pattern of the site is
-// tried on, where no mark can tell what it matches.
-const minSecretWord = 12
+const (
+	// minSecretMatch is the least that a pattern of the site must match in a text
+	// to be taken for a credential.
+	minSecretMatch = 12
+	// maxEscapes is how often a text may have been escaped to hide one.
+	maxEscapes = 3
+)
 
 // looksSecret reports whether a text that is to be recorded holds what may be
 // a credential, by the marks that every platform has.
 func looksSecret(s string) bool { return hasMark(s, secretMarks) }
 
 // looksSecret knows the platform's own shapes too. A nil platform has none.
+// An escaped credential is one all the same.
 func (p *Platform) looksSecret(s string) bool {
-	if looksSecret(s) {
-		return true
+	for range maxEscapes {
+		if looksSecret(s) || p != nil && (hasMark(s, p.marks) || p.holdsPattern(s)) {
+			return true
+		}
+		plain := unescapeAny(s)
+		if plain == s {
+			return false
+		}
+		s = plain
 	}
-	if p == nil || len(p.marks) == 0 && len(p.patterns) == 0 {
-		return false
+	return true // whoever escapes more often hides something
+}
+
+// unescapeAny replaces what is an escape and leaves the rest.
+func unescapeAny(s string) string {
+	if strings.IndexByte(s, '%') < 0 {
+		return s
 	}
-	return hasMark(s, p.marks) || p.holdsPattern(s)
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] == '%' && i+2 < len(s) {
+			if c, err := hex.DecodeString(s[i+1 : i+3]); err == nil {
+				b.WriteByte(c[0])
+				i += 2
+				continue
+			}
+		}
+		b.WriteByte(s[i])
+	}
+	return b.String()
 }
 
 func hasMark(s string, marks []secretMark) bool {
@@ -58,20 +89,12 @@ func hasMark(s string, marks []secretMark) bool {
 	return false
 }
 
-// holdsPattern tries the site's patterns on each word. A word ends where no
-// credential goes on.
+// holdsPattern looks for what a pattern of the site matches. Rather too much is
+// taken for a credential than too little.
 func (p *Platform) holdsPattern(s string) bool {
-	if len(p.patterns) == 0 {
-		return false
-	}
-	for word := range strings.FieldsFuncSeq(s, func(r rune) bool { return strings.ContainsRune(" /?&;,:\"'<>()[]{}|\\\t\r\n", r) }) {
-		if len(word) < minSecretWord {
-			continue
-		}
-		for _, pattern := range p.patterns {
-			if pattern.MatchString(word) {
-				return true
-			}
+	for _, pattern := range p.patterns {
+		if at := pattern.FindStringIndex(s); at != nil && at[1]-at[0] >= minSecretMatch {
+			return true
 		}
 	}
 	return false

@@ -40,6 +40,8 @@ type TokenShape struct {
 	Type TokenType
 	// Pattern matches the whole credential.
 	Pattern *regexp.Regexp
+	// anywhere finds it in a longer text.
+	anywhere *regexp.Regexp
 	// Prefix is the public part, which everyone's credentials share.
 	Prefix string
 	// Alphabet and Min are what follows the prefix: at least Min characters,

@@ -46,6 +46,38 @@ func TestCaddyfilesAdaptAsTheGoldenFilesSay(t *testing.T) {
 	}
 }
 
+// Every Caddyfile in the documentation is one, but for the few that show a
+// syntax with its <names>.
+func TestCaddyfilesInTheDocumentationAdapt(t *testing.T) {
+	documents, err := filepath.Glob("../docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	adapted := 0
+	for _, file := range append(documents, "../README.md") {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, fence := range strings.Split(string(b), "```caddyfile\n")[1:] {
+			text, _, _ := strings.Cut(fence, "```")
+			if strings.Contains(text, "<") {
+				continue
+			}
+			if strings.HasPrefix(text, "audit_log") {
+				text = ":80 {\n" + text + "\n}\n"
+			}
+			if got := adaptText([]byte(text)); !strings.Contains(got, `"handler": "audit_log"`) {
+				t.Errorf("%s, Caddyfile %d: %s", file, i+1, got)
+			}
+			adapted++
+		}
+	}
+	if adapted < 6 {
+		t.Errorf("only %d Caddyfiles were found", adapted)
+	}
+}
+
 func adaptText(caddyfile []byte) string {
 	config, warnings, err := caddyconfig.GetAdapter("caddyfile").Adapt(caddyfile, map[string]any{"filename": "Caddyfile"})
 	if err != nil {
