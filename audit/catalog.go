@@ -41,6 +41,15 @@ type Operation struct {
 	// Secured says that the description requires a credential. False is also
 	// unknown.
 	Secured bool
+	// Sensitive marks an operation that reads what an auditor asks about first:
+	// keys, secrets, data. It stays recorded where a rule turns reads off.
+	Sensitive bool
+	// Capture is what of a call is safe and decisive to record at the levels
+	// that record more than metadata.
+	Capture Capture
+	// Born is the path, as those of Capture, of the target's id in the answer of
+	// an operation that makes its target; empty if it makes none.
+	Born string
 }
 
 // TargetRule reads a target from a path. ID and Parent name parameters.

@@ -444,7 +444,7 @@ func TestNothingButAProofFillsUserIDAndEmail(t *testing.T) {
 			a := e.Actor
 			byVerification[a.Verification]++
 			named := a.UserID != "" || a.Email != ""
-			wrong := false
+			var wrong bool
 			switch a.Verification {
 			case VerificationSignature:
 				wrong = call.presents().token != good || call.presents().several || a.UserID != "7b1c" || a.Email != "ada@example.com"

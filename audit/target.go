@@ -20,6 +20,8 @@ type Route struct {
 	Template string
 	// Code is the operation's id, or empty.
 	Code string
+	// Name is what the description calls the operation, or empty.
+	Name string
 	// Secured says that the description requires a credential. False is also
 	// unknown.
 	Secured bool
@@ -79,7 +81,7 @@ func (r Rules) Operations(routes []Route) ([]Operation, error) {
 			Method:   route.Method,
 			Template: route.Template,
 			Code:     route.Code,
-			Name:     cmp.Or(r.Names[route.Code], ActionName(route.Code)),
+			Name:     cmp.Or(r.Names[route.Code], route.Name, ActionName(route.Code)),
 			Changing: route.Code != "" && slices.Contains(r.Changing, route.Code),
 			Secured:  route.Secured && !slices.Contains(r.Unsecured, route.Code),
 		}

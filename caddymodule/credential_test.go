@@ -12,6 +12,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io"
+	"maps"
 	"math/big"
 	"net"
 	"net/http"
@@ -227,9 +228,7 @@ func TestNoClientForgesWhatTheAPIAsserts(t *testing.T) {
 		defer mu.Unlock()
 		sent = fmt.Sprint(r.Header, r.Trailer)
 		for _, h := range []http.Header{r.Header, r.Trailer} {
-			for name, values := range h { // the worst API: it sends back what it was sent
-				w.Header()[name] = values
-			}
+			maps.Copy(w.Header(), h) // the worst API: it sends back what it was sent
 		}
 	}
 	r := newRig(t, echo)
