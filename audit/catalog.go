@@ -67,7 +67,9 @@ type Catalog struct {
 	// matches nothing and is not looked at further.
 	depth int
 	// markers are the literals that a credential follows in some template.
-	markers    []string
+	markers []string
+	// sensitive says that some operation is.
+	sensitive  bool
 	operations []Operation
 }
 
@@ -112,6 +114,7 @@ func NewCatalog(operations []Operation) (*Catalog, error) {
 	for i := range c.operations {
 		op := &c.operations[i]
 		op.Secrets = slices.Clone(op.Secrets)
+		c.sensitive = c.sensitive || op.Sensitive
 		if err := c.add(op); err != nil {
 			return nil, fmt.Errorf("adding %s %s to the catalog: %w", op.Method, op.Template, err)
 		}

@@ -38,7 +38,10 @@ type Call struct {
 	Forwarded        bool
 	// Upgrade says that the client asks for another protocol, MethodOverride
 	// that a header names another method than the request line.
-	Upgrade, MethodOverride bool
+	Upgrade bool
+	// MethodOverride is another method than that of the request line, which a
+	// header names.
+	MethodOverride string
 	// Bytes is the announced length of the body; negative is unknown.
 	Bytes int64
 }
@@ -66,6 +69,10 @@ type Facts struct {
 	Changing bool
 	// Secured says that the operation's description requires a credential.
 	Secured bool
+	// Unmatched says that no route of the catalog matches.
+	Unmatched bool
+	// Born is the path of the target's id in the answer; see Operation.Born.
+	Born string
 	// Question is what can be asked about the credential, if nothing is known.
 	Question Question
 }
@@ -97,12 +104,15 @@ func (d *Deriver) Intent(c *Call) (e *Entry, facts Facts) {
 func (d *Deriver) action(r recorder, e *Entry, c *Call) (facts Facts) {
 	e.Action.Method = r.text("action.method", c.Method)
 	e.Action.Host = r.text("action.host", c.Host)
-	facts.Changing = c.Upgrade || c.MethodOverride || !reads(c.Method)
+	if c.MethodOverride != "" {
+		e.Action.Metadata = map[string]any{"method_override": r.text("action.metadata.method_override", c.MethodOverride)}
+	}
+	facts.Changing = c.Upgrade || c.MethodOverride != "" || !reads(c.Method)
 	var m Match
 	if d.Platform.Catalog.Match(c.Method, c.Path, &m) {
 		op := m.Operation
 		facts.Changing = facts.Changing || op.Changing
-		facts.Secured = op.Secured
+		facts.Secured, facts.Born = op.Secured, op.Born
 		e.Action.Code, e.Action.Name, e.Action.Route = op.Code, op.Name, op.Template
 		e.Action.Params = m.Params()
 		for name, value := range e.Action.Params {
@@ -112,6 +122,7 @@ func (d *Deriver) action(r recorder, e *Entry, c *Call) (facts Facts) {
 		e.ProjectRef = r.text("project_ref", m.Project())
 		e.Target = m.Target()
 	} else {
+		facts.Unmatched = d.Platform.Catalog != nil
 		e.Action.Route, e.Target = d.Platform.Guess(c.Path)
 	}
 	if e.Target != nil {

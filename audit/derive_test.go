@@ -65,7 +65,7 @@ func TestWhichCallsWaitForTheirIntent(t *testing.T) {
 		{Call{Method: "CONNECT"}, DurabilityStrict},
 		{Call{Method: "get"}, DurabilityStrict},
 		{Call{Method: "GET", Upgrade: true}, DurabilityStrict},
-		{Call{Method: "GET", MethodOverride: true}, DurabilityStrict},
+		{Call{Method: "GET", MethodOverride: "DELETE"}, DurabilityStrict},
 		{Call{Method: "GET", Path: "/v1/oauth/authorize"}, DurabilityStrict},
 	} {
 		c.call.Arrived = arrival()

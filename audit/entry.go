@@ -115,11 +115,29 @@ type Entry struct {
 	// since its sequence is where it lies.
 	Origin *Origin `json:"origin,omitempty"`
 
+	// Count is how many calls the entry stands for, where it is not one alone:
+	// see Folded.
+	Count int `json:"count,omitempty"`
+	// Folded says which further calls the entry stands for.
+	Folded *Folded `json:"folded,omitempty"`
+
 	// Cut names each field whose value was shortened, with its original
 	// length in bytes. A client cannot forge it, unlike a mark in the value.
 	Cut map[string]int `json:"cut,omitempty"`
 
 	SchemaVersion int `json:"schema_version"`
+}
+
+// Folded is what the calls have in common that an entry stands for beside its
+// own: reads that were answered alike and came too fast, from callers of one
+// network whose credentials the API has not accepted lately.
+type Folded struct {
+	// Network is theirs, as in 203.0.113.0/24.
+	Network string `json:"network"`
+	// Until is when the counting ends, in microseconds since the Unix epoch. An
+	// entry whose RecordedAt is before that and that has no further revision was
+	// cut short: then Count is the least that there were.
+	Until int64 `json:"until"`
 }
 
 // Action is what was done.

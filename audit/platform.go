@@ -29,6 +29,13 @@ type Platform struct {
 	patterns []*regexp.Regexp
 }
 
+// IsSensitive reports whether a call asks for an operation that stays recorded
+// where a rule turns it off.
+func (p *Platform) IsSensitive(method, path string) bool {
+	var m Match
+	return p.Catalog != nil && p.Catalog.sensitive && p.Catalog.Match(method, path, &m) && m.Operation.Sensitive
+}
+
 // minPrefix is the least that tells a site's credentials from words.
 const minPrefix = 3
 

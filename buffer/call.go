@@ -6,7 +6,7 @@ import (
 )
 
 // Call is one call's way through the buffer: admitted, perhaps begun, then
-// ended by exactly one of Append and Refuse, and released. It is used by one
+// ended by exactly one of Append, Refuse and Fold, and released. It is used by one
 // goroutine at a time.
 type Call struct {
 	b        *Buffer
@@ -45,6 +45,20 @@ func (b *Buffer) refuse() {
 
 // Exclude counts a call that the policy does not record.
 func (b *Buffer) Exclude() { b.excluded.Add(1) }
+
+// Fold ends a call that has not begun, and that another call's entry stands for:
+// its end is counted there, and nothing is written.
+func (c *Call) Fold() {
+	if c.ended || c.seen {
+		return
+	}
+	c.ended, c.seen = true, true
+	c.b.mu.Lock()
+	c.b.state.Calls.Seen++
+	c.b.state.Calls.Folded++
+	c.b.dirty = true
+	c.b.mu.Unlock()
+}
 
 // Begin makes the call's intent durable. The payload is what Open will record
 // if the process ends before the call does; the buffer owns it from here on.

@@ -375,6 +375,7 @@ func (a *App) Stop() error {
 		<-d.done
 	}
 	for _, h := range a.handlers {
+		h.folds.close()
 		if h.lookups != nil {
 			h.lookups.Close() // what is not known by now stays unknown
 		}

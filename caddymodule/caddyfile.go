@@ -172,6 +172,7 @@ func parseDuration(s string) (caddy.Duration, error) {
 //			types | claim | wait | timeout | max_age ...
 //		}
 //		answer_header <field> <name>
+//		fold     <calls> [<interval>] | off
 //		@<name>  <matcher> <args...>
 //		rule     <matcher> <level> [<durability>]
 //	}
@@ -212,6 +213,12 @@ func parseDirective(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, e
 			if err := h.credentialOption(d); err != nil {
 				return nil, err
 			}
+		case option == "fold":
+			fold, err := parseFold(d.RemainingArgs())
+			if err != nil {
+				return nil, d.Errf("%w", err)
+			}
+			h.Fold = fold
 		case option == "rule":
 			rule, err := rules.rule(d)
 			if err != nil {
@@ -219,7 +226,7 @@ func parseDirective(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, e
 			}
 			h.Rules = append(h.Rules, rule)
 		default:
-			return nil, unrecognized(d, "the directive audit_log", "platform, issuer, token, credential, introspect, profile, answer_header, rule and @matchers")
+			return nil, unrecognized(d, "the directive audit_log", "platform, issuer, token, credential, introspect, profile, answer_header, fold, rule and @matchers")
 		}
 	}
 	return h, nil

@@ -27,6 +27,10 @@ type call struct {
 	// credential may come at any time after it.
 	mu    sync.Mutex
 	entry *audit.Entry
+	known *identity.Known
+	// foldedInto is the id of the entry that stands for this call; empty if it
+	// has one of its own.
+	foldedInto string
 	// late is a question that the answer did not wait for.
 	late *identity.Pending
 
@@ -58,14 +62,19 @@ func (c *call) begin() error {
 func (c *call) serve(w http.ResponseWriter) (err error) {
 	trusted := c.handler.trusted
 	rw := newResponseWriter(w, c.request, trusted, c.headers)
+	if c.facts.Born != "" {
+		rw.born = c.born
+	}
 	defer func() {
 		trusted.strip(w.Header()) // trailers, and what an error route would send on
 		if p := recover(); p != nil {
+			_ = rw.letGo() // as much as there is: the panic cuts it
 			c.panicked(rw)
 			panic(p)
 		}
 	}()
 	err = c.api.ServeHTTP(rw, c.request)
+	_ = rw.letGo() // shorter than announced; the server will cut it
 	c.returned(rw, err)
 	return err // as it is: Caddy asserts its type
 }
@@ -107,7 +116,7 @@ func (c *call) again(w http.ResponseWriter, r *http.Request, next caddyhttp.Hand
 func (c *call) errorAnswered(h http.Header, status int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if status == c.entry.Action.Status {
+	if status == c.entry.Action.Status || c.foldedInto != "" {
 		return
 	}
 	c.entry.Answered(audit.Answer{
@@ -165,6 +174,7 @@ func (c *call) learned(id *audit.Identity, _ audit.Reason) {
 	if !c.entry.Learned(id, "") {
 		return
 	}
+	c.known.Accepted(&c.entry.Actor)
 	c.entry.Revised(time.Now())
 	if err := c.append(); err != nil {
 		c.handler.log.Error("recording who made a call; its entry stands with the credential alone", "id", c.entry.ID, "error", err)
@@ -179,7 +189,7 @@ func (c *call) panicked(rw *responseWriter) {
 		return
 	}
 	c.mu.Lock()
-	c.entry.Action.Metadata = map[string]any{"aborted": true}
+	c.note("aborted", true)
 	c.mu.Unlock()
 	c.revise(rw)
 }
@@ -200,6 +210,9 @@ func (c *call) ended(rw *responseWriter) {
 func (c *call) revise(rw *responseWriter) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.foldedInto != "" {
+		return
+	}
 	c.entry.Answered(audit.Answer{
 		At: time.Now(), Status: c.entry.Action.Status, Source: c.entry.Action.StatusSource,
 		Bytes: rw.sent.Load(), ClientGone: c.entry.ClientGone || rw.failed, Changing: c.facts.Changing,
@@ -219,19 +232,22 @@ func (c *call) revise(rw *responseWriter) {
 func (c *call) answered(a audit.Answer) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.identify(a.Status)
-	start := time.Now()
 	a.Changing, a.Secured = c.facts.Changing, c.facts.Secured
 	c.entry.Answered(a)
-	payload, err := c.entry.Encode()
-	switch {
-	case err != nil:
-	case c.entry.Policy.Durability == audit.DurabilityRelaxed:
-		err = c.record.AppendLater(payload)
-	default:
-		err = c.record.Append(payload)
+	c.known.Accepted(&c.entry.Actor)
+	own := c.handler.folds.place(c, a.Status, a.At)
+	if own != nil && own.call != c {
+		if c.fold(own) {
+			return
+		}
+		own = nil
 	}
-	waited(outcomeOverhead, start)
+	c.identify(a.Status)
+	err := c.recordOutcome()
+	if own != nil {
+		own.failed = err != nil
+		close(own.durable)
+	}
 	if c.late != nil {
 		c.late.Then(c.learned)
 	}
@@ -242,6 +258,29 @@ func (c *call) answered(a audit.Answer) {
 	if !errors.Is(err, buffer.ErrSlow) {
 		c.handler.log.Error("recording the outcome of a call", "id", c.entry.ID, "error", err)
 	}
+}
+
+// recordOutcome makes the entry as it is durable, unless nobody waits for that.
+func (c *call) recordOutcome() error {
+	start := time.Now()
+	defer func() { waited(outcomeOverhead, start) }()
+	payload, err := c.entry.Encode()
+	switch {
+	case err != nil:
+	case c.entry.Policy.Durability == audit.DurabilityRelaxed:
+		err = c.record.AppendLater(payload)
+	default:
+		err = c.record.Append(payload)
+	}
+	return err
+}
+
+// note adds a fact to the entry's metadata.
+func (c *call) note(name string, value any) {
+	if c.entry.Action.Metadata == nil {
+		c.entry.Action.Metadata = map[string]any{}
+	}
+	c.entry.Action.Metadata[name] = value
 }
 
 // headers records the answer whose headers are about to be written.
@@ -261,6 +300,16 @@ func (c *call) headers(h http.Header, status int) {
 		a.Bytes = contentLength(h)
 	}
 	c.answered(a)
+	if c.foldedInto != "" {
+		h.Set(auditIDHeader, c.foldedInto)
+	}
+}
+
+// born takes the target from the body of its answer.
+func (c *call) born(body []byte) {
+	if !c.entry.Born(c.facts.Born, body) {
+		c.note("target", "not in the answer")
+	}
 }
 
 // contentLength is the announced length of an answer's body, or -1.

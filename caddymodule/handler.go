@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -73,6 +74,9 @@ type Handler struct {
 	// signature proves. The first that serves its type is asked.
 	Lookups []*Lookup `json:"lookups,omitempty"`
 
+	// Fold bounds what a flood of refused reads costs.
+	Fold Fold `json:"fold,omitzero"`
+
 	// AnswerHeaders are headers of the API's answer that are believed, by the
 	// field that each fills: user_id, email, session_id, jwt_role, oauth_app_id,
 	// oauth_app_name, token_scope, token_type, kind, on_behalf_of,
@@ -94,6 +98,7 @@ type Handler struct {
 	places   []audit.Place
 	lookups  *identity.Lookups // nil without any
 	trusted  answerHeaders
+	folds    *folder
 	// lookupsInClear says that credentials go over the network in clear.
 	lookupsInClear bool
 	configHash     string
@@ -138,6 +143,10 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 			return err
 		}
 	}
+	if err := h.Fold.check(); err != nil {
+		return h.wrong("%w", err)
+	}
+	h.folds = newFolder(h.Fold)
 	h.policyLines = h.describe()
 	for _, r := range h.Rules {
 		if err := r.provision(ctx); err != nil {
@@ -205,13 +214,19 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		return refuse(w)
 	}
 	defer s.release()
+	if rule.Level == audit.LevelNone && h.platform.IsSensitive(r.Method, r.URL.EscapedPath()) {
+		rule = sensitiveRule
+	}
 	if rule.Level == audit.LevelNone {
 		s.buf.Exclude()
 		return h.unrecorded(w, r, next)
 	}
 
-	c := &call{handler: h, request: r, api: next}
+	c := &call{handler: h, request: r, api: next, known: s.known}
 	c.entry, c.facts = h.deriver(s.key).Intent(snapshot(r, arrived, h.places))
+	if c.facts.Unmatched {
+		unmatchedCalls.Inc()
+	}
 	c.entry.Policy.Rule, c.entry.Policy.Level = rule.Name, rule.Level
 	if rule.Durability != "" {
 		c.entry.Policy.Durability = rule.Durability
@@ -258,9 +273,8 @@ func snapshot(r *http.Request, arrived time.Time, places []audit.Place) *audit.C
 		Authorization: header.Get("Authorization"), APIKey: header.Get("Apikey"),
 		UserAgent: header.Get("User-Agent"), TraceParent: header.Get("Traceparent"),
 		PeerIP: hostOf(r.RemoteAddr), Bytes: r.ContentLength,
-		Upgrade: header.Get("Upgrade") != "",
-		MethodOverride: header.Get("X-Http-Method-Override") != "" || header.Get("X-Http-Method") != "" ||
-			header.Get("X-Method-Override") != "",
+		Upgrade:        header.Get("Upgrade") != "",
+		MethodOverride: cmp.Or(header.Get("X-Http-Method-Override"), header.Get("X-Http-Method"), header.Get("X-Method-Override")),
 	}
 	c.SeveralCredentials = len(header["Authorization"]) > 1 || c.Authorization == "" && len(header["Apikey"]) > 1
 	at := r.URL

@@ -60,6 +60,11 @@ var (
 	verifiedFailed      = verifications.WithLabelValues("failed")
 	verifiedWithoutKey  = verifications.WithLabelValues("no_key")
 
+	unmatchedCalls = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "caddy_audit_unmatched_calls_total",
+		Help: "Recorded calls whose path no route of the site's catalog matches. They have a route by what looks like an id, and no target.",
+	})
+
 	lookups = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "caddy_audit_lookups_total",
 		Help: "Questions whose a credential is, where a service is configured: found, inactive for what it does not know, nobody " +
@@ -101,7 +106,7 @@ func registerMetrics(r *prometheus.Registry) error {
 		return nil
 	}
 	for _, c := range []prometheus.Collector{
-		commitSeconds, commits, commitFailures, overheadSeconds, lateAnswers, batchSeconds, batchFailures, verifications, lookups, lookupSeconds,
+		commitSeconds, commits, commitFailures, overheadSeconds, lateAnswers, batchSeconds, batchFailures, verifications, unmatchedCalls, lookups, lookupSeconds,
 		terms{},
 	} {
 		var already prometheus.AlreadyRegisteredError

@@ -13,14 +13,19 @@ import (
 
 // responseWriter records the outcome before the first byte of the answer can
 // leave, whichever way it leaves: WriteHeader, Write, ReadFrom, Flush or
-// Hijack. It holds and buffers nothing.
+// Hijack. It holds and buffers nothing, but for the few answers whose target is
+// born in them; see heldAnswer.
 type responseWriter struct {
 	*caddyhttp.ResponseWriterWrapper
 	request *http.Request
 	// trusted are taken away from everything that leaves.
 	trusted answerHeaders
 	// record makes the answer's headers durable.
-	record    func(h http.Header, status int)
+	record func(h http.Header, status int)
+	// born reads the body of an answer whose target is born in it; nil for all
+	// other calls.
+	born      func(body []byte)
+	held      *heldAnswer
 	committed bool
 	hijacked  bool
 	failed    bool // a write failed: the client has gone
@@ -46,6 +51,9 @@ func (w *responseWriter) commit(status int) {
 // answer, except for 101.
 func (w *responseWriter) WriteHeader(status int) {
 	if status >= 200 || status == http.StatusSwitchingProtocols {
+		if w.hold(status) {
+			return
+		}
 		w.commit(status)
 	} else {
 		w.trusted.strip(w.Header())
@@ -54,6 +62,9 @@ func (w *responseWriter) WriteHeader(status int) {
 }
 
 func (w *responseWriter) Write(b []byte) (int, error) {
+	if w.held != nil || w.hold(http.StatusOK) {
+		return w.keep(b)
+	}
 	w.commit(http.StatusOK)
 	n, err := w.ResponseWriter.Write(b)
 	w.wrote(int64(n), err)
@@ -62,6 +73,9 @@ func (w *responseWriter) Write(b []byte) (int, error) {
 
 // ReadFrom implements io.ReaderFrom, which lets the kernel copy a file.
 func (w *responseWriter) ReadFrom(r io.Reader) (int64, error) {
+	if w.held != nil || w.hold(http.StatusOK) {
+		return io.Copy(struct{ io.Writer }{w}, r)
+	}
 	w.commit(http.StatusOK)
 	n, err := w.ResponseWriterWrapper.ReadFrom(r)
 	// An error may be the source's as well; only one that ends the request
@@ -89,6 +103,9 @@ func (w *responseWriter) wrote(n int64, err error) {
 
 // FlushError lets http.ResponseController flush.
 func (w *responseWriter) FlushError() error {
+	if w.held != nil {
+		return nil // it leaves when it is whole, which is soon
+	}
 	w.commit(http.StatusOK)
 	return http.NewResponseController(w.ResponseWriter).Flush()
 }

@@ -49,6 +49,11 @@ var durabilities = []audit.Durability{audit.DurabilityStrict, audit.DurabilityAn
 // defaultRule is for calls that no rule matches.
 var defaultRule = &Rule{Name: "default", Level: audit.LevelMetadata}
 
+// sensitiveRule is for reads of keys and secrets that a rule excludes: those an
+// auditor asks about first, whatever is turned off. A catalog of the site's own
+// decides what is sensitive.
+var sensitiveRule = &Rule{Name: "sensitive", Level: audit.LevelMetadata}
+
 func (r *Rule) check() error {
 	if !slices.Contains(levels, r.Level) {
 		return fmt.Errorf("level %q is not known: this version knows none and metadata", r.Level)

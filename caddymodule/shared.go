@@ -15,6 +15,7 @@ import (
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
 	"github.com/caddy-audit-log/caddy-audit-log/buffer"
+	"github.com/caddy-audit-log/caddy-audit-log/identity"
 )
 
 // closeWithin bounds how long the last user of a buffer waits for its writer.
@@ -28,6 +29,8 @@ type shared struct {
 	dir string
 	buf *buffer.Buffer
 	key *audit.TokenKey
+	// known are the callers that the API has accepted, whatever the site.
+	known *identity.Known
 
 	mu    sync.Mutex
 	users int
@@ -206,7 +209,7 @@ func (p *pool) tryAcquire(dir string, o buffer.Options) (*shared, error) {
 	if err != nil {
 		return nil, errors.Join(err, b.Close(context.Background()))
 	}
-	s := &shared{dir: dir, buf: b, key: key, leases: map[string]chan struct{}{}, closing: make(chan struct{}), closed: make(chan struct{})}
+	s := &shared{dir: dir, buf: b, key: key, known: identity.NewKnown(), leases: map[string]chan struct{}{}, closing: make(chan struct{}), closed: make(chan struct{})}
 	p.open[dir] = s
 	return s, nil
 }

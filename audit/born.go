@@ -1,0 +1,41 @@
+package audit
+
+import (
+	"bytes"
+	"encoding/json"
+	"strings"
+)
+
+// Born fills in the target that the call made, from the JSON body of its answer:
+// path leads to the target's id; see Operation.Born. It reports whether it was
+// found.
+func (e *Entry) Born(path string, body []byte) bool {
+	if e.Target == nil || e.Target.ID != "" {
+		return false
+	}
+	d := json.NewDecoder(bytes.NewReader(body))
+	d.UseNumber()
+	var at any
+	if d.Decode(&at) != nil {
+		return false
+	}
+	for name := range strings.SplitSeq(path, ".") {
+		object, _ := at.(map[string]any)
+		at = object[name]
+	}
+	var id string
+	switch v := at.(type) {
+	case string:
+		id = v
+	case json.Number:
+		id = v.String()
+	}
+	if id == "" {
+		return false
+	}
+	e.Target.ID = recorder{e: e}.text("target.id", id)
+	if e.Target.Type == typeProject && e.ProjectRef == "" {
+		e.ProjectRef = e.Target.ID
+	}
+	return true
+}

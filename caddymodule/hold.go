@@ -1,0 +1,75 @@
+package caddymodule
+
+import (
+	"mime"
+	"net/http"
+	"strings"
+)
+
+// maxHeld bounds the answers that are held, in bytes.
+const maxHeld = 64 << 10
+
+// heldAnswer is an answer whose target is born in it: its headers wait until its
+// body has been read, so that the entry that is durable before they leave names
+// what was made.
+type heldAnswer struct {
+	status int
+	want   int
+	body   []byte
+}
+
+// mayHold reports whether an answer is one that can be held: JSON of a known and
+// bounded length, and nothing that is still to be decoded. Nothing else is ever
+// held.
+func mayHold(h http.Header, status int) (length int, ok bool) {
+	n := contentLength(h)
+	if status < 200 || status >= 300 || n <= 0 || n > maxHeld || h.Get("Content-Encoding") != "" {
+		return 0, false
+	}
+	kind, _, err := mime.ParseMediaType(h.Get("Content-Type"))
+	return int(n), err == nil && (kind == "application/json" || strings.HasSuffix(kind, "+json"))
+}
+
+// hold begins to hold the answer, if its call asks for it.
+func (w *responseWriter) hold(status int) bool {
+	if w.committed || w.held != nil || w.born == nil {
+		return w.held != nil
+	}
+	n, ok := mayHold(w.Header(), status)
+	if ok {
+		w.held = &heldAnswer{status: status, want: n}
+	}
+	return ok
+}
+
+// keep takes what is written while the answer is held, and lets it go when it is
+// whole.
+func (w *responseWriter) keep(b []byte) (int, error) {
+	w.held.body = append(w.held.body, b...)
+	if len(w.held.body) < w.held.want {
+		return len(b), nil
+	}
+	if err := w.letGo(); err != nil {
+		return 0, err
+	}
+	return len(b), nil
+}
+
+// letGo sends what is held, whole or not: it is called when the answer is
+// complete, when its handler has returned, and when that has panicked.
+func (w *responseWriter) letGo() error {
+	held := w.held
+	if held == nil {
+		return nil
+	}
+	w.held = nil
+	w.born(held.body)
+	w.commit(held.status)
+	w.ResponseWriter.WriteHeader(held.status)
+	if len(held.body) == 0 {
+		return nil
+	}
+	n, err := w.ResponseWriter.Write(held.body)
+	w.wrote(int64(n), err)
+	return err
+}
