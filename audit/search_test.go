@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/go-jose/go-jose/v4"
+
+	"github.com/caddy-audit-log/caddy-audit-log/internal/jwttest"
 )
 
 var trailKey = &TokenKey{1}
@@ -71,7 +73,7 @@ func TestACredentialsTrailHasTheHashOfItsEntries(t *testing.T) {
 func TestNoCopyOfALeakedTokenEscapesItsTrail(t *testing.T) {
 	for alg, want := range map[jose.SignatureAlgorithm]int{jose.ES256: 33, jose.RS256: 17, jose.HS256: 5, jose.EdDSA: 17} {
 		k := issuerKeys()
-		token := sign(alg, map[jose.SignatureAlgorithm]any{jose.ES256: k.ec, jose.RS256: k.rsa, jose.HS256: k.secret, jose.EdDSA: k.ed}[alg], "", nil, claimsWith(nil))
+		token := jwttest.Sign(alg, map[jose.SignatureAlgorithm]any{jose.ES256: k.EC, jose.RS256: k.RSA, jose.HS256: k.Secret, jose.EdDSA: k.Ed}[alg], "", nil, claimsWith(nil))
 		trail := trailKey.Trail(token)
 		if len(trail.Hashes) != want || trail.Hashes[0] != plainHash(token) || trail.Session != "s1" {
 			t.Errorf("%s: %d hashes, session %q", alg, len(trail.Hashes), trail.Session)
@@ -172,7 +174,7 @@ func TestTheFirstHashOfWhatCouldBeGuessedIsKeyed(t *testing.T) {
 }
 
 func FuzzTrail(f *testing.F) {
-	token := sign(jose.EdDSA, issuerKeys().ed, "ed", nil, claimsWith(nil)) // the same in each process
+	token := jwttest.Sign(jose.EdDSA, issuerKeys().Ed, "ed", nil, claimsWith(nil)) // the same in each process
 	for _, seed := range []string{
 		token, "Bearer " + token, "Authorization: Bearer " + token, "apikey: " + token, token + "=", token + "\nx",
 		strings.Replace(token, "eyJ", "e30", 1), "sbp_" + hex40, "Basic YTpi", "Basic Og==", "Basic " + token, "Digest x", "Authorization:", ":", "a.b.c",

@@ -3,7 +3,6 @@ package audit
 import (
 	"crypto"
 	"crypto/ecdsa"
-	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/hmac"
 	"crypto/rand"
@@ -14,7 +13,6 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
-	"maps"
 	mathrand "math/rand/v2"
 	"slices"
 	"strings"
@@ -24,91 +22,46 @@ import (
 
 	"github.com/go-jose/go-jose/v4"
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/caddy-audit-log/caddy-audit-log/internal/jwttest"
 )
 
-const issuerURL = "https://auth.example.com"
-
-// testKeys are an issuer's own. All but the RSA key are the same in each
-// process, so that a fuzzer's workers know each other's tokens.
+// testKeys are those of the issuer of tests, as this room reads them.
 type testKeys struct {
-	rsa    *rsa.PrivateKey
-	ec     *ecdsa.PrivateKey
-	ed     ed25519.PrivateKey
-	secret []byte
-	set    []byte // the public ones
-	keys   []Key  // those of the set, and the secret
+	*jwttest.KeyRing
+	set  []byte // the public ones
+	keys []Key  // those of the set, and the secret
 }
 
 var issuerKeys = sync.OnceValue(func() *testKeys {
-	must := func(err error) {
-		if err != nil {
-			panic(err)
-		}
+	k := &testKeys{KeyRing: jwttest.Keys(), set: jwttest.Keys().Set("rsa", "ec", "ed")}
+	keys, _, err := ParseKeys(k.set)
+	if err != nil {
+		panic(err)
 	}
-	k := &testKeys{secret: []byte("a secret of more than sixty-four bytes, so that it serves HS512 too")}
-	var err error
-	k.rsa, err = rsa.GenerateKey(rand.Reader, 2048)
-	must(err)
-	seed := sha256.Sum256([]byte("an issuer of tests"))
-	k.ec, err = ecdsa.ParseRawPrivateKey(elliptic.P256(), seed[:])
-	must(err)
-	k.ed = ed25519.NewKeyFromSeed(seed[:])
-	k.set, err = json.Marshal(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{
-		{Key: k.rsa.Public(), KeyID: "rsa"}, {Key: k.ec.Public(), KeyID: "ec"}, {Key: k.ed.Public(), KeyID: "ed", Use: "sig"},
-	}})
-	must(err)
-	k.keys, _, err = ParseKeys(k.set)
-	must(err)
-	secret, err := SecretKey(k.secret)
-	must(err)
-	k.keys = append(k.keys, secret)
+	secret, err := SecretKey(k.Secret)
+	if err != nil {
+		panic(err)
+	}
+	k.keys = append(keys, secret)
 	return k
 })
 
-// sign makes a JWT of any header and claims.
-func sign(alg jose.SignatureAlgorithm, key any, kid string, header map[string]any, claims string) string {
-	options := (&jose.SignerOptions{}).WithType("JWT")
-	for name, value := range header {
-		options = options.WithHeader(jose.HeaderKey(name), value)
-	}
-	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: alg, Key: jose.JSONWebKey{Key: key, KeyID: kid}}, options)
-	if err != nil {
-		panic(err)
-	}
-	jws, err := signer.Sign([]byte(claims))
-	if err != nil {
-		panic(err)
-	}
-	token, err := jws.CompactSerialize()
-	if err != nil {
-		panic(err)
-	}
-	return token
-}
-
-// claimsWith are a session's, with some of them changed; nil takes one away.
-func claimsWith(change map[string]any) string {
-	claims := map[string]any{
-		"iss": issuerURL, "sub": "7b1c", "aud": "authenticated", "exp": arrival().Unix() + 3600, "iat": arrival().Unix(),
-		"email": "ada@example.com", "role": "authenticated", "session_id": "s1", "aal": "aal2",
+// atArrival are the claims of a session when the tests' calls arrive.
+func atArrival() map[string]any {
+	return map[string]any{
+		"sub": "7b1c", "exp": arrival().Unix() + 3600, "iat": arrival().Unix(), "session_id": "s1", "aal": "aal2",
 		"amr": []any{map[string]any{"method": "password", "timestamp": 1}, map[string]any{"method": "totp", "timestamp": 2}},
 	}
-	maps.Copy(claims, change)
-	maps.DeleteFunc(claims, func(_ string, v any) bool { return v == nil })
-	b, err := json.Marshal(claims)
-	if err != nil {
-		panic(err)
-	}
-	return string(b)
 }
 
-func session(change map[string]any) string {
-	return sign(jose.ES256, issuerKeys().ec, "ec", nil, claimsWith(change))
-}
+func claimsWith(change map[string]any) string { return jwttest.Claims(atArrival(), change) }
+
+func session(change map[string]any) string { return jwttest.Session(atArrival(), change) }
 
 func testIssuer(t testing.TB, p *Platform, claims map[string]string) *Issuer {
 	t.Helper()
-	i, err := NewIssuer(issuerURL, []string{"authenticated"}, p, claims)
+	i, err := NewIssuer(jwttest.URL, []string{"authenticated"}, p, claims)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -146,20 +99,20 @@ func TestEachKindOfKeyVerifiesItsAlgorithms(t *testing.T) {
 		key any
 		kid string
 	}{
-		{jose.RS256, k.rsa, "rsa"},
-		{jose.RS384, k.rsa, "rsa"},
-		{jose.RS512, k.rsa, ""},
-		{jose.PS256, k.rsa, "rsa"},
-		{jose.PS384, k.rsa, "rsa"},
-		{jose.PS512, k.rsa, "rsa"},
-		{jose.ES256, k.ec, "ec"},
-		{jose.EdDSA, k.ed, "ed"},
-		{jose.EdDSA, k.ed, ""},
-		{jose.HS256, k.secret, ""},
-		{jose.HS384, k.secret, "any"},
-		{jose.HS512, k.secret, ""},
+		{jose.RS256, k.RSA, "rsa"},
+		{jose.RS384, k.RSA, "rsa"},
+		{jose.RS512, k.RSA, ""},
+		{jose.PS256, k.RSA, "rsa"},
+		{jose.PS384, k.RSA, "rsa"},
+		{jose.PS512, k.RSA, "rsa"},
+		{jose.ES256, k.EC, "ec"},
+		{jose.EdDSA, k.Ed, "ed"},
+		{jose.EdDSA, k.Ed, ""},
+		{jose.HS256, k.Secret, ""},
+		{jose.HS384, k.Secret, "any"},
+		{jose.HS512, k.Secret, ""},
 	} {
-		a := actorOf(d, sign(c.alg, c.key, c.kid, nil, claimsWith(nil)))
+		a := actorOf(d, jwttest.Sign(c.alg, c.key, c.kid, nil, claimsWith(nil)))
 		if a.Verification != VerificationSignature || a.UserID != "7b1c" || a.VerificationReason != "" {
 			t.Errorf("%s by key %q: %+v", c.alg, c.kid, a)
 		}
@@ -172,7 +125,7 @@ func TestVerifiedClaimsAreFactsAndUnverifiedOnesStayClaims(t *testing.T) {
 	want := Actor{
 		TokenType: TokenJWT, TokenHash: fmt.Sprintf("%x", sum), Verification: VerificationSignature, Kind: ActorPerson,
 		UserID: "7b1c", Email: "ada@example.com", SessionID: "s1", AAL: "aal2", AMR: []string{"password", "totp"},
-		JWTRole: "authenticated", JWTIssuer: issuerURL, JWTSubject: "7b1c",
+		JWTRole: "authenticated", JWTIssuer: jwttest.URL, JWTSubject: "7b1c",
 	}
 	if diff := cmp.Diff(want, actorOf(verifying(t), token)); diff != "" {
 		t.Error(diff)
@@ -180,7 +133,7 @@ func TestVerifiedClaimsAreFactsAndUnverifiedOnesStayClaims(t *testing.T) {
 	want = Actor{
 		TokenType: TokenJWT, TokenHash: want.TokenHash, Verification: VerificationNone,
 		Claimed: &Claimed{
-			Subject: "7b1c", Email: "ada@example.com", SessionID: "s1", Role: "authenticated", Issuer: issuerURL, AAL: "aal2",
+			Subject: "7b1c", Email: "ada@example.com", SessionID: "s1", Role: "authenticated", Issuer: jwttest.URL, AAL: "aal2",
 		},
 	}
 	if diff := cmp.Diff(want, actorOf(deriver(), token)); diff != "" {
@@ -253,7 +206,7 @@ func TestWhatEachClaimBecomes(t *testing.T) {
 			"a legacy key", legacy, nil, func(a *Actor) {
 				*a = Actor{
 					TokenType: TokenServiceRole, Verification: VerificationSignature, Kind: ActorService, JWTRole: "service_role",
-					JWTIssuer: issuerURL, Claimed: &Claimed{Project: "abcdefghijklmnopqrst"},
+					JWTIssuer: jwttest.URL, Claimed: &Claimed{Project: "abcdefghijklmnopqrst"},
 				}
 			},
 		},
@@ -266,7 +219,7 @@ func TestWhatEachClaimBecomes(t *testing.T) {
 			want := Actor{
 				TokenType: TokenJWT, Verification: VerificationSignature, Kind: ActorPerson,
 				UserID: "7b1c", Email: "ada@example.com", SessionID: "s1", AAL: "aal2", AMR: []string{"password", "totp"},
-				JWTRole: "authenticated", JWTIssuer: issuerURL, JWTSubject: "7b1c",
+				JWTRole: "authenticated", JWTIssuer: jwttest.URL, JWTSubject: "7b1c",
 			}
 			c.differs(&want)
 			if diff := cmp.Diff(want, got); diff != "" {
@@ -295,7 +248,7 @@ func attacks(t testing.TB) []attack {
 	t.Helper()
 	k := issuerKeys()
 	b64 := base64.RawURLEncoding.EncodeToString
-	der, err := x509.MarshalPKIXPublicKey(k.rsa.Public())
+	der, err := x509.MarshalPKIXPublicKey(k.RSA.Public())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -310,13 +263,13 @@ func attacks(t testing.TB) []attack {
 	}
 	raw := func(header, claims string) string { // signed by the secret, whatever it is
 		body := b64([]byte(header)) + "." + b64([]byte(claims))
-		mac := hmac.New(sha256.New, k.secret)
+		mac := hmac.New(sha256.New, k.Secret)
 		mac.Write([]byte(body))
 		return body + "." + b64(mac.Sum(nil))
 	}
 	const hs = `{"alg":"HS256","typ":"JWT"}`
 	at := func(d time.Duration) int64 { return arrival().Add(d).Unix() }
-	encrypter, err := jose.NewEncrypter(jose.A128GCM, jose.Recipient{Algorithm: jose.RSA_OAEP_256, Key: k.rsa.Public()}, nil)
+	encrypter, err := jose.NewEncrypter(jose.A128GCM, jose.Recipient{Algorithm: jose.RSA_OAEP_256, Key: k.RSA.Public()}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -331,7 +284,7 @@ func attacks(t testing.TB) []attack {
 	good := session(nil)
 	embedded := jose.JSONWebKey{Key: stranger.Public(), KeyID: "ec"}
 	digest := sha256.Sum256([]byte(b64([]byte(`{"alg":"RS256","kid":"ec"}`)) + "." + b64([]byte(claimsWith(nil)))))
-	rs, err := rsa.SignPKCS1v15(nil, k.rsa, crypto.SHA256, digest[:])
+	rs, err := rsa.SignPKCS1v15(nil, k.RSA, crypto.SHA256, digest[:])
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -339,18 +292,18 @@ func attacks(t testing.TB) []attack {
 		{"alg none, no signature", b64([]byte(`{"alg":"none"}`)) + "." + b64([]byte(claimsWith(nil))) + ".", ReasonAlgorithm, TokenUnknown},
 		{"alg nOnE, a signature", raw(`{"alg":"nOnE"}`, claimsWith(nil)), ReasonAlgorithm, TokenJWT},
 		{"alg is a list", raw(`{"alg":["HS256"]}`, claimsWith(nil)), "", TokenUnknown},
-		{"HS256 by the RSA public key", sign(jose.HS256, public, "rsa", nil, claimsWith(nil)), ReasonBadSignature, TokenJWT},
+		{"HS256 by the RSA public key", jwttest.Sign(jose.HS256, public, "rsa", nil, claimsWith(nil)), ReasonBadSignature, TokenJWT},
 		{"RS256 with the kid of an EC key", b64([]byte(`{"alg":"RS256","kid":"ec"}`)) + "." + b64([]byte(claimsWith(nil))) + "." + b64(rs), ReasonAlgorithm, TokenJWT},
-		{"ES384 by a key of the attacker", sign(jose.ES384, ec384, "ec", nil, claimsWith(nil)), ReasonAlgorithm, TokenJWT},
-		{"another's key", sign(jose.ES256, stranger, "ec", nil, claimsWith(nil)), ReasonBadSignature, TokenJWT},
-		{"another's key in jwk", sign(jose.ES256, stranger, "ec", map[string]any{"jwk": embedded}, claimsWith(nil)), ReasonBadSignature, TokenJWT},
-		{"jku", sign(jose.ES256, stranger, "ec", map[string]any{"jku": "http://169.254.169.254/keys"}, claimsWith(nil)), ReasonBadSignature, TokenJWT},
-		{"x5u", sign(jose.ES256, stranger, "ec", map[string]any{"x5u": "http://169.254.169.254/cert"}, claimsWith(nil)), ReasonBadSignature, TokenJWT},
-		{"kid of nobody", sign(jose.ES256, stranger, "new", nil, claimsWith(nil)), ReasonUnknownKey, TokenJWT},
-		{"kid with a path", sign(jose.ES256, stranger, "../../../../dev/null", nil, claimsWith(nil)), ReasonUnknownKey, TokenJWT},
-		{"kid with SQL", sign(jose.ES256, stranger, "x' UNION SELECT 'key'--", nil, claimsWith(nil)), ReasonUnknownKey, TokenJWT},
+		{"ES384 by a key of the attacker", jwttest.Sign(jose.ES384, ec384, "ec", nil, claimsWith(nil)), ReasonAlgorithm, TokenJWT},
+		{"another's key", jwttest.Sign(jose.ES256, stranger, "ec", nil, claimsWith(nil)), ReasonBadSignature, TokenJWT},
+		{"another's key in jwk", jwttest.Sign(jose.ES256, stranger, "ec", map[string]any{"jwk": embedded}, claimsWith(nil)), ReasonBadSignature, TokenJWT},
+		{"jku", jwttest.Sign(jose.ES256, stranger, "ec", map[string]any{"jku": "http://169.254.169.254/keys"}, claimsWith(nil)), ReasonBadSignature, TokenJWT},
+		{"x5u", jwttest.Sign(jose.ES256, stranger, "ec", map[string]any{"x5u": "http://169.254.169.254/cert"}, claimsWith(nil)), ReasonBadSignature, TokenJWT},
+		{"kid of nobody", jwttest.Sign(jose.ES256, stranger, "new", nil, claimsWith(nil)), ReasonUnknownKey, TokenJWT},
+		{"kid with a path", jwttest.Sign(jose.ES256, stranger, "../../../../dev/null", nil, claimsWith(nil)), ReasonUnknownKey, TokenJWT},
+		{"kid with SQL", jwttest.Sign(jose.ES256, stranger, "x' UNION SELECT 'key'--", nil, claimsWith(nil)), ReasonUnknownKey, TokenJWT},
 		{"kid is a number", raw(`{"alg":"HS256","kid":7}`, claimsWith(nil)), ReasonMalformed, TokenJWT},
-		{"crit", sign(jose.ES256, k.ec, "ec", map[string]any{"crit": []string{"exp"}, "exp": 1}, claimsWith(nil)), ReasonCriticalHeader, TokenJWT},
+		{"crit", jwttest.Sign(jose.ES256, k.EC, "ec", map[string]any{"crit": []string{"exp"}, "exp": 1}, claimsWith(nil)), ReasonCriticalHeader, TokenJWT},
 		{"b64 false", raw(`{"alg":"HS256","b64":false,"crit":["b64"]}`, claimsWith(nil)), ReasonCriticalHeader, TokenJWT},
 		{"expired", session(map[string]any{"exp": at(-61 * time.Second)}), ReasonExpired, TokenJWT},
 		{"not yet valid", session(map[string]any{"nbf": at(61 * time.Second)}), ReasonNotYetValid, TokenJWT},
@@ -358,9 +311,9 @@ func attacks(t testing.TB) []attack {
 		{"no exp", session(map[string]any{"exp": nil}), ReasonNoExpiry, TokenJWT},
 		{"exp beyond all years", session(map[string]any{"exp": 1e300}), ReasonBadClaim, TokenJWT},
 		{"exp is a text", session(map[string]any{"exp": "tomorrow"}), ReasonBadClaim, TokenJWT},
-		{"wrong issuer", session(map[string]any{"iss": issuerURL + "/"}), ReasonWrongIssuer, TokenJWT},
+		{"wrong issuer", session(map[string]any{"iss": jwttest.URL + "/"}), ReasonWrongIssuer, TokenJWT},
 		{"no issuer", session(map[string]any{"iss": nil}), ReasonWrongIssuer, TokenJWT},
-		{"issuer is a list", session(map[string]any{"iss": []string{issuerURL}}), ReasonBadClaim, TokenJWT},
+		{"issuer is a list", session(map[string]any{"iss": []string{jwttest.URL}}), ReasonBadClaim, TokenJWT},
 		{"wrong audience", session(map[string]any{"aud": []string{"other", "authenticated "}}), ReasonWrongAudience, TokenJWT},
 		{"no audience", session(map[string]any{"aud": nil}), ReasonWrongAudience, TokenJWT},
 		{"act is a text", session(map[string]any{"act": "admin"}), ReasonBadClaim, TokenJWT},
@@ -371,8 +324,8 @@ func attacks(t testing.TB) []attack {
 		{"duplicate claims, one escaped", raw(hs, strings.Replace(claimsWith(nil), `"sub":`, `"\u0073ub":"admin","sub":`, 1)), ReasonDuplicateName, TokenJWT},
 		{"duplicate claims inside", raw(hs, strings.Replace(claimsWith(nil), `"sub":`, `"app_metadata":{"a":1,"a":2},"sub":`, 1)), ReasonDuplicateName, TokenJWT},
 		{"duplicate headers", raw(`{"alg":"HS256","alg":"none"}`, claimsWith(nil)), ReasonDuplicateName, TokenJWT},
-		{"nested, said so", sign(jose.ES256, k.ec, "ec", map[string]any{"cty": "JWT"}, claimsWith(nil)), ReasonNested, TokenJWT},
-		{"nested, not said so", sign(jose.ES256, k.ec, "ec", nil, good), ReasonNested, TokenUnknown},
+		{"nested, said so", jwttest.Sign(jose.ES256, k.EC, "ec", map[string]any{"cty": "JWT"}, claimsWith(nil)), ReasonNested, TokenJWT},
+		{"nested, not said so", jwttest.Sign(jose.ES256, k.EC, "ec", nil, good), ReasonNested, TokenUnknown},
 		{"JWE", encrypted, ReasonEncrypted, TokenUnknown},
 		{"16 KiB and more", session(map[string]any{"x": strings.Repeat("x", 13<<10)}), ReasonTooLarge, TokenJWT},
 		{"1 MiB", session(map[string]any{"x": strings.Repeat("x", 3<<18)}), ReasonTooLarge, TokenJWT},
@@ -465,12 +418,12 @@ func TestWhatAKeySetMayHold(t *testing.T) {
 		key  any
 		want int
 	}{
-		{"public", jose.JSONWebKey{Key: k.ec.Public()}, 1},
-		{"private", jose.JSONWebKey{Key: k.ec}, 0},
-		{"symmetric", jose.JSONWebKey{Key: k.secret}, 0},
-		{"for encryption", jose.JSONWebKey{Key: k.rsa.Public(), Use: "enc"}, 0},
-		{"with an algorithm", jose.JSONWebKey{Key: k.rsa.Public(), Algorithm: "PS256"}, 1},
-		{"with another kind's algorithm", jose.JSONWebKey{Key: k.rsa.Public(), Algorithm: "HS256"}, 0},
+		{"public", jose.JSONWebKey{Key: k.EC.Public()}, 1},
+		{"private", jose.JSONWebKey{Key: k.EC}, 0},
+		{"symmetric", jose.JSONWebKey{Key: k.Secret}, 0},
+		{"for encryption", jose.JSONWebKey{Key: k.RSA.Public(), Use: "enc"}, 0},
+		{"with an algorithm", jose.JSONWebKey{Key: k.RSA.Public(), Algorithm: "PS256"}, 1},
+		{"with another kind's algorithm", jose.JSONWebKey{Key: k.RSA.Public(), Algorithm: "HS256"}, 0},
 		{"RSA of 1024 bits", jose.JSONWebKey{Key: weak.Public()}, 0},
 		{"of an unknown kind", map[string]string{"kty": "LATTICE"}, 0},
 		{"no object", 7, 0},
@@ -495,7 +448,7 @@ func TestWhatAKeySetMayHold(t *testing.T) {
 	if _, err := SecretKey([]byte("hunter2")); err == nil || strings.Contains(err.Error(), "hunter2") {
 		t.Errorf("a short secret: %v", err)
 	}
-	secret, _ := SecretKey(k.secret)
+	secret, _ := SecretKey(k.Secret)
 	for _, s := range []string{fmt.Sprint(secret), fmt.Sprintf("%+v", secret), fmt.Sprintf("%#v", secret), fmt.Sprintf("%v", []Key{secret})} {
 		if strings.Contains(s, "secret of") || strings.Contains(s, "97 32") {
 			t.Errorf("the secret prints as %s", s)
@@ -505,7 +458,7 @@ func TestWhatAKeySetMayHold(t *testing.T) {
 
 func TestAKeyWithAnAlgorithmServesNoOther(t *testing.T) {
 	k := issuerKeys()
-	set, err := json.Marshal(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: k.rsa.Public(), KeyID: "rsa", Algorithm: "PS256"}}})
+	set, err := json.Marshal(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: k.RSA.Public(), KeyID: "rsa", Algorithm: "PS256"}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -516,7 +469,7 @@ func TestAKeyWithAnAlgorithmServesNoOther(t *testing.T) {
 	d := deriver()
 	d.Verifier = verifyAll{testIssuer(t, Supabase(), nil), keys}
 	for alg, want := range map[jose.SignatureAlgorithm]Reason{jose.PS256: "", jose.RS256: ReasonAlgorithm, jose.PS384: ReasonAlgorithm} {
-		if a := actorOf(d, sign(alg, k.rsa, "rsa", nil, claimsWith(nil))); a.VerificationReason != want {
+		if a := actorOf(d, jwttest.Sign(alg, k.RSA, "rsa", nil, claimsWith(nil))); a.VerificationReason != want {
 			t.Errorf("%s: %q, want %q", alg, a.VerificationReason, want)
 		}
 	}
@@ -534,7 +487,7 @@ func TestWhichClaimsCanBeNamed(t *testing.T) {
 		{"email", "user_metadata.email"},
 		{"user_id", "a.b.c.d.e.f.g.h.i"},
 	} {
-		if _, err := NewIssuer(issuerURL, nil, Supabase(), map[string]string{c[0]: c[1]}); err == nil {
+		if _, err := NewIssuer(jwttest.URL, nil, Supabase(), map[string]string{c[0]: c[1]}); err == nil {
 			t.Errorf("claim %s %s is taken", c[0], c[1])
 		}
 	}
@@ -553,8 +506,8 @@ func TestOnlyTheIssuersOwnClaimsFillUserIDAndEmail(t *testing.T) {
 	d := verifying(t)
 	k := issuerKeys()
 	signed := []string{
-		session(nil), sign(jose.RS256, k.rsa, "rsa", nil, claimsWith(nil)),
-		sign(jose.EdDSA, k.ed, "ed", nil, claimsWith(nil)), sign(jose.HS256, k.secret, "", nil, claimsWith(nil)),
+		session(nil), jwttest.Sign(jose.RS256, k.RSA, "rsa", nil, claimsWith(nil)),
+		jwttest.Sign(jose.EdDSA, k.Ed, "ed", nil, claimsWith(nil)), jwttest.Sign(jose.HS256, k.Secret, "", nil, claimsWith(nil)),
 	}
 	var pieces []string
 	for _, s := range signed {
@@ -599,7 +552,7 @@ func TestOnlyTheIssuersOwnClaimsFillUserIDAndEmail(t *testing.T) {
 // believed.
 func FuzzVerify(f *testing.F) {
 	d := verifying(f)
-	good := sign(jose.EdDSA, issuerKeys().ed, "ed", nil, claimsWith(nil)) // the same in each process
+	good := jwttest.Sign(jose.EdDSA, issuerKeys().Ed, "ed", nil, claimsWith(nil)) // the same in each process
 	f.Add("Bearer "+good, "", false)
 	f.Add("Bearer "+good, good, true)
 	f.Add("", good, false)
@@ -628,17 +581,17 @@ func FuzzVerify(f *testing.F) {
 // The claims of a signed token, and the key set of an issuer, are bytes from
 // the network too.
 func FuzzClaims(f *testing.F) {
-	i, err := NewIssuer(issuerURL, nil, Supabase(), map[string]string{"jwt_role": "app_metadata.role"})
+	i, err := NewIssuer(jwttest.URL, nil, Supabase(), map[string]string{"jwt_role": "app_metadata.role"})
 	if err != nil {
 		f.Fatal(err)
 	}
 	k := issuerKeys()
 	f.Add([]byte(claimsWith(nil)), k.set)
 	f.Add([]byte(claimsWith(map[string]any{"amr": []any{nil, "x", 1}, "app_metadata": map[string]any{"role": "x"}, "is_anonymous": true})), []byte(`{"keys":[{"kty":"oct","k":"AA"}]}`))
-	f.Add([]byte(`{"iss":"`+issuerURL+`","exp":1e400}`), []byte(`{"keys":[{"kty":"EC","crv":"P-256","x":"AA","y":"AA"}]}`))
+	f.Add([]byte(`{"iss":"`+jwttest.URL+`","exp":1e400}`), []byte(`{"keys":[{"kty":"EC","crv":"P-256","x":"AA","y":"AA"}]}`))
 	f.Fuzz(func(t *testing.T, claims, set []byte) {
 		_, _, _ = ParseKeys(set)
-		token, _ := ReadToken(sign(jose.HS256, k.secret, "", nil, string(claims)))
+		token, _ := ReadToken(jwttest.Sign(jose.HS256, k.Secret, "", nil, string(claims)))
 		if token == nil {
 			return
 		}

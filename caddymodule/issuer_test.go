@@ -4,14 +4,11 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/rsa"
 	"crypto/x509"
 	"encoding/base64"
-	"encoding/json"
 	"encoding/pem"
 	"fmt"
 	"io"
-	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -27,85 +24,10 @@ import (
 	"github.com/go-jose/go-jose/v4"
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
+	"github.com/caddy-audit-log/caddy-audit-log/internal/jwttest"
 )
 
-const (
-	authURL    = "https://auth.example.com"
-	testSecret = "a-secret-that-no-log-and-no-error-may-ever-show"
-)
-
-// authority is an issuer with its keys.
-type authority struct {
-	rsa *rsa.PrivateKey
-	ec  *ecdsa.PrivateKey
-}
-
-var auth = sync.OnceValue(func() authority {
-	r, err := rsa.GenerateKey(rand.Reader, 2048)
-	if err != nil {
-		panic(err)
-	}
-	e, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		panic(err)
-	}
-	return authority{r, e}
-})
-
-func (a authority) set(ids ...string) []byte {
-	var set jose.JSONWebKeySet
-	for _, id := range ids {
-		if id == "rsa" {
-			set.Keys = append(set.Keys, jose.JSONWebKey{Key: a.rsa.Public(), KeyID: id})
-		} else {
-			set.Keys = append(set.Keys, jose.JSONWebKey{Key: a.ec.Public(), KeyID: id})
-		}
-	}
-	b, err := json.Marshal(set)
-	if err != nil {
-		panic(err)
-	}
-	return b
-}
-
-func signJWT(alg jose.SignatureAlgorithm, key any, kid string, header map[string]any, claims string) string {
-	options := (&jose.SignerOptions{}).WithType("JWT")
-	for name, value := range header {
-		options = options.WithHeader(jose.HeaderKey(name), value)
-	}
-	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: alg, Key: jose.JSONWebKey{Key: key, KeyID: kid}}, options)
-	if err != nil {
-		panic(err)
-	}
-	jws, err := signer.Sign([]byte(claims))
-	if err != nil {
-		panic(err)
-	}
-	token, err := jws.CompactSerialize()
-	if err != nil {
-		panic(err)
-	}
-	return token
-}
-
-// claimsOf are a session's claims, with some of them changed.
-func claimsOf(change map[string]any) string {
-	claims := map[string]any{
-		"iss": authURL, "sub": "u-1", "aud": "authenticated", "exp": time.Now().Unix() + 3600,
-		"email": "ada@example.com", "role": "authenticated", "session_id": "s-1",
-	}
-	maps.Copy(claims, change)
-	maps.DeleteFunc(claims, func(_ string, v any) bool { return v == nil })
-	b, err := json.Marshal(claims)
-	if err != nil {
-		panic(err)
-	}
-	return string(b)
-}
-
-func (a authority) session(change map[string]any) string {
-	return signJWT(jose.ES256, a.ec, "ec", nil, claimsOf(change))
-}
+const testSecret = "a-secret-that-no-log-and-no-error-may-ever-show"
 
 func bearer(token string) map[string]string {
 	return map[string]string{"Authorization": "Bearer " + token}
@@ -131,7 +53,7 @@ func newKeyServer(t *testing.T, set []byte) *keyServer {
 }
 
 func withIssuer(options string) string {
-	return withRules("issuer " + authURL + " {\n audience authenticated\n" + options + "\n}")
+	return withRules("issuer " + jwttest.URL + " {\n audience authenticated\n" + options + "\n}")
 }
 
 // keysRead waits until the issuer's keys have come by URL.
@@ -157,7 +79,7 @@ func (r *rig) one(header map[string]string) *audit.Entry {
 }
 
 func TestAVerifiedTokenNamesItsActor(t *testing.T) {
-	keys := newKeyServer(t, auth().set("rsa", "ec"))
+	keys := newKeyServer(t, jwttest.Keys().Set("rsa", "ec"))
 	r := newRig(t, ok)
 	r.load(withIssuer("jwks "+keys.URL), proxy+"\nhandle /metrics {\nmetrics\n}")
 	r.keysRead()
@@ -170,7 +92,7 @@ func TestAVerifiedTokenNamesItsActor(t *testing.T) {
 		return n
 	}
 	signature, cached, failed, noKey := count("signature"), count("cached"), count("failed"), count("no_key")
-	token := auth().session(map[string]any{"is_anonymous": true})
+	token := jwttest.Session(map[string]any{"is_anonymous": true})
 	for range 3 {
 		e := r.one(bearer(token))
 		if line := summary(e); !strings.Contains(line, " by jwt ada@example.com from ") {
@@ -178,12 +100,12 @@ func TestAVerifiedTokenNamesItsActor(t *testing.T) {
 		}
 		a := e.Actor
 		if a.Verification != audit.VerificationSignature || a.UserID != "u-1" || a.Email != "ada@example.com" || a.SessionID != "s-1" ||
-			a.JWTIssuer != authURL || a.JWTRole != "authenticated" || a.Kind != audit.ActorAnonymous || a.Claimed != nil || a.VerificationReason != "" || a.IP != "127.0.0.1" {
+			a.JWTIssuer != jwttest.URL || a.JWTRole != "authenticated" || a.Kind != audit.ActorAnonymous || a.Claimed != nil || a.VerificationReason != "" || a.IP != "127.0.0.1" {
 			t.Errorf("actor %+v", a)
 		}
 	}
-	r.one(bearer(auth().session(map[string]any{"aud": "other"})))
-	r.one(bearer(signJWT(jose.ES256, auth().ec, "new", nil, claimsOf(nil))))
+	r.one(bearer(jwttest.Session(map[string]any{"aud": "other"})))
+	r.one(bearer(jwttest.Sign(jose.ES256, jwttest.Keys().EC, "new", nil, jwttest.Claims())))
 	if s, c := count("signature")-signature, count("cached")-cached; s != 1 || c != 2 {
 		t.Errorf("%d checks of the signature and %d from memory, want 1 and 2", s, c)
 	}
@@ -198,13 +120,13 @@ func TestAVerifiedTokenNamesItsActor(t *testing.T) {
 func TestKeysFromAFileAndASecretFromItsPlaceholder(t *testing.T) {
 	dir := t.TempDir()
 	file, secret := filepath.Join(dir, "jwks.json"), filepath.Join(dir, "secret")
-	for name, b := range map[string][]byte{file: auth().set("ec"), secret: []byte(testSecret + "\n")} {
+	for name, b := range map[string][]byte{file: jwttest.Keys().Set("ec"), secret: []byte(testSecret + "\n")} {
 		if err := os.WriteFile(name, b, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
 	t.Setenv("TEST_JWT_SECRET", testSecret)
-	es, hs := auth().session(nil), signJWT(jose.HS256, []byte(testSecret), "", nil, claimsOf(nil))
+	es, hs := jwttest.Session(), jwttest.Sign(jose.HS256, []byte(testSecret), "", nil, jwttest.Claims())
 	r := newRig(t, ok)
 	for _, c := range []struct {
 		options string
@@ -225,21 +147,21 @@ func TestKeysFromAFileAndASecretFromItsPlaceholder(t *testing.T) {
 }
 
 func TestSeveralIssuersAndOtherClaims(t *testing.T) {
-	keys := newKeyServer(t, auth().set("ec"))
+	keys := newKeyServer(t, jwttest.Keys().Set("ec"))
 	t.Setenv("TEST_JWT_SECRET", testSecret)
 	r := newRig(t, ok)
-	r.load(withRules("issuer "+authURL+" {\njwks "+keys.URL+"\nclaim user_id app_metadata.uid\n}\nissuer other {\nsecret {env.TEST_JWT_SECRET}\n}"), proxy)
+	r.load(withRules("issuer "+jwttest.URL+" {\njwks "+keys.URL+"\nclaim user_id app_metadata.uid\n}\nissuer other {\nsecret {env.TEST_JWT_SECRET}\n}"), proxy)
 	r.keysRead()
-	a := r.one(bearer(auth().session(map[string]any{"app_metadata": map[string]any{"uid": "u-9"}}))).Actor
+	a := r.one(bearer(jwttest.Session(map[string]any{"app_metadata": map[string]any{"uid": "u-9"}}))).Actor
 	if a.UserID != "u-9" || a.JWTSubject != "u-1" {
 		t.Errorf("actor %+v", a)
 	}
-	a = r.one(bearer(signJWT(jose.HS256, []byte(testSecret), "", nil, claimsOf(map[string]any{"iss": "other", "aud": nil})))).Actor
+	a = r.one(bearer(jwttest.Sign(jose.HS256, []byte(testSecret), "", nil, jwttest.Claims(map[string]any{"iss": "other", "aud": nil})))).Actor
 	if a.UserID != "u-1" || a.JWTIssuer != "other" {
 		t.Errorf("actor %+v", a)
 	}
 	// One issuer's key makes no other issuer's tokens.
-	a = r.one(bearer(signJWT(jose.HS256, []byte(testSecret), "", nil, claimsOf(nil)))).Actor
+	a = r.one(bearer(jwttest.Sign(jose.HS256, []byte(testSecret), "", nil, jwttest.Claims()))).Actor
 	if a.UserID != "" || a.VerificationReason != audit.ReasonAlgorithm {
 		t.Errorf("actor %+v", a)
 	}
@@ -247,12 +169,12 @@ func TestSeveralIssuersAndOtherClaims(t *testing.T) {
 
 func TestNoAttackOnATokenIsBelievedAndEachReachesTheAPI(t *testing.T) {
 	began := time.Now()
-	keys := newKeyServer(t, auth().set("rsa", "ec"))
+	keys := newKeyServer(t, jwttest.Keys().Set("rsa", "ec"))
 	r := newRig(t, ok)
 	r.load(withIssuer("jwks "+keys.URL), proxy)
 	r.keysRead()
 	b64 := base64.RawURLEncoding.EncodeToString
-	der, err := x509.MarshalPKIXPublicKey(auth().rsa.Public())
+	der, err := x509.MarshalPKIXPublicKey(jwttest.Keys().RSA.Public())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -261,11 +183,11 @@ func TestNoAttackOnATokenIsBelievedAndEachReachesTheAPI(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	encrypter, err := jose.NewEncrypter(jose.A128GCM, jose.Recipient{Algorithm: jose.RSA_OAEP_256, Key: auth().rsa.Public()}, nil)
+	encrypter, err := jose.NewEncrypter(jose.A128GCM, jose.Recipient{Algorithm: jose.RSA_OAEP_256, Key: jwttest.Keys().RSA.Public()}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	jwe, err := encrypter.Encrypt([]byte(claimsOf(nil)))
+	jwe, err := encrypter.Encrypt([]byte(jwttest.Claims()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -274,37 +196,37 @@ func TestNoAttackOnATokenIsBelievedAndEachReachesTheAPI(t *testing.T) {
 		t.Fatal(err)
 	}
 	now := time.Now().Unix()
-	duplicate := strings.Replace(claimsOf(nil), `"sub":`, `"sub":"admin","sub":`, 1)
-	good := auth().session(nil)
+	duplicate := strings.Replace(jwttest.Claims(), `"sub":`, `"sub":"admin","sub":`, 1)
+	good := jwttest.Session()
 	for _, c := range []struct {
 		name, token string
 		want        audit.Reason
 	}{
-		{"alg none", b64([]byte(`{"alg":"none","typ":"JWT"}`)) + "." + b64([]byte(claimsOf(nil))) + ".", audit.ReasonAlgorithm},
-		{"HS256 by the RSA public key", signJWT(jose.HS256, public, "rsa", nil, claimsOf(nil)), audit.ReasonAlgorithm},
-		{"another's key", signJWT(jose.ES256, stranger, "ec", nil, claimsOf(nil)), audit.ReasonBadSignature},
-		{"another's key in jwk", signJWT(jose.ES256, stranger, "ec", map[string]any{"jwk": jose.JSONWebKey{Key: stranger.Public()}}, claimsOf(nil)), audit.ReasonBadSignature},
-		{"jku", signJWT(jose.ES256, stranger, "", map[string]any{"jku": keys.URL}, claimsOf(nil)), audit.ReasonBadSignature},
-		{"crit", signJWT(jose.ES256, auth().ec, "ec", map[string]any{"crit": []string{"exp"}, "exp": 1}, claimsOf(nil)), audit.ReasonCriticalHeader},
-		{"expired", auth().session(map[string]any{"exp": now - 3600}), audit.ReasonExpired},
-		{"not yet valid", auth().session(map[string]any{"nbf": now + 3600}), audit.ReasonNotYetValid},
-		{"no expiry", auth().session(map[string]any{"exp": nil}), audit.ReasonNoExpiry},
-		{"wrong issuer", auth().session(map[string]any{"iss": "https://evil.example.com"}), audit.ReasonWrongIssuer},
-		{"wrong audience", auth().session(map[string]any{"aud": "other"}), audit.ReasonWrongAudience},
-		{"kid with a path", signJWT(jose.ES256, stranger, "../../dev/null", nil, claimsOf(nil)), audit.ReasonUnknownKey},
-		{"kid with SQL", signJWT(jose.ES256, stranger, "x' UNION SELECT 'k'--", nil, claimsOf(nil)), audit.ReasonUnknownKey},
-		{"nested JWT", signJWT(jose.ES256, auth().ec, "ec", map[string]any{"cty": "JWT"}, good), audit.ReasonNested},
+		{"alg none", b64([]byte(`{"alg":"none","typ":"JWT"}`)) + "." + b64([]byte(jwttest.Claims())) + ".", audit.ReasonAlgorithm},
+		{"HS256 by the RSA public key", jwttest.Sign(jose.HS256, public, "rsa", nil, jwttest.Claims()), audit.ReasonAlgorithm},
+		{"another's key", jwttest.Sign(jose.ES256, stranger, "ec", nil, jwttest.Claims()), audit.ReasonBadSignature},
+		{"another's key in jwk", jwttest.Sign(jose.ES256, stranger, "ec", map[string]any{"jwk": jose.JSONWebKey{Key: stranger.Public()}}, jwttest.Claims()), audit.ReasonBadSignature},
+		{"jku", jwttest.Sign(jose.ES256, stranger, "", map[string]any{"jku": keys.URL}, jwttest.Claims()), audit.ReasonBadSignature},
+		{"crit", jwttest.Sign(jose.ES256, jwttest.Keys().EC, "ec", map[string]any{"crit": []string{"exp"}, "exp": 1}, jwttest.Claims()), audit.ReasonCriticalHeader},
+		{"expired", jwttest.Session(map[string]any{"exp": now - 3600}), audit.ReasonExpired},
+		{"not yet valid", jwttest.Session(map[string]any{"nbf": now + 3600}), audit.ReasonNotYetValid},
+		{"no expiry", jwttest.Session(map[string]any{"exp": nil}), audit.ReasonNoExpiry},
+		{"wrong issuer", jwttest.Session(map[string]any{"iss": "https://evil.example.com"}), audit.ReasonWrongIssuer},
+		{"wrong audience", jwttest.Session(map[string]any{"aud": "other"}), audit.ReasonWrongAudience},
+		{"kid with a path", jwttest.Sign(jose.ES256, stranger, "../../dev/null", nil, jwttest.Claims()), audit.ReasonUnknownKey},
+		{"kid with SQL", jwttest.Sign(jose.ES256, stranger, "x' UNION SELECT 'k'--", nil, jwttest.Claims()), audit.ReasonUnknownKey},
+		{"nested JWT", jwttest.Sign(jose.ES256, jwttest.Keys().EC, "ec", map[string]any{"cty": "JWT"}, good), audit.ReasonNested},
 		{"JWE", encrypted, audit.ReasonEncrypted},
-		{"1 MiB token", auth().session(map[string]any{"x": strings.Repeat("x", 3<<18)}), audit.ReasonTooLarge},
-		{"duplicate claims", signJWT(jose.ES256, auth().ec, "ec", nil, duplicate), audit.ReasonDuplicateName},
-		{"sub is a number", auth().session(map[string]any{"sub": 7}), audit.ReasonBadClaim},
+		{"1 MiB token", jwttest.Session(map[string]any{"x": strings.Repeat("x", 3<<18)}), audit.ReasonTooLarge},
+		{"duplicate claims", jwttest.Sign(jose.ES256, jwttest.Keys().EC, "ec", nil, duplicate), audit.ReasonDuplicateName},
+		{"sub is a number", jwttest.Session(map[string]any{"sub": 7}), audit.ReasonBadClaim},
 		{"two Authorization headers", good, audit.ReasonSeveralCredentials},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			before := len(r.buffered())
 			req := r.request("POST", project, bearer(c.token), "")
 			if c.want == audit.ReasonSeveralCredentials {
-				req.Header.Add("Authorization", "Bearer "+auth().session(map[string]any{"sub": "u-2"}))
+				req.Header.Add("Authorization", "Bearer "+jwttest.Session(map[string]any{"sub": "u-2"}))
 			}
 			resp, err := oneCall.RoundTrip(req)
 			if err != nil {
@@ -338,10 +260,10 @@ func TestNoKeyServerSlowsOrRefusesACall(t *testing.T) {
 	var metadata atomic.Int64 // stands for http://169.254.169.254
 	target := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		metadata.Add(1)
-		_, _ = w.Write(auth().set("ec"))
+		_, _ = w.Write(jwttest.Keys().Set("ec"))
 	}))
 	defer target.Close()
-	good := auth().session(nil)
+	good := jwttest.Session()
 	for _, c := range []struct {
 		name, wantError string
 		answer          http.HandlerFunc
@@ -397,11 +319,11 @@ func TestNoKeyServerSlowsOrRefusesACall(t *testing.T) {
 }
 
 func TestADroppedKeyVerifiesNothingAnyMoreAndADeadServerChangesNothing(t *testing.T) {
-	keys := newKeyServer(t, auth().set("rsa", "ec"))
+	keys := newKeyServer(t, jwttest.Keys().Set("rsa", "ec"))
 	r := newRig(t, ok)
 	r.load(withIssuer("jwks "+keys.URL), proxy)
 	r.keysRead()
-	es, rs := auth().session(nil), signJWT(jose.RS256, auth().rsa, "rsa", nil, claimsOf(nil))
+	es, rs := jwttest.Session(), jwttest.Sign(jose.RS256, jwttest.Keys().RSA, "rsa", nil, jwttest.Claims())
 	check := func(when string, es, rs map[string]string, wantES, wantRS audit.Reason) {
 		t.Helper()
 		for _, c := range []struct {
@@ -417,7 +339,7 @@ func TestADroppedKeyVerifiesNothingAnyMoreAndADeadServerChangesNothing(t *testin
 	}
 	check("both keys", bearer(es), bearer(rs), "", "")
 	set := running.current().sources[0].set.Load()
-	dropped := auth().set("rsa")
+	dropped := jwttest.Keys().Set("rsa")
 	keys.set.Store(&dropped)
 	if _, err := set.read(t.Context()); err != nil {
 		t.Fatal(err)
@@ -437,13 +359,13 @@ func TestADroppedKeyVerifiesNothingAnyMoreAndADeadServerChangesNothing(t *testin
 }
 
 func TestAReloadKeepsTheKeysAndAStopEndsTheirReading(t *testing.T) {
-	keys := newKeyServer(t, auth().set("ec"))
+	keys := newKeyServer(t, jwttest.Keys().Set("ec"))
 	r := newRig(t, ok)
 	r.load(withIssuer("jwks "+keys.URL), proxy)
 	r.keysRead()
 	for _, option := range []string{"claim user_id email", "claim user_id sub", ""} {
 		r.load(withIssuer("jwks "+keys.URL+"\n"+option), proxy)
-		if a := r.one(bearer(auth().session(nil))).Actor; a.Verification != audit.VerificationSignature {
+		if a := r.one(bearer(jwttest.Session())).Actor; a.Verification != audit.VerificationSignature {
 			t.Errorf("after a reload: %+v", a)
 		}
 	}
@@ -466,7 +388,7 @@ func TestAReloadKeepsTheKeysAndAStopEndsTheirReading(t *testing.T) {
 }
 
 func TestValidateReadsNoKeysFromTheNetwork(t *testing.T) {
-	keys := newKeyServer(t, auth().set("ec"))
+	keys := newKeyServer(t, jwttest.Keys().Set("ec"))
 	r := newRig(t, ok)
 	var config caddy.Config
 	if err := caddy.StrictUnmarshalJSON(adapt(t, r.expand(withIssuer("jwks "+keys.URL), proxy)), &config); err != nil {
@@ -485,7 +407,7 @@ func TestWhoAddsAnIssuerIsInTheLogAndTheSecretIsNot(t *testing.T) {
 	r := newRig(t, ok)
 	r.load(rigCaddyfile, proxy)
 	r.load(withIssuer("secret {env.TEST_JWT_SECRET}\nclaim user_id email"), proxy)
-	r.one(bearer(signJWT(jose.HS256, []byte(testSecret), "", nil, claimsOf(nil))))
+	r.one(bearer(jwttest.Sign(jose.HS256, []byte(testSecret), "", nil, jwttest.Claims())))
 	var text string
 	for _, e := range r.everything() {
 		b, err := e.Encode()
@@ -494,7 +416,7 @@ func TestWhoAddsAnIssuerIsInTheLogAndTheSecretIsNot(t *testing.T) {
 		}
 		text += string(b)
 	}
-	if want := "issuer " + authURL + " audience authenticated secret {env.TEST_JWT_SECRET} claim user_id email"; !strings.Contains(text, want) {
+	if want := "issuer " + jwttest.URL + " audience authenticated secret {env.TEST_JWT_SECRET} claim user_id email"; !strings.Contains(text, want) {
 		t.Errorf("the log lacks %q", want)
 	}
 	text += fmt.Sprintf("%v %+v %#v", running.current().handlers[0].Issuers[0], running.current().handlers[0].Issuers[0].fixed, running.current().handlers[0].Issuers[0].fixed)
@@ -581,16 +503,16 @@ func knowing(t testing.TB) (*audit.Deriver, *audit.Call) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	issuer := &Issuer{URL: authURL, fixed: []audit.Key{key}}
-	if issuer.verified, err = audit.NewIssuer(authURL, []string{"authenticated"}, audit.Supabase(), nil); err != nil {
+	issuer := &Issuer{URL: jwttest.URL, fixed: []audit.Key{key}}
+	if issuer.verified, err = audit.NewIssuer(jwttest.URL, []string{"authenticated"}, audit.Supabase(), nil); err != nil {
 		t.Fatal(err)
 	}
 	v, err := newVerifier([]*Issuer{issuer})
 	if err != nil {
 		t.Fatal(err)
 	}
-	claims := claimsOf(map[string]any{"aal": "aal2", "amr": []any{"password", "totp"}, "app_metadata": map[string]any{"providers": []string{"email"}}})
-	token := signJWT(jose.HS256, []byte(testSecret), "key-1", nil, claims)
+	claims := jwttest.Claims(map[string]any{"aal": "aal2", "amr": []any{"password", "totp"}, "app_metadata": map[string]any{"providers": []string{"email"}}})
+	token := jwttest.Sign(jose.HS256, []byte(testSecret), "key-1", nil, claims)
 	return &audit.Deriver{Platform: audit.Supabase(), Key: new(audit.TokenKey), Verifier: v},
 		&audit.Call{Arrived: time.Now(), Method: "GET", Authorization: "Bearer " + token, ClientIP: "203.0.113.9", PeerIP: "203.0.113.9", UserAgent: "cli/1"}
 }
@@ -615,14 +537,14 @@ func BenchmarkKnownToken(b *testing.B) {
 }
 
 func BenchmarkUnknownToken(b *testing.B) {
-	keys, _, err := audit.ParseKeys(auth().set("ec"))
+	keys, _, err := audit.ParseKeys(jwttest.Keys().Set("ec"))
 	if err != nil {
 		b.Fatal(err)
 	}
 	d, c := knowing(b)
 	v := d.Verifier.(*verifier)
-	v.issuers[authURL].fixed = keys
-	c.Authorization = "Bearer " + auth().session(nil)
+	v.issuers[jwttest.URL].fixed = keys
+	c.Authorization = "Bearer " + jwttest.Session()
 	b.ReportAllocs()
 	for b.Loop() {
 		clear(v.known)

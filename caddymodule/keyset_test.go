@@ -9,6 +9,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/caddy-audit-log/caddy-audit-log/internal/jwttest"
 )
 
 // script is a server of keys in a test's own time.
@@ -55,7 +57,7 @@ func TestKeysAreReadAsOftenAsTheirAgeSays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
-		s := &script{set: auth().set("ec"), age: 10 * time.Minute}
+		s := &script{set: jwttest.Keys().Set("ec"), age: 10 * time.Minute}
 		k := s.start(ctx)
 		first := k.current.Load()
 		time.Sleep(35 * time.Minute)
@@ -75,7 +77,7 @@ func TestAnUnknownKeyIsLookedForOnceAMinuteAtMost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
-		s := &script{set: auth().set("ec"), age: time.Hour}
+		s := &script{set: jwttest.Keys().Set("ec"), age: time.Hour}
 		k := s.start(ctx)
 		for range 10 * 60 * 10 { // ten minutes of ten calls a second
 			k.want()
@@ -106,7 +108,7 @@ func TestWhileTheServerIsDownTheLastKeysStay(t *testing.T) {
 		if reads := s.seen(); len(reads) < 6 || len(reads) > 8 { // after 5, 10, 20, 40, 60, 60 … seconds
 			t.Errorf("read at %v", reads)
 		}
-		s.now(auth().set("ec"), nil)
+		s.now(jwttest.Keys().Set("ec"), nil)
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		if k.size() != 1 {

@@ -19,6 +19,7 @@ import (
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
 	"github.com/caddy-audit-log/caddy-audit-log/buffer"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
+	"github.com/caddy-audit-log/caddy-audit-log/internal/jwttest"
 )
 
 // searched runs the command as a person would.
@@ -36,7 +37,7 @@ func searched(t *testing.T, stdin string, args ...string) (out, messages string,
 }
 
 func TestALeakedCredentialsTrailIsFoundWhereverItsEntriesAre(t *testing.T) {
-	keys := newKeyServer(t, auth().set("ec"))
+	keys := newKeyServer(t, jwttest.Keys().Set("ec"))
 	r := newRig(t, ok)
 	// A directory where the store's file should be: entries stay in the buffer.
 	db := filepath.Join(r.dir, "audit", "audit.db")
@@ -48,8 +49,8 @@ func TestALeakedCredentialsTrailIsFoundWhereverItsEntriesAre(t *testing.T) {
 	r.load(config, proxy)
 	r.keysRead()
 
-	first, refreshed := auth().session(nil), auth().session(map[string]any{"exp": 99999999999, "email": nil})
-	other := auth().session(map[string]any{"session_id": "s-2", "sub": "u-2"})
+	first, refreshed := jwttest.Session(), jwttest.Session(map[string]any{"exp": 99999999999, "email": nil})
+	other := jwttest.Session(map[string]any{"session_id": "s-2", "sub": "u-2"})
 	pat, opaque, password := "sbp_"+strings.Repeat("a1b2c3d4", 5), "an-opaque-token-of-nobody", "correct-horse-battery-staple"
 	basic := "Basic " + base64.StdEncoding.EncodeToString([]byte("ada:"+password))
 	calls := 0
