@@ -40,6 +40,9 @@ func NewIssuer(url string, audiences []string, p *Platform, claims map[string]st
 	return &Issuer{url: url, audiences: slices.Clone(audiences), claims: paths}, nil
 }
 
+// URL is the iss of its tokens.
+func (i *Issuer) URL() string { return i.url }
+
 // claimPaths are the paths of the claims that fill the actor's fields, by the
 // field's name.
 type claimPaths map[string][]string

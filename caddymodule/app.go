@@ -25,6 +25,7 @@ import (
 	"github.com/caddy-audit-log/caddy-audit-log/buffer"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder/stores/sqlite"
+	"github.com/caddy-audit-log/caddy-audit-log/identity"
 )
 
 func init() {
@@ -55,8 +56,8 @@ type App struct {
 
 	mu         sync.Mutex // held while provisioning handlers, opening, stopping and cleaning up
 	openErr    error
-	deliveries []*delivery  // in the order of stores
-	sources    []*keySource // of all handlers' issuers; those that are being read
+	deliveries []*delivery           // in the order of stores
+	sources    []*identity.KeySource // of all handlers' issuers; those that are being read
 	cancel     context.CancelFunc
 }
 
@@ -234,9 +235,9 @@ func (a *App) open() (*shared, error) {
 	running.add(a)
 	for _, h := range a.handlers {
 		for _, i := range h.Issuers {
-			if i.source != nil {
-				keySets.acquire(i.source)
-				a.sources = append(a.sources, i.source)
+			if source := i.identity.Source; source != nil {
+				source.Start(running.log)
+				a.sources = append(a.sources, source)
 			}
 		}
 	}
@@ -381,7 +382,7 @@ func (a *App) Stop() error {
 		}
 	}
 	for _, source := range a.sources {
-		keySets.release(source)
+		source.Stop()
 	}
 	a.sources = nil
 	return nil

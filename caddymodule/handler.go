@@ -161,15 +161,17 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 }
 
 func (h *Handler) provisionIssuers() error {
+	var issuers []*identity.Issuer
 	for _, i := range h.Issuers {
 		if err := i.provision(h.platform, h.log); err != nil {
 			return h.wrong("issuer %s: %w", i.URL, err)
 		}
+		issuers = append(issuers, i.identity)
 	}
-	if len(h.Issuers) == 0 {
+	if len(issuers) == 0 {
 		return nil
 	}
-	v, err := newVerifier(h.Issuers)
+	v, err := identity.NewVerifier(issuers, observeVerification)
 	if err != nil {
 		return h.wrong("%w", err)
 	}

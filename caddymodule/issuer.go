@@ -3,12 +3,9 @@ package caddymodule
 import (
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"maps"
 	"net/url"
-	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -16,6 +13,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
+	"github.com/caddy-audit-log/caddy-audit-log/identity"
 )
 
 // Issuer makes JWTs that are believed once their signature is checked: then the
@@ -59,9 +57,7 @@ type Issuer struct {
 	// in a name. A claim of another type than the field's is not taken.
 	Claims map[string]string `json:"claims,omitempty"`
 
-	verified *audit.Issuer
-	fixed    []audit.Key // of the file and the secret
-	source   *keySource  // of the URL; nil without one
+	identity *identity.Issuer
 }
 
 // placeholderForm is what a secret may be.
@@ -146,8 +142,9 @@ func (i *Issuer) provision(p *audit.Platform, log *slog.Logger) error {
 	if err := replaced.check(); err != nil {
 		return err
 	}
+	made := new(identity.Issuer)
 	var err error
-	if i.verified, err = audit.NewIssuer(replaced.URL, replaced.Audiences, p, i.Claims); err != nil {
+	if made.Issuer, err = audit.NewIssuer(replaced.URL, replaced.Audiences, p, i.Claims); err != nil {
 		return err
 	}
 	if i.Secret != "" {
@@ -155,19 +152,20 @@ func (i *Issuer) provision(p *audit.Platform, log *slog.Logger) error {
 		if err != nil {
 			return err
 		}
-		i.fixed = append(i.fixed, key)
+		made.Fixed = append(made.Fixed, key)
 	}
 	if replaced.JWKSFile != "" {
-		keys, err := readKeysFile(replaced.JWKSFile, log)
+		keys, err := identity.ReadKeysFile(replaced.JWKSFile, log)
 		if err != nil {
 			return err
 		}
-		i.fixed = append(i.fixed, keys...)
+		made.Fixed = append(made.Fixed, keys...)
 	}
 	if address := replaced.keysURL(); address != "" {
-		i.source = &keySource{url: address}
+		made.Source = identity.NewKeySource(address)
 	}
 	i.URL, i.Audiences, i.JWKSURL, i.JWKSFile = replaced.URL, replaced.Audiences, replaced.JWKSURL, replaced.JWKSFile
+	i.identity = made
 	return nil
 }
 
@@ -183,36 +181,6 @@ func secretKey(repl *caddy.Replacer, placeholder string) (audit.Key, error) {
 	return key, nil
 }
 
-func readKeysFile(path string, log *slog.Logger) ([]audit.Key, error) {
-	path, err := filepath.Abs(path)
-	if err != nil {
-		return nil, fmt.Errorf("jwks file: %w", err)
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, fmt.Errorf("jwks file: %w: choose a file that this user can read", err)
-	}
-	defer f.Close()
-	set, err := io.ReadAll(io.LimitReader(f, maxKeySet+1))
-	if err != nil {
-		return nil, fmt.Errorf("jwks file %q: %w", path, err)
-	}
-	if len(set) > maxKeySet {
-		return nil, fmt.Errorf("jwks file %q: it has more than 1 MiB, so it is no key set", path)
-	}
-	keys, leftOut, err := audit.ParseKeys(set)
-	if err != nil {
-		return nil, fmt.Errorf("jwks file %q: %w", path, err)
-	}
-	if len(keys) == 0 {
-		return nil, fmt.Errorf("jwks file %q: it has no key that can verify a signature: give it public RSA (2048 bits or more), EC or Ed25519 keys", path)
-	}
-	if leftOut > 0 {
-		log.Warn("leaving keys out that cannot verify a signature", "file", path, "left_out", leftOut)
-	}
-	return keys, nil
-}
-
 // String describes the issuer for a reader of audit.config_changed: who adds
 // one can be anybody in the log.
 func (i *Issuer) String() string {
@@ -224,7 +192,7 @@ func (i *Issuer) String() string {
 	case i.JWKSFile != "":
 		words = append(words, "jwks file", i.JWKSFile)
 	case address != "":
-		words = append(words, "jwks", withoutQuery(address))
+		words = append(words, "jwks", identity.WithoutQuery(address))
 	}
 	if placeholderForm.MatchString(i.Secret) {
 		words = append(words, "secret", i.Secret)
@@ -235,30 +203,6 @@ func (i *Issuer) String() string {
 	return strings.Join(words, " ")
 }
 
-// withoutQuery is a URL as it may stand in a log.
-func withoutQuery(address string) string {
-	plain, _, _ := strings.Cut(address, "?")
-	return plain
-}
-
 // inClear reports whether the keys come over the network in clear, where they
 // can be exchanged on the way.
-func (i *Issuer) inClear() bool {
-	return i.source != nil && clearURL(i.source.url)
-}
-
-// keys are those of the moment, and the set that came by URL, if one did.
-func (i *Issuer) keys() ([]audit.Key, *keys) {
-	if i.source == nil {
-		return i.fixed, nil
-	}
-	set := i.source.keys()
-	switch {
-	case set == nil:
-		return i.fixed, nil
-	case len(i.fixed) == 0:
-		return set.list, set
-	default:
-		return slices.Concat(i.fixed, set.list), set
-	}
-}
+func (i *Issuer) inClear() bool { return clearURL(i.keysURL()) }

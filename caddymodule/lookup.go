@@ -83,7 +83,7 @@ func (l *Lookup) check() error {
 	if !strings.Contains(l.URL, "{") {
 		u, err := url.Parse(l.URL)
 		if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" || u.User != nil {
-			return fmt.Errorf("it cannot be asked at %q: give an https URL without a user name", withoutQuery(l.URL))
+			return fmt.Errorf("it cannot be asked at %q: give an https URL without a user name", identity.WithoutQuery(l.URL))
 		}
 	}
 	if l.Kind == lookupProfile && (l.ClientID != "" || l.ClientSecret != "") {
@@ -145,7 +145,7 @@ func (h *Handler) provisionLookups() error {
 	for _, l := range h.Lookups {
 		s, err := l.service()
 		if err != nil {
-			return h.wrong("%s %s: %w", l.Kind, withoutQuery(l.URL), err)
+			return h.wrong("%s %s: %w", l.Kind, identity.WithoutQuery(l.URL), err)
 		}
 		services = append(services, s)
 		h.lookupsInClear = h.lookupsInClear || clearURL(s.URL)
@@ -170,7 +170,7 @@ func clearURL(address string) bool {
 // String describes the lookup for a reader of audit.config_changed: it says who
 // somebody is.
 func (l *Lookup) String() string {
-	words := []string{l.Kind, withoutQuery(l.URL)}
+	words := []string{l.Kind, identity.WithoutQuery(l.URL)}
 	for _, t := range l.Types {
 		words = append(words, "type", string(t))
 	}
@@ -200,7 +200,7 @@ func parseLookup(d *caddyfile.Dispenser, kind string) (*Lookup, error) {
 		}
 	}
 	if err := l.check(); err != nil {
-		return nil, d.Errf("%s %s: %w", option, withoutQuery(l.URL), err)
+		return nil, d.Errf("%s %s: %w", option, identity.WithoutQuery(l.URL), err)
 	}
 	return l, nil
 }
@@ -241,7 +241,7 @@ func (l *Lookup) option(d *caddyfile.Dispenser) error {
 		return d.Errf("%q is not an option here: this version knows types, client, bearer, claim, wait, timeout, max_age", option)
 	}
 	if err != nil {
-		return d.Errf("%s %s: %w", l.Kind, withoutQuery(l.URL), err)
+		return d.Errf("%s %s: %w", l.Kind, identity.WithoutQuery(l.URL), err)
 	}
 	return nil
 }

@@ -55,10 +55,13 @@ var (
 		Help: "JWTs by what became of their verification, where an issuer is configured: signature checked and right, " +
 			"cached from such a check, failed for what the token is, no_key to check it with.",
 	}, []string{"result"})
-	verifiedBySignature = verifications.WithLabelValues("signature")
-	verifiedFromCache   = verifications.WithLabelValues("cached")
-	verifiedFailed      = verifications.WithLabelValues("failed")
-	verifiedWithoutKey  = verifications.WithLabelValues("no_key")
+	// Looked up once: a known token costs little else.
+	verified = map[identity.Check]prometheus.Counter{
+		identity.CheckSignature: verifications.WithLabelValues(string(identity.CheckSignature)),
+		identity.CheckCached:    verifications.WithLabelValues(string(identity.CheckCached)),
+		identity.CheckFailed:    verifications.WithLabelValues(string(identity.CheckFailed)),
+		identity.CheckNoKey:     verifications.WithLabelValues(string(identity.CheckNoKey)),
+	}
 
 	unmatchedCalls = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "caddy_audit_unmatched_calls_total",
@@ -93,6 +96,8 @@ func observeBatch(store string, b forwarder.Batch) {
 		batchFailures.WithLabelValues(store).Inc()
 	}
 }
+
+func observeVerification(c identity.Check) { verified[c].Inc() }
 
 func observeLookup(r identity.Result, took time.Duration) {
 	lookups.WithLabelValues(string(r)).Inc()

@@ -282,6 +282,15 @@ func (r *apps) current() *App {
 	return r.list[len(r.list)-1]
 }
 
+// log is the current configuration's logger, for what outlives the one that it
+// began with.
+func (r *apps) log() *slog.Logger {
+	if a := r.current(); a != nil {
+		return a.log
+	}
+	return slog.Default()
+}
+
 // loadTokenKey reads the directory's key, making it at the first start. It is
 // no credential: with it, guessed passwords can be tried against the hashes.
 func loadTokenKey(dir string) (*audit.TokenKey, error) {

@@ -1,6 +1,7 @@
-// Package identity finds out whose a credential is when no signature proves it:
-// it asks a service that knows, once for each credential, and remembers what it
-// said. Nothing here refuses a call, and nothing makes one wait.
+// Package identity finds out whose a credential is, once for each, and remembers
+// it: a Verifier by an issuer's signature, with keys that a KeySource has read,
+// and Lookups, where no signature proves it, by a service that knows. Nothing
+// here refuses a call, and nothing makes one wait.
 package identity
 
 import (

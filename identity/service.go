@@ -51,7 +51,7 @@ type Service struct {
 }
 
 // String keeps the client's secret out of logs and errors.
-func (s *Service) String() string { return "service " + withoutQuery(s.URL) }
+func (s *Service) String() string { return "service " + WithoutQuery(s.URL) }
 
 // GoString keeps it out of %#v too.
 func (s *Service) GoString() string { return s.String() }
@@ -184,9 +184,9 @@ func (s *Service) health(log *slog.Logger, failed bool, err error) {
 			err = errors.New("its answer is none: it must be a JSON object, and of RFC 7662 it must have active")
 		}
 		log.Warn("asking whose a credential is; until it succeeds, entries have the credential and nobody's name",
-			"service", withoutQuery(s.URL), "error", err)
+			"service", WithoutQuery(s.URL), "error", err)
 	case s.failures > 0:
-		log.Info("a service says again whose credentials are", "service", withoutQuery(s.URL),
+		log.Info("a service says again whose credentials are", "service", WithoutQuery(s.URL),
 			"failures", s.failures, "after", time.Since(s.since).Round(time.Millisecond))
 		s.failures = 0
 	}
@@ -200,8 +200,8 @@ func withoutURL(err error) error {
 	return err
 }
 
-// withoutQuery is a URL as it may stand in a log.
-func withoutQuery(address string) string {
+// WithoutQuery is a URL as it may stand in a log: its query may hold a key.
+func WithoutQuery(address string) string {
 	plain, _, _ := strings.Cut(address, "?")
 	return plain
 }

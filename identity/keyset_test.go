@@ -1,11 +1,15 @@
-package caddymodule
+package identity
 
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"slices"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -22,6 +26,16 @@ type script struct {
 	set   []byte
 	age   time.Duration
 	err   error
+	log   *slog.Logger // nil drops what is said
+}
+
+func (s *script) logger() *slog.Logger {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.log == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return s.log
 }
 
 // now changes what the server answers.
@@ -40,7 +54,7 @@ func (s *script) seen() []time.Duration {
 }
 
 func (s *script) start(ctx context.Context) *keySet {
-	k := newKeySet("https://auth.example.com/keys")
+	k := newKeySet("https://auth.example.com/keys", s.logger)
 	s.began = time.Now()
 	k.get = func(context.Context) ([]byte, time.Duration, error) {
 		s.mu.Lock()
@@ -129,6 +143,66 @@ func TestWhileTheServerIsDownTheLastKeysStay(t *testing.T) {
 		cancel()
 		<-k.done
 	})
+}
+
+// A reload closes the logger that the reading began with.
+func TestWhatIsSaidGoesToTheLoggerOfTheMoment(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		var first, second strings.Builder
+		s := &script{err: errors.New("down"), age: time.Minute, log: slog.New(slog.NewTextHandler(&first, nil))}
+		k := s.start(ctx)
+		s.mu.Lock()
+		s.log = slog.New(slog.NewTextHandler(&second, nil))
+		s.mu.Unlock()
+		s.now(jwttest.Keys().Set("ec"), nil)
+		time.Sleep(time.Minute)
+		cancel()
+		<-k.done
+		if text := first.String(); strings.Count(text, "\n") != 1 || !strings.Contains(text, "down") {
+			t.Errorf("the first logger has %q", text)
+		}
+		if text := second.String(); strings.Count(text, "\n") != 1 || !strings.Contains(text, "can be read again") {
+			t.Errorf("the second logger has %q", text)
+		}
+	})
+}
+
+// A reload starts the sources of the next configuration before it stops those of
+// the last.
+func TestOneReadingServesAllSourcesOfAURLAndEndsWithTheLast(t *testing.T) {
+	var reads atomic.Int64
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		reads.Add(1)
+		_, _ = w.Write(jwttest.Keys().Set("ec"))
+	}))
+	defer server.Close()
+	before, after := NewKeySource(server.URL), NewKeySource(server.URL)
+	if err := before.Read(t.Context()); err == nil || before.Loaded() {
+		t.Error("keys are read before the start")
+	}
+	before.Start(slog.Default)
+	for !before.Loaded() {
+		time.Sleep(time.Millisecond)
+	}
+	after.Start(slog.Default)
+	if !after.Loaded() {
+		t.Error("the second source does not go on with the keys that are there")
+	}
+	before.Stop()
+	if n := len(keySets.sets); n != 1 {
+		t.Errorf("%d sets are read, and one is used", n)
+	}
+	after.Stop()
+	if n := len(keySets.sets); n != 0 {
+		t.Errorf("%d sets are read, and none is used", n)
+	}
+	if !before.Loaded() || !after.Loaded() {
+		t.Error("calls in flight have no keys")
+	}
+	if n := reads.Load(); n != 1 {
+		t.Errorf("the keys were read %d times", n)
+	}
 }
 
 func TestHowLongAnAnswerHolds(t *testing.T) {

@@ -1,4 +1,4 @@
-package caddymodule
+package identity
 
 import (
 	"bytes"
@@ -8,7 +8,8 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"net/url"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -49,6 +50,7 @@ type keys struct {
 // uses it. A reload goes on with the keys that are there.
 type keySet struct {
 	url string
+	log func() *slog.Logger
 	get func(ctx context.Context) (set []byte, age time.Duration, err error)
 
 	current atomic.Pointer[keys] // nil until it has been read once
@@ -60,22 +62,16 @@ type keySet struct {
 	done   chan struct{}
 }
 
-func newKeySet(address string) *keySet {
+func newKeySet(address string, log func() *slog.Logger) *keySet {
 	return &keySet{
-		url: address, wanted: make(chan struct{}, 1), done: make(chan struct{}),
+		url: address, log: log, wanted: make(chan struct{}, 1), done: make(chan struct{}),
 		get: func(ctx context.Context) ([]byte, time.Duration, error) { return fetchKeys(ctx, address) },
 	}
 }
 
-// log is the running configuration's logger: the one that the set began with may
-// be closed.
-func (k *keySet) log() *slog.Logger {
-	log := slog.Default()
-	if a := running.current(); a != nil {
-		log = a.log
-	}
-	return log.With("jwks", withoutQuery(k.url))
-}
+// logger is asked for anew each time: that of the configuration that the set
+// began with may be closed.
+func (k *keySet) logger() *slog.Logger { return k.log().With("jwks", WithoutQuery(k.url)) }
 
 // want asks for a reading before its time. It never waits.
 func (k *keySet) want() {
@@ -98,11 +94,11 @@ func (k *keySet) run(ctx context.Context) {
 		case err != nil:
 			age = min(firstRetry<<min(failures, 8), lastRetry)
 			if failures++; failures == 1 {
-				k.log().Warn("reading an issuer's keys; until it succeeds, those from before count",
+				k.logger().Warn("reading an issuer's keys; until it succeeds, those from before count",
 					"error", err, "keys", k.size())
 			}
 		case failures > 0:
-			k.log().Info("an issuer's keys can be read again", "failures", failures, "keys", k.size())
+			k.logger().Info("an issuer's keys can be read again", "failures", failures, "keys", k.size())
 			failures = 0
 		}
 		if !k.rest(ctx, read, age) {
@@ -158,7 +154,7 @@ func (k *keySet) read(ctx context.Context) (time.Duration, error) {
 	}
 	k.current.Store(&keys{raw: raw, list: list})
 	if leftOut > 0 || len(list) == 0 {
-		k.log().Warn("an issuer's key set has keys that cannot verify a signature, or none that can",
+		k.logger().Warn("an issuer's key set has keys that cannot verify a signature, or none that can",
 			"keys", len(list), "left_out", leftOut)
 	}
 	return age, nil
@@ -203,13 +199,6 @@ func fetchKeys(ctx context.Context, address string) (set []byte, age time.Durati
 	return set, maxAge(resp.Header), nil
 }
 
-func withoutURL(err error) error {
-	if u, ok := errors.AsType[*url.Error](err); ok {
-		return u.Err
-	}
-	return err
-}
-
 // maxAge is how long an answer holds by its Cache-Control, within bounds.
 func maxAge(h http.Header) time.Duration {
 	for directive := range strings.SplitSeq(strings.ToLower(strings.Join(h.Values("Cache-Control"), ",")), ",") {
@@ -228,28 +217,86 @@ func maxAge(h http.Header) time.Duration {
 	return defaultKeyAge
 }
 
-// keySource is an issuer's way to its key set. It has none before its
-// configuration starts, and keeps the keys, though none newer, after the end:
-// calls in flight go on.
-type keySource struct {
+// ReadKeysFile reads the key set of a file, which must have a key. What cannot
+// verify a signature is left out, and logged.
+func ReadKeysFile(path string, log *slog.Logger) ([]audit.Key, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return nil, fmt.Errorf("jwks file: %w", err)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("jwks file: %w: choose a file that this user can read", err)
+	}
+	defer f.Close()
+	set, err := io.ReadAll(io.LimitReader(f, maxKeySet+1))
+	if err != nil {
+		return nil, fmt.Errorf("jwks file %q: %w", path, err)
+	}
+	if len(set) > maxKeySet {
+		return nil, fmt.Errorf("jwks file %q: it has more than 1 MiB, so it is no key set", path)
+	}
+	keys, leftOut, err := audit.ParseKeys(set)
+	if err != nil {
+		return nil, fmt.Errorf("jwks file %q: %w", path, err)
+	}
+	if len(keys) == 0 {
+		return nil, fmt.Errorf("jwks file %q: it has no key that can verify a signature: give it public RSA (2048 bits or more), EC or Ed25519 keys", path)
+	}
+	if leftOut > 0 {
+		log.Warn("leaving keys out that cannot verify a signature", "file", path, "left_out", leftOut)
+	}
+	return keys, nil
+}
+
+// KeySource is an issuer's way to its key set at a URL. It has none before Start,
+// and keeps the keys, though none newer, after Stop: calls in flight go on.
+type KeySource struct {
 	url string
 	set atomic.Pointer[keySet]
 }
 
-func (s *keySource) keys() *keys {
+// NewKeySource reads nothing yet.
+func NewKeySource(url string) *KeySource { return &KeySource{url: url} }
+
+// Start has the set read in the background, again and again. All sources of one
+// URL share what is read, so that one that starts before another one stops, as
+// at a reload, goes on with the keys that are there. The reading may outlive
+// this source, so it asks for a logger whenever it has something to say.
+func (s *KeySource) Start(log func() *slog.Logger) { keySets.acquire(s, log) }
+
+// Stop takes the source away from the reading, and returns when nothing is read
+// for it any more. It must follow Start, once.
+func (s *KeySource) Stop() { keySets.release(s) }
+
+// Loaded reports whether the set has been read.
+func (s *KeySource) Loaded() bool { return s.keys() != nil }
+
+// Read reads the set at once, for who cannot wait until it is due. Where it
+// fails, the keys from before stay.
+func (s *KeySource) Read(ctx context.Context) error {
+	set := s.set.Load()
+	if set == nil {
+		return errors.New("reading an issuer's keys: it has not been started")
+	}
+	_, err := set.read(ctx)
+	return err
+}
+
+func (s *KeySource) keys() *keys {
 	if set := s.set.Load(); set != nil {
 		return set.current.Load()
 	}
 	return nil
 }
 
-func (s *keySource) want() {
+func (s *KeySource) want() {
 	if set := s.set.Load(); set != nil {
 		set.want()
 	}
 }
 
-// keySetPool holds the key sets that configurations use, by their URL.
+// keySetPool holds the key sets that are read, by their URL.
 type keySetPool struct {
 	mu   sync.Mutex
 	sets map[string]*keySet
@@ -258,12 +305,12 @@ type keySetPool struct {
 var keySets = keySetPool{sets: map[string]*keySet{}}
 
 // acquire gives a source its set, and begins to read it if nobody does yet.
-func (p *keySetPool) acquire(s *keySource) {
+func (p *keySetPool) acquire(s *KeySource, log func() *slog.Logger) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	set := p.sets[s.url]
 	if set == nil {
-		set = newKeySet(s.url)
+		set = newKeySet(s.url, log)
 		var ctx context.Context
 		ctx, set.cancel = context.WithCancel(context.Background())
 		p.sets[s.url] = set
@@ -274,7 +321,7 @@ func (p *keySetPool) acquire(s *keySource) {
 }
 
 // release takes a user away. After the last one nothing is read any more.
-func (p *keySetPool) release(s *keySource) {
+func (p *keySetPool) release(s *KeySource) {
 	set := s.set.Load()
 	p.mu.Lock()
 	set.users--
