@@ -117,9 +117,6 @@ type Identity struct {
 	cut   map[string]int
 }
 
-// Holds reports whether the token has not expired by then.
-func (i *Identity) Holds(now time.Time) bool { return !now.After(i.until) }
-
 // Until is when the token expires, with the leeway.
 func (i *Identity) Until() time.Time { return i.until }
 

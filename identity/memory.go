@@ -10,7 +10,7 @@ import (
 const maxSampled = 8
 
 // memory remembers values by their credential, a bounded number of them, each
-// until its time. It is not safe for concurrent use.
+// until its time. It is not safe for concurrent use, but several may get at once.
 type memory[V any] struct {
 	max    int
 	values map[audit.TokenSum]remembered[V]

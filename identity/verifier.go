@@ -54,7 +54,7 @@ type Verifier struct {
 	observe func(Check)
 
 	mu    sync.RWMutex
-	known map[audit.TokenSum]knownToken
+	known memory[knownToken]
 }
 
 // knownToken holds as long as the keys are those that verified it: an issuer
@@ -68,7 +68,7 @@ type knownToken struct {
 // NewVerifier makes a site's verifier. Observe is told of each JWT; it may be
 // nil.
 func NewVerifier(issuers []*Issuer, observe func(Check)) (*Verifier, error) {
-	v := &Verifier{issuers: map[string]*Issuer{}, observe: observe, known: map[audit.TokenSum]knownToken{}}
+	v := &Verifier{issuers: map[string]*Issuer{}, observe: observe, known: newMemory[knownToken](maxKnown)}
 	if v.observe == nil {
 		v.observe = func(Check) {}
 	}
@@ -101,9 +101,9 @@ func (v *Verifier) Identify(sum audit.TokenSum, token string, now time.Time) (*a
 
 func (v *Verifier) recall(sum audit.TokenSum, now time.Time) *audit.Identity {
 	v.mu.RLock()
-	k, ok := v.known[sum]
+	k, ok := v.known.get(sum, now)
 	v.mu.RUnlock()
-	if !ok || !k.identity.Holds(now) || k.issuer.Source != nil && k.issuer.Source.keys() != k.set {
+	if !ok || k.issuer.Source != nil && k.issuer.Source.keys() != k.set {
 		return nil
 	}
 	return k.identity
@@ -123,37 +123,15 @@ func (v *Verifier) verify(sum audit.TokenSum, token string, now time.Time) (*aud
 	missing := why == audit.ReasonUnknownKey || why == audit.ReasonAlgorithm
 	switch {
 	case id != nil:
-		v.remember(sum, knownToken{id, issuer, set}, now)
+		v.mu.Lock()
+		v.known.put(sum, knownToken{id, issuer, set}, id.Until(), now)
+		v.mu.Unlock()
 	case missing && issuer.Source != nil && set == nil:
 		why = audit.ReasonNoKeys // so far there is only the secret to try
 	case why == audit.ReasonUnknownKey && issuer.Source != nil:
 		issuer.Source.want()
 	}
 	return id, why
-}
-
-// remember keeps an identity, and forgets another one if there are too many: of
-// a few at random the one that expires first.
-func (v *Verifier) remember(sum audit.TokenSum, k knownToken, now time.Time) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if _, there := v.known[sum]; !there && len(v.known) >= maxKnown {
-		var (
-			first   audit.TokenSum
-			until   time.Time
-			sampled int
-		)
-		for other, o := range v.known {
-			if sampled == 0 || o.identity.Until().Before(until) {
-				first, until = other, o.identity.Until()
-			}
-			if sampled++; sampled == maxSampled || until.Before(now) {
-				break
-			}
-		}
-		delete(v.known, first)
-	}
-	v.known[sum] = k
 }
 
 // Interface guards

@@ -61,7 +61,7 @@ func BenchmarkUnknownToken(b *testing.B) {
 	c.Authorization = "Bearer " + jwttest.Session()
 	b.ReportAllocs()
 	for b.Loop() {
-		clear(v.known)
+		clear(v.known.values)
 		d.Identify(c)
 	}
 }
@@ -71,13 +71,14 @@ func TestTheMemoryOfTokensIsBounded(t *testing.T) {
 	v := d.Verifier.(*Verifier)
 	d.Identify(c)
 	var sample knownToken
-	for _, sample = range v.known {
+	for _, r := range v.known.values {
+		sample = r.value
 	}
 	for n := range 2 * maxKnown {
-		v.remember(audit.TokenSum{byte(n), byte(n >> 8), byte(n >> 16)}, sample, c.Arrived)
+		v.known.put(audit.TokenSum{byte(n), byte(n >> 8), byte(n >> 16)}, sample, sample.identity.Until(), c.Arrived)
 	}
-	if len(v.known) != maxKnown {
-		t.Errorf("%d tokens are remembered", len(v.known))
+	if len(v.known.values) != maxKnown {
+		t.Errorf("%d tokens are remembered", len(v.known.values))
 	}
 	if id := v.recall(audit.TokenSum{1}, sample.identity.Until().Add(time.Second)); id != nil {
 		t.Error("an expired token is remembered")
