@@ -160,43 +160,20 @@ func (k *keySet) read(ctx context.Context) (time.Duration, error) {
 	return age, nil
 }
 
-// keysClient follows no redirect: keys come from the URL that somebody wrote
-// down, and from nowhere that its server may point at.
-var keysClient = &http.Client{
-	Transport: &http.Transport{
-		Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true, MaxResponseHeaderBytes: 64 << 10,
-	},
-	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-}
+// keysFetcher keeps no connections: a set is read every few minutes.
+var keysFetcher = newFetcher(&http.Transport{DisableKeepAlives: true}, maxKeySet, "1 MiB, so it is no key set", "has the keys")
 
-// fetchKeys reads the body at an address. Its errors name nothing that the
-// server sent but its status, and not the address, whose query may hold a key.
 func fetchKeys(ctx context.Context, address string) (set []byte, age time.Duration, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
 		return nil, 0, withoutURL(err)
 	}
 	req.Header.Set("Accept", "application/jwk-set+json, application/json")
-	req.Header.Set("User-Agent", "caddy-audit-log")
-	resp, err := keysClient.Do(req)
+	r, err := keysFetcher.fetch(req)
 	if err != nil {
-		return nil, 0, withoutURL(err)
+		return nil, 0, err
 	}
-	defer resp.Body.Close()
-	switch {
-	case resp.StatusCode >= 300 && resp.StatusCode < 400:
-		return nil, 0, fmt.Errorf("it answered with a redirect (%d), which is not followed: configure the URL that has the keys", resp.StatusCode)
-	case resp.StatusCode != http.StatusOK:
-		return nil, 0, fmt.Errorf("it answered %d", resp.StatusCode)
-	}
-	set, err = io.ReadAll(io.LimitReader(resp.Body, maxKeySet+1))
-	if err != nil {
-		return nil, 0, fmt.Errorf("reading its answer: %w", err)
-	}
-	if len(set) > maxKeySet {
-		return nil, 0, errors.New("its answer has more than 1 MiB, so it is no key set")
-	}
-	return set, maxAge(resp.Header), nil
+	return r.body, maxAge(r.header), nil
 }
 
 // maxAge is how long an answer holds by its Cache-Control, within bounds.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -86,47 +85,28 @@ func (s *Service) keep(a answer) time.Duration {
 	}
 }
 
-// client follows no redirect: a credential goes to the URL that somebody wrote
-// down, and to nowhere that its server may point at.
-var client = &http.Client{
-	Transport: &http.Transport{
-		Proxy: http.ProxyFromEnvironment, MaxResponseHeaderBytes: 64 << 10, MaxIdleConnsPerHost: maxAsking,
-		IdleConnTimeout: time.Minute, ForceAttemptHTTP2: true,
-	},
-	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-}
+// serviceFetcher keeps connections: a busy site asks often.
+var serviceFetcher = newFetcher(
+	&http.Transport{MaxIdleConnsPerHost: maxAsking, IdleConnTimeout: time.Minute, ForceAttemptHTTP2: true},
+	maxAnswer, "64 KiB", "answers itself",
+)
 
 // ask sends the question. The reason is the service's no, the error why there is
-// no answer; that names nothing that the server sent but its status.
+// no answer.
 func (s *Service) ask(ctx context.Context, q *audit.Question) (body []byte, why audit.Reason, err error) {
 	req, err := s.request(ctx, q)
 	if err != nil {
 		return nil, "", withoutURL(err)
 	}
-	resp, err := client.Do(req)
-	if err != nil {
-		return nil, "", withoutURL(err)
-	}
-	defer resp.Body.Close()
-	switch code := resp.StatusCode; {
-	case code >= 300 && code < 400:
-		return nil, "", fmt.Errorf("it answered with a redirect (%d), which is not followed: configure the URL that answers itself", code)
-	case code == http.StatusUnauthorized || code == http.StatusForbidden:
+	req.Header.Set("Accept", "application/json")
+	r, err := serviceFetcher.fetch(req)
+	if r.status == http.StatusUnauthorized || r.status == http.StatusForbidden {
 		if !s.Introspects {
 			return nil, audit.ReasonInactive, nil
 		}
-		return nil, "", fmt.Errorf("it answered %d: it does not know the client that asks; check client", code)
-	case code != http.StatusOK:
-		return nil, "", fmt.Errorf("it answered %d", code)
+		err = fmt.Errorf("%w: it does not know the client that asks; check client", err)
 	}
-	body, err = io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
-	if err != nil {
-		return nil, "", fmt.Errorf("reading its answer: %w", withoutURL(err))
-	}
-	if len(body) > maxAnswer {
-		return nil, "", errors.New("its answer has more than 64 KiB")
-	}
-	return body, "", nil
+	return r.body, "", err
 }
 
 func (s *Service) request(ctx context.Context, q *audit.Question) (*http.Request, error) {
@@ -143,7 +123,6 @@ func (s *Service) request(ctx context.Context, q *audit.Question) (*http.Request
 		} else if s.ClientSecret != "" {
 			req.Header.Set("Authorization", "Bearer "+s.ClientSecret)
 		}
-		common(req)
 		return req, nil
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.URL, nil)
@@ -160,13 +139,7 @@ func (s *Service) request(ctx context.Context, q *audit.Question) (*http.Request
 		query.Set(q.Place.Name, q.Value)
 		req.URL.RawQuery = query.Encode()
 	}
-	common(req)
 	return req, nil
-}
-
-func common(req *http.Request) {
-	req.Header.Set("Accept", "application/json")
-	req.Header.Set("User-Agent", "caddy-audit-log")
 }
 
 // health says once that the service gives no answers, and once that it does
@@ -190,18 +163,4 @@ func (s *Service) health(log *slog.Logger, failed bool, err error) {
 			"failures", s.failures, "after", time.Since(s.since).Round(time.Millisecond))
 		s.failures = 0
 	}
-}
-
-// withoutURL takes away the URL, whose query may hold a credential.
-func withoutURL(err error) error {
-	if u, ok := errors.AsType[*url.Error](err); ok {
-		return u.Err
-	}
-	return err
-}
-
-// WithoutQuery is a URL as it may stand in a log: its query may hold a key.
-func WithoutQuery(address string) string {
-	plain, _, _ := strings.Cut(address, "?")
-	return plain
 }

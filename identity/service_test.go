@@ -23,7 +23,7 @@ func served(t *testing.T, introspects bool, h http.HandlerFunc) *Service {
 		h(w, r)
 	}))
 	t.Cleanup(func() {
-		client.CloseIdleConnections()
+		serviceFetcher.client.CloseIdleConnections()
 		server.CloseClientConnections()
 		server.Close()
 	})
