@@ -23,7 +23,7 @@ type Memory interface {
 // holds the credential and must never be logged or stored. The zero value asks
 // nothing.
 type Question struct {
-	// Sum identifies the credential among others.
+	// Sum identifies the credential as it was presented among others.
 	Sum TokenSum
 	// Type is what it was taken for.
 	Type TokenType
@@ -40,7 +40,10 @@ type Question struct {
 func (q *Question) Asks() bool { return q.Type != "" }
 
 // String keeps the credential out of logs and errors.
-func (q *Question) String() string { return "question about a credential of type " + string(q.Type) }
+func (q Question) String() string { return "question about a credential of type " + string(q.Type) }
+
+// GoString keeps it out of %#v too.
+func (q Question) GoString() string { return q.String() }
 
 // Identify is who calls: the actor of the call's entry by itself.
 func (d *Deriver) Identify(c *Call) Actor {
@@ -72,17 +75,16 @@ func (d *Deriver) identify(r recorder, c *Call) (Actor, Question) {
 		return Actor{TokenType: TokenNone, Verification: VerificationNone}, Question{}
 	}
 	var why Reason
-	var sum TokenSum
-	summed := false
 	switch {
 	case shown.several:
 		why = ReasonSeveralCredentials
 	case d.Verifier != nil && shown.form == formToken && mayBeJWT(shown.token):
 		var id *Identity
-		sum, summed = sha256.Sum256([]byte(shown.token)), true
+		sum := sha256.Sum256([]byte(shown.token))
 		if id, why = d.Verifier.Identify(sum, shown.token, c.Arrived); id != nil {
 			a := id.of(r)
 			a.TokenHash = hex.EncodeToString(sum[:]) // as TokenKey.Hash has it
+			a.OtherTokenHashes = d.otherHashes(&shown)
 			return a, Question{}
 		}
 	}
@@ -91,13 +93,11 @@ func (d *Deriver) identify(r recorder, c *Call) (Actor, Question) {
 		why = ReasonMalformed // we read it more strictly than whoever made it
 	}
 	a := d.unverified(r, &cred, why)
+	a.OtherTokenHashes = d.otherHashes(&shown)
 	if d.Memory == nil || shown.several {
 		return a, Question{}
 	}
-	if !summed {
-		sum = sha256.Sum256([]byte(shown.token))
-	}
-	q := shown.question(c, sum, cred.kind)
+	q := shown.question(cred.kind)
 	id, why := d.Memory.Recall(&q)
 	switch {
 	case id != nil:
@@ -132,22 +132,28 @@ func (d *Deriver) unverified(r recorder, cred *credential, why Reason) Actor {
 	return a
 }
 
-func (p *presented) question(c *Call, sum TokenSum, kind TokenType) Question {
-	q := Question{Sum: sum, Type: kind, Place: p.place, Header: p.header}
+// otherHashes identify the credentials that the call presents beside the one
+// that counts.
+func (d *Deriver) otherHashes(shown *presented) (hashes []string) {
+	for i := range shown.others {
+		cred := d.Platform.credentialOf(&shown.others[i])
+		hashes = append(hashes, d.Key.Hash(cred.token, cred.recognised))
+	}
+	return hashes
+}
+
+// question asks about a credential as it was presented: to a service the same
+// text in another form may be another credential, or none.
+func (p *presented) question(kind TokenType) Question {
+	q := Question{Type: kind, Header: p.header, Value: p.value, Place: p.place}
 	if p.form == formToken {
 		q.Token = p.token
 	}
-	switch p.header {
-	case "Authorization":
-		q.Value = c.Authorization
-	case "Apikey":
-		q.Value = c.APIKey
-	default:
-		q.Value = p.token
-		if p.place.Kind == PlaceHeader {
-			q.Header = p.place.Name
-		}
+	at := p.header
+	if p.place != nil {
+		at = string(p.place.Kind) + " " + p.place.Name
 	}
+	q.Sum = sha256.Sum256([]byte(at + "\x00" + p.value))
 	return q
 }
 

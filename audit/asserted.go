@@ -46,14 +46,15 @@ func CheckAssertable(field string) error {
 //
 // It fills in what is not known yet and never replaces what a signature or a
 // service proves. Beside such a proof it adds to a person only if it names the
-// same user; if it names another one, nothing of it is taken, and
-// VerificationReason says so.
-func (e *Entry) Assert(fields map[string]string) {
-	r := recorder{e: e}
+// same user; if it names another one, that stands in AssertedUserID, nothing else of it is
+// taken, and VerificationReason says so. p knows the site's own credentials; nil
+// has none.
+func (e *Entry) Assert(p *Platform, fields map[string]string) {
+	r := recorder{e, p}
 	user := r.text("actor.user_id", fields["user_id"])
 	proved := e.Actor.Verification == VerificationSignature || e.Actor.Verification == VerificationIntrospection
 	if proved && user != "" && user != e.Actor.UserID {
-		e.Actor.VerificationReason = ReasonAssertedOther
+		e.Actor.VerificationReason, e.Actor.AssertedUserID = ReasonAssertedOther, user
 		return
 	}
 	for field, value := range fields {

@@ -9,7 +9,7 @@ import (
 // Born fills in the target that the call made, from the JSON body of its answer:
 // path leads to the target's id; see Operation.Born. It reports whether it was
 // found.
-func (e *Entry) Born(path string, body []byte) bool {
+func (e *Entry) Born(p *Platform, path string, body []byte) bool {
 	if e.Target == nil || e.Target.ID != "" {
 		return false
 	}
@@ -33,7 +33,7 @@ func (e *Entry) Born(path string, body []byte) bool {
 	if id == "" {
 		return false
 	}
-	e.Target.ID = recorder{e: e}.text("target.id", id)
+	e.Target.ID = recorder{e, p}.text("target.id", id)
 	if e.Target.Type == typeProject && e.ProjectRef == "" {
 		e.ProjectRef = e.Target.ID
 	}

@@ -24,6 +24,7 @@ type Issuer struct {
 	url       string
 	audiences []string
 	claims    claimPaths
+	platform  *Platform
 }
 
 // NewIssuer describes an issuer by its exact iss. Its tokens must name one of
@@ -37,7 +38,7 @@ func NewIssuer(url string, audiences []string, p *Platform, claims map[string]st
 	if err != nil {
 		return nil, err
 	}
-	return &Issuer{url: url, audiences: slices.Clone(audiences), claims: paths}, nil
+	return &Issuer{url: url, audiences: slices.Clone(audiences), claims: paths, platform: p}, nil
 }
 
 // URL is the iss of its tokens.
@@ -130,7 +131,7 @@ func (i *Identity) of(r recorder) Actor {
 
 // identity makes facts of a JWT's verified claims.
 func (i *Issuer) identity(subject string, claims map[string]any, until time.Time) (*Identity, Reason) {
-	r := recorder{e: new(Entry)}
+	r := recorder{new(Entry), i.platform}
 	a, why := i.claims.actor(r, subject, claims, false)
 	if why != "" {
 		return nil, why
@@ -159,13 +160,12 @@ func (i *Issuer) identity(subject string, claims map[string]any, until time.Time
 // a whole number counts as its digits.
 func (p claimPaths) actor(r recorder, subject string, claims map[string]any, numbers bool) (Actor, Reason) {
 	var a Actor
-	unproven := isUnproven(claims)
 	for field, path := range p {
 		claim := lookUp(claims, path)
-		if n, ok := claim.(float64); ok && numbers && n == math.Trunc(n) && math.Abs(n) <= 1<<53 {
+		if n, ok := claim.(float64); ok && numbers && n == math.Trunc(n) && math.Abs(n) < 1<<53 {
 			claim = strconv.FormatInt(int64(n), 10)
 		}
-		if field == "email" && unproven {
+		if field == "email" && isUnproven(lookUp(claims, path[:len(path)-1])) {
 			if email := r.claim("actor.claimed.email", claim); email != "" {
 				a.Claimed = &Claimed{Email: email}
 			}
@@ -219,10 +219,16 @@ func (a *Actor) delegate(r recorder, subject string, act any) Reason {
 
 // isService reports whether a credential is a program's own: its subject is the
 // client itself (RFC 9068, section 2.2), or the issuer says so in one of the
-// ways that are in use. All of them are the issuer's word, never a name that
-// somebody chose.
+// ways that are in use. Where subjects are names that people choose, one may be
+// called like a client (RFC 9700, section 4.15), so whoever has a person's claims
+// is none.
 func isService(subject string, claims map[string]any) bool {
 	if subject != "" && (claims["client_id"] == subject || claims["azp"] == subject) {
+		for _, personal := range []string{"email", "username", "preferred_username", "name", "phone_number"} {
+			if claims[personal] != nil && claims[personal] != "" {
+				return false
+			}
+		}
 		return true
 	}
 	return claims["gty"] == "client-credentials" || claims["idtyp"] == "app"
@@ -231,24 +237,26 @@ func isService(subject string, claims map[string]any) bool {
 // Account reads what a service says about whose a credential is: the answer of
 // RFC 7662, or a profile. It never changes and is safe for concurrent use.
 type Account struct {
-	claims claimPaths
+	claims   claimPaths
+	platform *Platform
 	// states says that the answer tells whether the credential is valid, by the
 	// member active, and whom it was made for, by sub.
 	states bool
 }
 
-// NewIntrospection reads answers of RFC 7662. The claims are over those that it
+// NewIntrospection reads answers of RFC 7662. The platform knows the site's own
+// credentials; nil has none. The claims are over those that it
 // registers; see ClaimFields.
-func NewIntrospection(claims map[string]string) (*Account, error) {
+func NewIntrospection(p *Platform, claims map[string]string) (*Account, error) {
 	paths, err := newClaimPaths(introspectionClaims, claims)
-	return &Account{claims: paths, states: true}, err
+	return &Account{claims: paths, platform: p, states: true}, err
 }
 
 // NewProfile reads the profile of whoever the credential belongs to. The claims
 // are over id for user_id and email for email.
-func NewProfile(claims map[string]string) (*Account, error) {
+func NewProfile(p *Platform, claims map[string]string) (*Account, error) {
 	paths, err := newClaimPaths(profileClaims, claims)
-	return &Account{claims: paths}, err
+	return &Account{claims: paths, platform: p}, err
 }
 
 // Identity makes facts of an answer, which must be a JSON object. They hold
@@ -270,7 +278,7 @@ func (a *Account) Identity(answer []byte, until time.Time) (*Identity, Reason) {
 			until = time.Unix(int64(max(exp, 0)), 0)
 		}
 	}
-	r := recorder{e: new(Entry)}
+	r := recorder{new(Entry), a.platform}
 	actor, why := a.claims.actor(r, subject, claims, true)
 	if why != "" {
 		return nil, ReasonLookupFailed
@@ -282,10 +290,11 @@ func (a *Account) Identity(answer []byte, until time.Time) (*Identity, Reason) {
 	return &Identity{until: until, actor: actor, cut: r.e.Cut}, ""
 }
 
-// isUnproven reports whether the issuer itself says that it did not check the
-// email: then whoever signed up chose it.
-func isUnproven(claims map[string]any) bool {
-	verified, stated := claims["email_verified"]
+// isUnproven reports whether the issuer itself says, beside an email, that it did
+// not check it: then whoever signed up chose it.
+func isUnproven(beside any) bool {
+	object, _ := beside.(map[string]any)
+	verified, stated := object["email_verified"]
 	return stated && verified != true && verified != "true"
 }
 

@@ -30,6 +30,8 @@ type Place struct {
 // never be logged or stored.
 type Credential struct {
 	Place *Place
+	// Value is the first that is not empty, as it stands there; of a query
+	// parameter, unescaped.
 	Value string
 	// Repeated says that the place holds another value too.
 	Repeated bool
@@ -40,6 +42,9 @@ func (c Credential) String() string { return string(c.Place.Kind) + " " + c.Plac
 
 // GoString keeps it out of %#v too.
 func (c Credential) GoString() string { return c.String() }
+
+// maxOthers bounds the further credentials of a call whose hashes are recorded.
+const maxOthers = 4
 
 // credentialForm is how a presented credential is to be read.
 type credentialForm int
@@ -60,13 +65,16 @@ type presented struct {
 	// token is the credential's own text; with formBasic, user and password
 	// joined by a colon.
 	token string
-	// place is nil for the Authorization and Apikey headers.
-	place *Place
-	// header is the name of the one of those two that it came in.
-	header string
+	// header is the name of the header that it stands in, and value what stands
+	// there; place is the site's, and nil for Authorization and Apikey.
+	header, value string
+	place         *Place
 	// several says that the call presents different ones, so that the API may
 	// have taken another than we.
 	several bool
+	// others are those that do not count, and whose trail can be found all the
+	// same: an API may look where nobody expects it to.
+	others []presented
 }
 
 // presents finds the credential of a call. The Authorization header says who
@@ -75,48 +83,96 @@ type presented struct {
 func (c *Call) presents() presented {
 	var p presented
 	found := false
+	take := func(o presented, rival bool) {
+		switch {
+		case o.token == "":
+		case !found:
+			o.several, o.others = p.several, p.others
+			p, found = o, true
+		case o.token == p.token:
+		default:
+			p.several = p.several || rival
+			if len(p.others) < maxOthers {
+				p.others = append(p.others, o)
+			}
+		}
+	}
 	if c.Authorization != "" {
-		p, found = readAuthorization(c.Authorization), true
-		p.several = c.SeveralCredentials
+		take(readAuthorization(c.Authorization), true)
 	}
 	for i := range c.Others {
 		o := &c.Others[i]
-		switch token := bare(o.Value); {
-		case token == "":
-		case !found:
-			p, found = presented{token: token, place: o.Place, several: o.Repeated}, true
-		case token != p.token || o.Repeated:
-			p.several = true
-		}
+		take(readPlace(o), true)
+		p.several = p.several || o.Repeated
 	}
-	if !found && c.APIKey != "" {
-		p = presented{token: c.APIKey, header: "Apikey", several: c.SeveralCredentials}
+	hasKey := c.APIKey != "" && !found
+	if c.APIKey != "" {
+		take(presented{token: bare(c.APIKey), header: "Apikey", value: c.APIKey}, false)
+	}
+	p.several = p.several || c.SeveralCredentials && (c.Authorization != "" || hasKey)
+	for _, value := range c.Rest {
+		take(readAuthorization(value), false)
 	}
 	return p
 }
 
+// readAuthorization reads the value of an Authorization header: a token behind
+// whatever scheme, or without any, or a user name and a password. Servers take
+// spaces and tabs alike.
 func readAuthorization(h string) presented {
-	scheme, token, ok := strings.Cut(h, " ")
-	token = strings.TrimSpace(token)
-	switch {
-	case !ok || token == "":
-	case strings.EqualFold(scheme, "Bearer"):
-		return presented{token: token, header: "Authorization"}
-	case strings.EqualFold(scheme, "Basic"):
-		if pair, err := base64.StdEncoding.DecodeString(token); err == nil && strings.Contains(string(pair), ":") {
-			return presented{form: formBasic, token: string(pair), header: "Authorization"}
-		}
+	p := presented{token: strings.Trim(h, " \t"), header: "Authorization", value: h}
+	at := strings.IndexAny(p.token, " \t")
+	if at < 0 {
+		return p
 	}
-	return presented{form: formScheme, token: h, header: "Authorization"}
+	scheme, rest := p.token[:at], strings.Trim(p.token[at:], " \t")
+	switch {
+	case strings.EqualFold(scheme, "Bearer"):
+		p.token = rest
+	case strings.EqualFold(scheme, "Basic"):
+		p.form = formScheme
+		if pair, ok := decodeBasic(rest); ok && strings.Contains(pair, ":") {
+			p.form, p.token = formBasic, pair
+		}
+	case strings.ContainsAny(strings.TrimRight(rest, "="), " \t,\"="):
+		p.form = formScheme // parameters, as those of Digest
+	default:
+		p.token = rest
+	}
+	return p
+}
+
+// readPlace reads what stands at a place of the site's.
+func readPlace(c *Credential) presented {
+	p := presented{token: bare(c.Value), value: c.Value, place: c.Place}
+	switch c.Place.Kind {
+	case PlaceHeader:
+		p.header = c.Place.Name
+	case PlaceCookie:
+		p.token = bare(unescapeAny(c.Value)) // as most servers read cookies
+	}
+	return p
 }
 
 // bare takes the scheme of a bearer token away, which some clients write
 // wherever they put one.
 func bare(value string) string {
-	if scheme, token, ok := strings.Cut(value, " "); ok && strings.EqualFold(scheme, "Bearer") {
-		value = token
+	value = strings.Trim(value, " \t")
+	if at := strings.IndexAny(value, " \t"); at > 0 && strings.EqualFold(value[:at], "Bearer") {
+		value = strings.Trim(value[at:], " \t")
 	}
-	return strings.TrimSpace(value)
+	return value
+}
+
+// decodeBasic takes any base64, as servers do.
+func decodeBasic(encoded string) (pair string, ok bool) {
+	plain := strings.TrimRight(encoded, "=")
+	for _, encoding := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
+		if b, err := encoding.DecodeString(plain); err == nil {
+			return string(b), true
+		}
+	}
+	return "", false
 }
 
 // credential is a presented one, as far as its shape tells.

@@ -80,8 +80,21 @@ func TestEachCredentialIsToldApart(t *testing.T) {
 		{"basic that is none", Call{Authorization: "Basic !"}, "", Actor{TokenType: TokenUnknown, TokenHash: tokenKey.Hash("Basic !", false)}},
 		{"another scheme", Call{Authorization: "Digest username=ada"}, "", Actor{TokenType: TokenUnknown, TokenHash: tokenKey.Hash("Digest username=ada", false)}},
 		{"an API key", Call{APIKey: key}, "", Actor{TokenType: TokenSecret, TokenHash: sha(key)}},
-		{"an API key beside a token", Call{Authorization: "Bearer " + pat, APIKey: key}, "", Actor{TokenType: TokenV1, TokenHash: sha(pat), TokenAlias: "sbp_012345…"}},
-		{"an API key beside a cookie", Call{APIKey: key, Others: []Credential{at(cookie, robotToken)}}, "", Actor{TokenType: "robot", TokenHash: sha(robotToken)}},
+		{"an API key beside a token", Call{Authorization: "Bearer " + pat, APIKey: key}, "", Actor{TokenType: TokenV1, TokenHash: sha(pat), TokenAlias: "sbp_012345…", OtherTokenHashes: []string{sha(key)}}},
+		{"an API key beside a cookie", Call{APIKey: key, Others: []Credential{at(cookie, robotToken)}}, "", Actor{
+			TokenType: "robot", TokenHash: sha(robotToken), OtherTokenHashes: []string{sha(key)},
+		}},
+		{"bearer and a tab", Call{Authorization: "Bearer\t" + pat}, "", Actor{TokenType: TokenV1, TokenHash: sha(pat), TokenAlias: "sbp_012345…"}},
+		{"a token by another scheme", Call{Authorization: "token " + robotToken}, "", Actor{TokenType: "robot", TokenHash: sha(robotToken)}},
+		{"a token without a scheme", Call{Authorization: robotToken}, "", Actor{TokenType: "robot", TokenHash: sha(robotToken)}},
+		{"an escaped cookie", Call{Others: []Credential{at(cookie, "%72"+robotToken[1:])}}, "", Actor{TokenType: "robot", TokenHash: sha(robotToken)}},
+		{"basic without padding", Call{Authorization: strings.TrimRight(basicOf("ada:pw"), "=")}, "", Actor{TokenType: TokenBasic, TokenHash: tokenKey.Hash("ada:pw", false)}},
+		{"an empty value before it", Call{Authorization: "Bearer " + pat, SeveralCredentials: true}, "", Actor{
+			TokenType: TokenV1, TokenHash: sha(pat), TokenAlias: "sbp_012345…", VerificationReason: several,
+		}},
+		{"a second header", Call{Authorization: "Bearer x", SeveralCredentials: true, Rest: []string{"Bearer " + pat}}, "", Actor{
+			TokenType: TokenUnknown, TokenHash: tokenKey.Hash("x", false), VerificationReason: several, OtherTokenHashes: []string{sha(pat)},
+		}},
 		{"a cookie of no shape", Call{Others: []Credential{at(cookie, "abc")}}, "", Actor{TokenType: "session", TokenHash: tokenKey.Hash("abc", false)}},
 		{"a query parameter", Call{Others: []Credential{at(query, pat)}}, "", Actor{TokenType: TokenV1, TokenHash: sha(pat), TokenAlias: "sbp_012345…"}},
 		{"a query parameter of no shape", Call{Others: []Credential{at(query, "abc")}}, "", Actor{TokenType: TokenUnknown, TokenHash: tokenKey.Hash("abc", false)}},
@@ -90,13 +103,13 @@ func TestEachCredentialIsToldApart(t *testing.T) {
 			TokenType: TokenV1, TokenHash: sha(pat), TokenAlias: "sbp_012345…",
 		}},
 		{"header and cookie at odds", Call{Authorization: "Bearer " + pat, Others: []Credential{at(cookie, robotToken)}}, "", Actor{
-			TokenType: TokenV1, TokenHash: sha(pat), TokenAlias: "sbp_012345…", VerificationReason: several,
+			TokenType: TokenV1, TokenHash: sha(pat), TokenAlias: "sbp_012345…", VerificationReason: several, OtherTokenHashes: []string{sha(robotToken)},
 		}},
 		{"two cookies at odds", Call{Others: []Credential{{Place: cookie, Value: pat, Repeated: true}}}, "", Actor{
 			TokenType: TokenV1, TokenHash: sha(pat), TokenAlias: "sbp_012345…", VerificationReason: several,
 		}},
 		{"cookie and query at odds", Call{Others: []Credential{at(cookie, pat), at(query, robotToken)}}, "", Actor{
-			TokenType: TokenV1, TokenHash: sha(pat), TokenAlias: "sbp_012345…", VerificationReason: several,
+			TokenType: TokenV1, TokenHash: sha(pat), TokenAlias: "sbp_012345…", VerificationReason: several, OtherTokenHashes: []string{sha(robotToken)},
 		}},
 		{"two API keys", Call{APIKey: key, SeveralCredentials: true}, "", Actor{TokenType: TokenSecret, TokenHash: sha(key), VerificationReason: several}},
 	} {
@@ -210,7 +223,7 @@ func (m *recalling) Recall(q *Question) (*Identity, Reason) {
 
 func introspected(t testing.TB, answer string) (*Identity, Reason) {
 	t.Helper()
-	a, err := NewIntrospection(nil)
+	a, err := NewIntrospection(nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -237,7 +250,7 @@ func TestWhatAServiceSaysFillsTheActor(t *testing.T) {
 		t.Error(diff)
 	}
 	q := m.asked[0]
-	if q.Token != robotToken || q.Header != "Authorization" || q.Value != "Bearer "+robotToken || q.Sum != sha256.Sum256([]byte(robotToken)) || q.Type != TokenUnknown {
+	if q.Token != robotToken || q.Header != "Authorization" || q.Value != "Bearer "+robotToken || q.Type != TokenUnknown {
 		t.Errorf("asked %+v", q)
 	}
 	if text := fmt.Sprintf("%v %s", &q, &q); strings.Contains(text, robotToken) {
@@ -268,15 +281,15 @@ func TestWhatAServiceSaysFillsTheActor(t *testing.T) {
 }
 
 func TestWhatAServiceMaySay(t *testing.T) {
-	profile, err := NewProfile(map[string]string{"user_id": "gotrue_id", "email": "primary_email"})
+	profile, err := NewProfile(nil, map[string]string{"user_id": "gotrue_id", "email": "primary_email"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	plain, err := NewProfile(nil)
+	plain, err := NewProfile(nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	introspection, err := NewIntrospection(nil)
+	introspection, err := NewIntrospection(nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -322,12 +335,12 @@ func TestWhatTheAPIMayAssert(t *testing.T) {
 		return e
 	}
 	e := opaque()
-	e.Assert(ada)
+	e.Assert(nil, ada)
 	if a := e.Actor; a.Verification != VerificationAsserted || a.UserID != "u-1" || a.Email != "ada@example.com" || a.TokenType != "partner" || a.Kind != ActorPerson || e.OrganizationID != "o-1" {
 		t.Errorf("%+v", a)
 	}
 	e = opaque()
-	e.Assert(map[string]string{"token_scope": "read", "token_type": "No Type", "kind": "god", "user_id": ""})
+	e.Assert(nil, map[string]string{"token_scope": "read", "token_type": "No Type", "kind": "god", "user_id": ""})
 	if a := e.Actor; a.Verification != VerificationNone || a.TokenScope != "read" || a.TokenType != TokenUnknown || a.Kind != "" {
 		t.Errorf("who asserts nobody: %+v", a)
 	}
@@ -336,22 +349,22 @@ func TestWhatTheAPIMayAssert(t *testing.T) {
 		return e
 	}
 	e = signed()
-	e.Assert(ada)
-	if a := e.Actor; a.UserID != "7b1c" || a.Email != "" || a.Verification != VerificationSignature || a.VerificationReason != ReasonAssertedOther || e.OrganizationID != "" {
+	e.Assert(nil, ada)
+	if a := e.Actor; a.UserID != "7b1c" || a.Email != "" || a.Verification != VerificationSignature || a.VerificationReason != ReasonAssertedOther || a.AssertedUserID != "u-1" || e.OrganizationID != "" {
 		t.Errorf("the API names another: %+v", a)
 	}
 	e = signed()
-	e.Assert(map[string]string{"user_id": "7b1c", "email": "ada@example.com", "organization_id": "o-1"})
+	e.Assert(nil, map[string]string{"user_id": "7b1c", "email": "ada@example.com", "organization_id": "o-1"})
 	if a := e.Actor; a.Email != "ada@example.com" || a.Verification != VerificationSignature || a.VerificationReason != "" || e.OrganizationID != "o-1" {
 		t.Errorf("the API names the same: %+v", a)
 	}
 	e = signed()
-	e.Assert(map[string]string{"email": "eve@example.com", "organization_id": "o-1"})
+	e.Assert(nil, map[string]string{"email": "eve@example.com", "organization_id": "o-1"})
 	if a := e.Actor; a.Email != "" || e.OrganizationID != "o-1" {
 		t.Errorf("the API names an email alone: %+v", a)
 	}
 	e = opaque()
-	e.Assert(map[string]string{"user_id": "sbp_" + hex40, "email": strings.Repeat("x", 5000)})
+	e.Assert(nil, map[string]string{"user_id": "sbp_" + hex40, "email": strings.Repeat("x", 5000)})
 	if a := e.Actor; a.UserID != redactedParam || len(a.Email) != maxText || e.Cut["actor.email"] != 5000 {
 		t.Errorf("what the API asserts is not bounded: %+v %v", a, e.Cut)
 	}
@@ -431,7 +444,7 @@ func TestNothingButAProofFillsUserIDAndEmail(t *testing.T) {
 					}
 				}
 				said = said || asserted["user_id"] != "" || asserted["email"] != ""
-				e.Assert(asserted)
+				e.Assert(nil, asserted)
 			case 1:
 				e.Answered(Answer{At: arrival(), Status: 200 + 201*random.IntN(2), Bytes: -1, Secured: facts.Secured})
 			case 2:
@@ -504,11 +517,11 @@ func FuzzCredentials(f *testing.F) {
 // A service's answer is bytes from the network: it names somebody only if it
 // says so in the member that was configured, and never more than is bounded.
 func FuzzAccount(f *testing.F) {
-	introspection, err := NewIntrospection(map[string]string{"email": "ext.mail", "service": "bot"})
+	introspection, err := NewIntrospection(nil, map[string]string{"email": "ext.mail", "service": "bot"})
 	if err != nil {
 		f.Fatal(err)
 	}
-	profile, err := NewProfile(nil)
+	profile, err := NewProfile(nil, nil)
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -23,6 +23,9 @@ type Call struct {
 	// SeveralCredentials says that the one of them that counts stands there more
 	// than once. The first is ours; the API may read another one.
 	SeveralCredentials bool
+	// Rest are further values of those two headers and of the site's places,
+	// beyond the one that counts.
+	Rest []string
 	// Others stand at the places that the site names, in its order.
 	Others []Credential
 	// Certificate is the client's own, whose chain was verified; nil is none.
@@ -194,6 +197,8 @@ type Answer struct {
 	At     time.Time
 	Status int
 	Source StatusSource
+	// Platform knows the site's own credentials; nil has none.
+	Platform *Platform
 	// RequestID is the X-Request-Id of the API's answer.
 	RequestID string
 	// Bytes is the length of the body, announced or sent; negative is unknown.
@@ -213,7 +218,7 @@ func (e *Entry) Answered(a Answer) {
 	e.DurationUS = max(1, e.RecordedAt-e.Timestamp)
 	e.Action.Status, e.Action.StatusSource = a.Status, a.Source
 	if a.RequestID != "" {
-		e.RequestID = recorder{e: e}.text("request_id", a.RequestID)
+		e.RequestID = recorder{e, a.Platform}.text("request_id", a.RequestID)
 	}
 	e.ResponseBytes = nil
 	if a.Bytes >= 0 {

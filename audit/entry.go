@@ -167,6 +167,9 @@ type Actor struct {
 	TokenType TokenType `json:"token_type"`
 	// TokenHash identifies the credential without being it. See HashToken.
 	TokenHash string `json:"token_hash,omitempty"`
+	// OtherTokenHashes identify the first few credentials that the call presented
+	// beside that one, for instance an API key beside a session.
+	OtherTokenHashes []string `json:"other_token_hashes,omitempty"`
 	// TokenAlias is the credential's public prefix and its first characters.
 	TokenAlias   string       `json:"token_alias,omitempty"`
 	TokenScope   string       `json:"token_scope,omitempty"`
@@ -198,6 +201,10 @@ type Actor struct {
 	OnBehalfOf string `json:"on_behalf_of,omitempty"`
 	// Certificate is the client's own, where Caddy verified one.
 	Certificate *Certificate `json:"certificate,omitempty"`
+
+	// AssertedUserID is whom the API named, where the credential proves another
+	// user.
+	AssertedUserID string `json:"asserted_user_id,omitempty"`
 
 	// Claimed is what the credential says about itself and nobody checked.
 	Claimed *Claimed `json:"claimed,omitempty"`

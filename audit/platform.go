@@ -50,7 +50,7 @@ func (p *Platform) WithTokens(shapes []TokenShape, basic TokenType) *Platform {
 		if s.Pattern != nil {
 			own.patterns = append(own.patterns, cmp.Or(s.anywhere, s.Pattern))
 		} else {
-			own.marks = append(own.marks, secretMark{mark: s.Prefix, word: true, min: minAfterPrefix}, secretMark{mark: s.Prefix, min: 2 * minAfterPrefix})
+			own.marks = append(own.marks, secretMark{mark: s.Prefix, word: true, min: minAfterPrefix, any: true}, secretMark{mark: s.Prefix, min: 2 * minAfterPrefix, any: true})
 		}
 	}
 	return &own

@@ -40,7 +40,8 @@ const (
 // of an entry counts only where it was verified: anyone can claim one.
 func (t *Trail) Names(e *Entry) string {
 	switch {
-	case e.Actor.TokenHash != "" && slices.Contains(t.Hashes, e.Actor.TokenHash):
+	case e.Actor.TokenHash != "" && slices.Contains(t.Hashes, e.Actor.TokenHash),
+		slices.ContainsFunc(e.Actor.OtherTokenHashes, func(h string) bool { return slices.Contains(t.Hashes, h) }):
 		return ByToken
 	case t.Session != "" && e.Actor.SessionID == t.Session:
 		return BySession
@@ -65,7 +66,9 @@ func (k *TokenKey) Trail(credential string) Trail {
 	case named && strings.EqualFold(name, "Authorization"):
 		t.header(strings.TrimSpace(rest))
 	case named && strings.EqualFold(name, "apikey"):
-		t.token(strings.TrimSpace(rest))
+		t.token(bare(rest))
+	case named && strings.EqualFold(name, "cookie"):
+		t.cookies(rest)
 	default:
 		t.header(value)
 		if rest = strings.TrimSpace(rest); rest != "" && !strings.ContainsAny(name, " \t") {
@@ -80,20 +83,28 @@ type trail struct {
 	key *TokenKey
 }
 
-// header adds what the value of an Authorization header can become. A bare
-// token is a value without a scheme.
+// header adds what the value of an Authorization header can become.
 func (t *trail) header(value string) {
-	scheme, rest, _ := strings.Cut(value, " ")
-	rest = strings.TrimSpace(rest)
-	switch {
-	case rest != "" && strings.EqualFold(scheme, "Bearer"):
-		t.token(rest)
-	case rest != "" && strings.EqualFold(scheme, "Basic"):
-		t.basic(value, rest)
-	case rest != "":
-		t.keyed(value)
+	switch p := readAuthorization(value); p.form {
+	case formBasic:
+		t.basic(value, p.token)
+	case formScheme:
+		t.keyed(p.value)
 	default:
-		t.token(value)
+		t.token(p.token)
+		if scheme, _, _ := strings.Cut(value, " "); p.token != value && !strings.EqualFold(scheme, "Bearer") {
+			t.keyed(value) // a password may hold a space
+		}
+	}
+}
+
+// cookies adds every value of a Cookie header, since only the site knows which
+// of them is a credential.
+func (t *trail) cookies(line string) {
+	for pair := range strings.SplitSeq(line, ";") {
+		if _, value, ok := strings.Cut(pair, "="); ok {
+			t.token(bare(strings.Trim(strings.TrimSpace(value), `"`)))
+		}
 	}
 }
 
@@ -101,6 +112,9 @@ func (t *trail) header(value string) {
 func (t *trail) token(token string) {
 	if token == "" {
 		return
+	}
+	if plain := unescapeAny(token); plain != token {
+		t.token(plain) // a cookie's, as it is hashed
 	}
 	signed, ok := splitJWT(token)
 	if !ok {
@@ -125,31 +139,15 @@ func (t *trail) text(text string) {
 	t.keyed(text)
 }
 
-// basic adds a user name and password: together, in the form of the header, and
-// each by itself, since a token may be either.
-func (t *trail) basic(value, encoded string) {
-	pair, ok := decodeBasic(encoded)
-	if !ok {
-		t.keyed(value)
-		return
-	}
+// basic adds a user name and password: together, and each by itself, since a
+// token may be either.
+func (t *trail) basic(value, pair string) {
 	t.keyed(pair)
 	t.keyed(value)
 	user, password, _ := strings.Cut(pair, ":")
 	for _, part := range []string{user, password} {
 		t.token(part)
 	}
-}
-
-// decodeBasic takes any base64, as servers do.
-func decodeBasic(encoded string) (pair string, ok bool) {
-	bare := strings.TrimRight(encoded, "=")
-	for _, encoding := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
-		if b, err := encoding.DecodeString(bare); err == nil {
-			return string(b), true
-		}
-	}
-	return "", false
 }
 
 func plainHash(text string) string {

@@ -10,7 +10,10 @@ import (
 type secretMark struct {
 	mark string
 	word bool // only at the start of a word
-	min  int  // word characters that follow
+	min  int  // characters that follow
+	// any counts every character but those that end a credential anywhere, and
+	// not only those of words.
+	any bool
 }
 
 // secretMarks are those of every platform.
@@ -21,9 +24,11 @@ var secretMarks = []secretMark{
 }
 
 const (
-	// minSecretMatch is the least that a pattern of the site must match in a text
-	// to be taken for a credential.
+	// minSecretMatch is the least that a pattern of the site must match within a
+	// longer word to be taken for a credential.
 	minSecretMatch = 12
+	// maxMatches bounds the matches of a pattern that are looked at.
+	maxMatches = 64
 	// maxEscapes is how often a text may have been escaped to hide one.
 	maxEscapes = 3
 )
@@ -81,7 +86,13 @@ func hasMark(s string, marks []secretMark) bool {
 				continue
 			}
 			rest := s[from:]
-			if n := len(rest) - len(strings.TrimLeft(rest, wordChars)); n >= m.min {
+			n := len(rest) - len(strings.TrimLeft(rest, wordChars))
+			if m.any {
+				if n = strings.IndexAny(rest, delimiters); n < 0 {
+					n = len(rest)
+				}
+			}
+			if n >= m.min {
 				return true
 			}
 		}
@@ -89,12 +100,18 @@ func hasMark(s string, marks []secretMark) bool {
 	return false
 }
 
-// holdsPattern looks for what a pattern of the site matches. Rather too much is
-// taken for a credential than too little.
+// delimiters end a credential in any text.
+const delimiters = " /?&;,:\"'<>()[]{}|\\\t\r\n"
+
+// holdsPattern looks for what a pattern of the site matches: a word of its own,
+// or enough of one. Rather too much is taken for a credential than too little.
 func (p *Platform) holdsPattern(s string) bool {
 	for _, pattern := range p.patterns {
-		if at := pattern.FindStringIndex(s); at != nil && at[1]-at[0] >= minSecretMatch {
-			return true
+		for _, at := range pattern.FindAllStringIndex(s, maxMatches) {
+			own := (at[0] == 0 || !strings.Contains(wordChars, s[at[0]-1:at[0]])) && (at[1] == len(s) || !strings.Contains(wordChars, s[at[1]:at[1]+1]))
+			if own || at[1]-at[0] >= minSecretMatch {
+				return true
+			}
 		}
 	}
 	return false

@@ -65,7 +65,7 @@ func TestTheAuthorizationHeaderComesBeforeTheKey(t *testing.T) {
 		{"key alone", Call{APIKey: key}, TokenSecret},
 		{"scheme in any case", Call{Authorization: "bEARER  " + pat}, TokenV1},
 		{"basic", Call{Authorization: "Basic dTpw"}, TokenBasic},
-		{"no scheme", Call{Authorization: pat}, TokenUnknown},
+		{"no scheme", Call{Authorization: pat}, TokenV1},
 		{"nothing", Call{}, TokenNone},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -146,7 +146,7 @@ func parseQuery(get func(string) string) (q forwarder.Query, err error) {
 	for name, t := range map[string]*time.Time{"from": &q.From, "to": &q.To} {
 		if v := get(name); v != "" {
 			if *t, err = time.Parse(time.RFC3339, v); err != nil {
-				return q, fmt.Errorf("%s %q is not a time: write it as in 2026-01-31T00:00:00Z", name, v)
+				return q, fmt.Errorf("%s is not a time: write it as in 2026-01-31T00:00:00Z", name)
 			}
 		}
 	}

@@ -366,6 +366,14 @@ func (a *App) warn() {
 // the buffer. Calls go on being recorded, and verified with the keys that are
 // there: Caddy may end this app before its listeners.
 func (a *App) Stop() error {
+	// Before the lock, which a revision may want that is being appended. What is
+	// not known by now stays unknown.
+	for _, h := range a.handlers {
+		h.folds.close()
+		if h.lookups != nil {
+			h.lookups.Close()
+		}
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.cancel != nil {
@@ -374,12 +382,6 @@ func (a *App) Stop() error {
 	}
 	for _, d := range a.deliveries {
 		<-d.done
-	}
-	for _, h := range a.handlers {
-		h.folds.close()
-		if h.lookups != nil {
-			h.lookups.Close() // what is not known by now stays unknown
-		}
 	}
 	for _, source := range a.sources {
 		source.Stop()

@@ -103,11 +103,16 @@ func (c *call) returned(rw *responseWriter, err error) {
 // there is nothing to add. In an error route, though, the answer is written
 // that the client really gets; where its status differs from the error's, which
 // is on record, a further revision says so before it leaves.
-func (c *call) again(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+func (c *call) again(h *Handler, w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	trusted := h.trusted
+	trusted.stripRequest(r)
 	if !c.failed {
-		return next.ServeHTTP(w, r)
+		if len(trusted) == 0 {
+			return next.ServeHTTP(w, r)
+		}
+		defer trusted.strip(w.Header())
+		return next.ServeHTTP(newResponseWriter(w, r, trusted, func(answer http.Header, _ int) { c.assert(trusted.values(answer)) }), r)
 	}
-	trusted := c.handler.trusted
 	defer trusted.strip(w.Header())
 	return next.ServeHTTP(newResponseWriter(w, r, trusted, c.errorAnswered), r)
 }
@@ -120,7 +125,8 @@ func (c *call) errorAnswered(h http.Header, status int) {
 		return
 	}
 	c.entry.Answered(audit.Answer{
-		At: time.Now(), Status: status, Source: audit.StatusWritten, Bytes: contentLength(h), ClientGone: c.entry.ClientGone, Changing: c.facts.Changing,
+		At: time.Now(), Status: status, Source: audit.StatusWritten, Bytes: contentLength(h), ClientGone: c.entry.ClientGone,
+		Changing: c.facts.Changing, Platform: c.handler.platform,
 	})
 	if err := c.append(); err != nil {
 		c.handler.log.Error("recording the answer of an error route; the entry stands with the error's status",
@@ -141,6 +147,16 @@ func (c *call) append() error {
 		return err
 	}
 	return s.buf.Append(payload)
+}
+
+// assert takes what the API says about who acted.
+func (c *call) assert(said map[string]string) {
+	if len(said) == 0 {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.entry.Assert(c.handler.platform, said)
 }
 
 // identify asks whose the credential is, if that can be asked and the API has
@@ -176,7 +192,7 @@ func (c *call) learned(id *audit.Identity, _ audit.Reason) {
 	}
 	c.known.Accepted(&c.entry.Actor)
 	c.entry.Revised(time.Now())
-	if err := c.append(); err != nil {
+	if err := c.append(); err != nil && !errors.Is(err, buffer.ErrSlow) {
 		c.handler.log.Error("recording who made a call; its entry stands with the credential alone", "id", c.entry.ID, "error", err)
 	}
 }
@@ -232,6 +248,7 @@ func (c *call) revise(rw *responseWriter) {
 func (c *call) answered(a audit.Answer) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	a.Platform = c.handler.platform
 	a.Changing, a.Secured = c.facts.Changing, c.facts.Secured
 	c.entry.Answered(a)
 	c.known.Accepted(&c.entry.Actor)
@@ -286,9 +303,7 @@ func (c *call) note(name string, value any) {
 // headers records the answer whose headers are about to be written.
 func (c *call) headers(h http.Header, status int) {
 	h.Set(auditIDHeader, c.entry.ID) // the API's own, if it sent one back, is gone
-	if said := c.handler.trusted.values(h); said != nil {
-		c.entry.Assert(said)
-	}
+	c.assert(c.handler.trusted.values(h))
 	a := audit.Answer{
 		At: time.Now(), Status: status, Source: audit.StatusWritten, RequestID: h.Get("X-Request-Id"), Bytes: -1,
 		ClientGone: c.request.Context().Err() != nil,
@@ -307,7 +322,7 @@ func (c *call) headers(h http.Header, status int) {
 
 // born takes the target from the body of its answer.
 func (c *call) born(body []byte) {
-	if !c.entry.Born(c.facts.Born, body) {
+	if !c.entry.Born(c.handler.platform, c.facts.Born, body) {
 		c.note("target", "not in the answer")
 	}
 }

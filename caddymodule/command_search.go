@@ -56,7 +56,14 @@ store's file is searched, and standard error says what waits in the buffer.`,
   caddy audit search --token-stdin --json < leaked.txt > trail.ndjson
   caddy audit search --user 7b1c0d4e-8f2a-4c57-9a43-0e3f6a1d2c11 --from 2026-01-31T00:00:00Z
   caddy audit search --ip 203.0.113.7 --organization acme`,
-		Args: cobra.NoArgs,
+		// Whoever gives a credential where it does not belong must not see it
+		// repeated in an error, which may be logged.
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return errors.New("search takes no argument: a credential comes from standard input, with --token-stdin; what you gave now stands in your shell's history")
+			}
+			return nil
+		},
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			if fromStdin {
 				if r.Credential, err = readCredential(cmd.InOrStdin(), cmd.ErrOrStderr()); err != nil {
@@ -77,6 +84,12 @@ store's file is searched, and standard error says what waits in the buffer.`,
 	cmd.Flags().StringVar(&r.To, "to", "", "Only calls that arrived before this time")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "Print JSON, one object a line")
 	cmd.MarkFlagsMutuallyExclusive("token-stdin", "token-hash")
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
+		if strings.Contains(err.Error(), "token-stdin") {
+			return errors.New("--token-stdin takes no value: the credential comes from standard input; what you gave now stands in your shell's history")
+		}
+		return err
+	})
 	return cmd
 }
 

@@ -54,7 +54,7 @@ func (a *App) warnings() []string {
 		}
 		if srv.Errors != nil && !slices.ContainsFunc(srv.Errors.Routes, func(r caddyhttp.Route) bool { return contains(r.Handlers, 0) }) {
 			found = append(found, where+" has error routes without audit_log: where they answer with another status than the error's, "+
-				"the entry shows the error's; begin handle_errors with audit_log")
+				"the entry shows the error's, and an answer_header of theirs reaches the client; begin handle_errors with audit_log")
 		}
 		w := coverage{named: srv.NamedRoutes}
 		w.walk(srv.Routes, false, 0)

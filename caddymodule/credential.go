@@ -159,35 +159,106 @@ func (h *Handler) provisionCredentials() error {
 	return nil
 }
 
-// presented finds what a call presents at the places that the site names.
-func presented(places []audit.Place, r *http.Request, u *url.URL) []audit.Credential {
-	var found []audit.Credential
-	var query url.Values
+// maxRest bounds the further values of credentials that are looked at.
+const maxRest = 8
+
+// presented finds what a call presents: in the two headers that every call is
+// asked for, and at the places that the site names. An empty value counts for
+// nothing but that there are several: servers differ in which one they take.
+func presented(c *audit.Call, places []audit.Place, r *http.Request, u *url.URL) {
+	take := func(values []string) (first string, several bool) {
+		for _, v := range values {
+			switch {
+			case v == first:
+			case first == "":
+				first = v
+			case len(c.Rest) < maxRest:
+				c.Rest = append(c.Rest, v)
+			}
+			several = several || v != values[0]
+		}
+		return first, several
+	}
+	var severalKeys bool
+	c.Authorization, c.SeveralCredentials = take(r.Header["Authorization"])
+	c.APIKey, severalKeys = take(r.Header["Apikey"])
+	if c.Authorization == "" {
+		c.SeveralCredentials = severalKeys
+	}
 	for i := range places {
 		place := &places[i]
 		var values []string
-		repeated := false
 		switch place.Kind {
 		case audit.PlaceHeader:
 			values = r.Header.Values(place.Name)
-			repeated = len(values) > 1 // who joins them reads neither
 		case audit.PlaceCookie:
-			for _, cookie := range r.CookiesNamed(place.Name) {
-				values = append(values, cookie.Value)
-			}
+			values = cookies(r.Header["Cookie"], place.Name)
 		case audit.PlaceQuery:
-			if query == nil && u.RawQuery != "" {
-				query = u.Query()
-			}
-			values = query[place.Name]
+			values = parameters(u.RawQuery, place.Name)
 		}
-		if len(values) == 0 {
+		if first, several := take(values); first != "" {
+			c.Others = append(c.Others, audit.Credential{Place: place, Value: first, Repeated: several})
+		}
+	}
+}
+
+// cookies are the values of a cookie. Unlike Go's own reader it leaves none out:
+// the API's may take what that one refuses.
+func cookies(lines []string, name string) (values []string) {
+	for _, line := range lines {
+		for pair := range strings.SplitSeq(line, ";") {
+			if n, v, _ := strings.Cut(strings.TrimSpace(pair), "="); strings.TrimSpace(n) == name {
+				values = append(values, strings.Trim(strings.TrimSpace(v), `"`))
+			}
+		}
+	}
+	return values
+}
+
+// parameters are the values of a query parameter. A semicolon ends one to some
+// servers, and to Go it ends the whole pair.
+func parameters(query, name string) (values []string) {
+	if query == "" {
+		return nil
+	}
+	for pair := range strings.FieldsFuncSeq(query, func(r rune) bool { return r == '&' || r == ';' }) {
+		n, v, _ := strings.Cut(pair, "=")
+		if plain, err := url.QueryUnescape(n); err != nil || plain != name {
 			continue
 		}
-		different := slices.ContainsFunc(values, func(v string) bool { return v != values[0] })
-		found = append(found, audit.Credential{Place: place, Value: values[0], Repeated: repeated || different})
+		if plain, err := url.QueryUnescape(v); err == nil {
+			v = plain
+		}
+		values = append(values, v)
 	}
-	return found
+	return values
+}
+
+// keepHeaders sees to it that what an entry is made of reaches the API: a client
+// may name any header in Connection, and the proxy then takes it away.
+func keepHeaders(h http.Header, places []audit.Place) {
+	lines := h["Connection"]
+	if len(lines) == 0 {
+		return
+	}
+	needed := func(name string) bool {
+		name = textproto.CanonicalMIMEHeaderKey(strings.TrimSpace(name))
+		return name == "Authorization" || name == "Apikey" || name == "Cookie" || name == auditIDHeader ||
+			slices.ContainsFunc(places, func(p audit.Place) bool {
+				return p.Kind == audit.PlaceHeader && textproto.CanonicalMIMEHeaderKey(p.Name) == name
+			})
+	}
+	var kept []string
+	for _, line := range lines {
+		for name := range strings.SplitSeq(line, ",") {
+			if !needed(name) {
+				kept = append(kept, strings.TrimSpace(name))
+			}
+		}
+	}
+	if joined := strings.Join(kept, ", "); joined != strings.Join(lines, ", ") {
+		h["Connection"] = []string{joined}
+	}
 }
 
 // answerHeaders are the headers of the API's answer that are believed, by the

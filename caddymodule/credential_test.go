@@ -468,7 +468,7 @@ func TestAStopDoesNotWaitForAService(t *testing.T) {
 	s := newTeller(t)
 	s.hold = make(chan struct{})
 	r := newRig(t, ok)
-	r.load(withRules("profile "+s.URL+" {\n\t\t\ttimeout 1m\n\t\t}"), proxy)
+	r.load(withRules("profile "+s.URL+" {\n\t\t\ttimeout 30s\n\t\t}"), proxy)
 	for n := range 20 {
 		r.send("POST", project, bearer(fmt.Sprint(robot, n)), "")
 	}

@@ -203,11 +203,12 @@ func hashConfig(h *Handler) (string, error) {
 // ServeHTTP is a call's way: snapshot, entry, admission, intent, API, outcome.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	if c, ok := caddyhttp.GetVar(r.Context(), callVar).(*call); ok {
-		return c.again(w, r, next)
+		return c.again(h, w, r, next)
 	}
 	arrived := time.Now()
 	r.Header.Del(auditIDHeader) // nobody but us gives one
 	h.trusted.stripRequest(r)
+	keepHeaders(r.Header, h.places)
 	rule := h.ruleFor(r)
 	s, err := h.app.hold()
 	if err != nil {
@@ -272,22 +273,18 @@ func snapshot(r *http.Request, arrived time.Time, places []audit.Place) *audit.C
 	ctx, header := r.Context(), r.Header
 	c := &audit.Call{
 		Arrived: arrived, Method: r.Method, Host: r.Host, Path: r.URL.EscapedPath(),
-		Authorization: header.Get("Authorization"), APIKey: header.Get("Apikey"),
 		UserAgent: header.Get("User-Agent"), TraceParent: header.Get("Traceparent"),
 		PeerIP: hostOf(r.RemoteAddr), Bytes: r.ContentLength,
 		Upgrade:        header.Get("Upgrade") != "",
 		MethodOverride: cmp.Or(header.Get("X-Http-Method-Override"), header.Get("X-Http-Method"), header.Get("X-Method-Override")),
 	}
-	c.SeveralCredentials = len(header["Authorization"]) > 1 || c.Authorization == "" && len(header["Apikey"]) > 1
 	at := r.URL
 	// A handler before ours may have rewritten the request already.
 	if o, ok := ctx.Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok && o.URL != nil {
 		c.Method, c.Path = o.Method, o.URL.EscapedPath()
 		at = o.URL
 	}
-	if len(places) > 0 {
-		c.Others = presented(places, r, at)
-	}
+	presented(c, places, r, at)
 	if r.TLS != nil && len(r.TLS.VerifiedChains) > 0 {
 		c.Certificate = r.TLS.VerifiedChains[0][0]
 	}

@@ -114,7 +114,7 @@ func checkKeysURL(address string) error {
 	}
 	u, err := url.Parse(address)
 	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
-		return fmt.Errorf("its keys cannot be at %q: write jwks with an https URL or a file, or a secret", address)
+		return fmt.Errorf("its keys cannot be at %s: write jwks with an https URL or a file, or a secret", shownURL(address))
 	}
 	if u.User != nil {
 		return errors.New("its jwks URL holds a user name: keys are public, so remove it")

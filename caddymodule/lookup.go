@@ -23,6 +23,8 @@ const (
 
 	// maxLookupWait bounds for how long an answer can be held.
 	maxLookupWait = time.Second
+	// maxLookupTimeout bounds how long a service can keep a question.
+	maxLookupTimeout = 30 * time.Second
 )
 
 // Lookup is a service that is asked whose a credential is that no signature
@@ -65,7 +67,7 @@ type Lookup struct {
 	// at most 1s. Default: not at all.
 	Wait caddy.Duration `json:"wait,omitempty"`
 
-	// Timeout bounds one question. Default: 1s.
+	// Timeout bounds one question. Default: 1s; at most 30s.
 	Timeout caddy.Duration `json:"timeout,omitempty"`
 
 	// MaxAge is how long what it says is remembered, at most; its exp may end it
@@ -83,7 +85,7 @@ func (l *Lookup) check() error {
 	if !strings.Contains(l.URL, "{") {
 		u, err := url.Parse(l.URL)
 		if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" || u.User != nil {
-			return fmt.Errorf("it cannot be asked at %q: give an https URL without a user name", identity.WithoutQuery(l.URL))
+			return fmt.Errorf("it cannot be asked at %s: give an https URL without a user name", shownURL(l.URL))
 		}
 	}
 	if l.Kind == lookupProfile && (l.ClientID != "" || l.ClientSecret != "") {
@@ -100,8 +102,8 @@ func (l *Lookup) check() error {
 	if l.Wait < 0 || time.Duration(l.Wait) > maxLookupWait {
 		return fmt.Errorf("wait %s: no answer is held for longer than %s", time.Duration(l.Wait), maxLookupWait)
 	}
-	if l.Timeout < 0 || l.MaxAge < 0 {
-		return errors.New("timeout and max_age must be above zero")
+	if l.Timeout < 0 || time.Duration(l.Timeout) > maxLookupTimeout || l.MaxAge < 0 {
+		return fmt.Errorf("timeout must be above zero and %s at most, and max_age above zero", maxLookupTimeout)
 	}
 	for _, field := range slices.Sorted(maps.Keys(l.Claims)) {
 		if _, err := audit.CheckClaim(field, l.Claims[field]); err != nil {
@@ -112,7 +114,7 @@ func (l *Lookup) check() error {
 }
 
 // service is what is asked, with what only the machine knows.
-func (l *Lookup) service() (*identity.Service, error) {
+func (l *Lookup) service(p *audit.Platform) (*identity.Service, error) {
 	repl := caddy.NewReplacer()
 	replaced := *l
 	var err error
@@ -133,9 +135,9 @@ func (l *Lookup) service() (*identity.Service, error) {
 		s.ClientSecret = strings.TrimSuffix(strings.TrimSuffix(s.ClientSecret, "\n"), "\r")
 	}
 	if s.Introspects {
-		s.Account, err = audit.NewIntrospection(l.Claims)
+		s.Account, err = audit.NewIntrospection(p, l.Claims)
 	} else {
-		s.Account, err = audit.NewProfile(l.Claims)
+		s.Account, err = audit.NewProfile(p, l.Claims)
 	}
 	return s, err
 }
@@ -143,9 +145,9 @@ func (l *Lookup) service() (*identity.Service, error) {
 func (h *Handler) provisionLookups() error {
 	var services []*identity.Service
 	for _, l := range h.Lookups {
-		s, err := l.service()
+		s, err := l.service(h.platform)
 		if err != nil {
-			return h.wrong("%s %s: %w", l.Kind, identity.WithoutQuery(l.URL), err)
+			return h.wrong("%s %s: %w", l.Kind, shownURL(l.URL), err)
 		}
 		services = append(services, s)
 		h.lookupsInClear = h.lookupsInClear || clearURL(s.URL)
@@ -154,6 +156,19 @@ func (h *Handler) provisionLookups() error {
 		h.lookups = identity.New(services, identity.Options{Logger: h.log, Observe: observeLookup})
 	}
 	return nil
+}
+
+// shownURL is a URL as it may stand in an error, although it may be a wrong one:
+// without what it may hold of a credential.
+func shownURL(address string) string {
+	if strings.HasPrefix(address, "{") {
+		return address // a placeholder
+	}
+	u, err := url.Parse(address)
+	if err != nil || u.Host == "" {
+		return "an address that is no URL"
+	}
+	return u.Scheme + "://" + u.Host
 }
 
 // clearURL reports whether what is sent to a URL goes over the network in
@@ -200,7 +215,7 @@ func parseLookup(d *caddyfile.Dispenser, kind string) (*Lookup, error) {
 		}
 	}
 	if err := l.check(); err != nil {
-		return nil, d.Errf("%s %s: %w", option, identity.WithoutQuery(l.URL), err)
+		return nil, d.Errf("%s %s: %w", option, shownURL(l.URL), err)
 	}
 	return l, nil
 }
@@ -241,7 +256,7 @@ func (l *Lookup) option(d *caddyfile.Dispenser) error {
 		return d.Errf("%q is not an option here: this version knows types, client, bearer, claim, wait, timeout, max_age", option)
 	}
 	if err != nil {
-		return d.Errf("%s %s: %w", l.Kind, identity.WithoutQuery(l.URL), err)
+		return d.Errf("%s %s: %w", l.Kind, shownURL(l.URL), err)
 	}
 	return nil
 }

@@ -140,7 +140,7 @@ func TestALeakedCredentialsTrailIsFoundWhereverItsEntriesAre(t *testing.T) {
 	if _, messages, err := searched(t, pat, "--config", file, "--token-stdin"); err != nil || !strings.Contains(messages, "token.key") || !strings.Contains(messages, "4 entries") {
 		t.Errorf("without the key: %v, %s", err, messages)
 	}
-	if _, _, err := searched(t, "Digest x", "--config", file, "--token-stdin"); err == nil || !strings.Contains(err.Error(), "token.key") {
+	if _, _, err := searched(t, `Digest a="x"`, "--config", file, "--token-stdin"); err == nil || !strings.Contains(err.Error(), "token.key") {
 		t.Errorf("without the key: %v", err)
 	}
 	logged, err := os.ReadFile(logFile)
@@ -180,14 +180,15 @@ func TestASearchThatCannotBeMadeSaysWhatToDo(t *testing.T) {
 		{"", "--token-hash hmac:abcd", "it is not 64 hex digits"},
 		{"", "--ip " + secret, "it is none"},
 		{"", "--user u --from yesterday", "is not a time"},
-		{"", secret, "unknown command"},
+		{"", secret, "search takes no argument"},
+		{"", "--token-stdin=" + secret, "--token-stdin takes no value"},
 	} {
 		args := strings.Fields(c.args)
 		if !strings.Contains(c.args, "--address") {
 			args = append(args, "--config", file)
 		}
 		_, _, err := searched(t, c.stdin, args...)
-		if err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), secret) && c.args != secret {
+		if err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), secret) {
 			t.Errorf("%s: %v", c.args, err)
 		}
 	}

@@ -1,11 +1,13 @@
 package identity
 
 import (
+	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
-	"net/url"
 	"strings"
 )
 
@@ -40,7 +42,7 @@ func (f *fetcher) fetch(req *http.Request) (r reply, err error) {
 	req.Header.Set("User-Agent", "caddy-audit-log")
 	resp, err := f.client.Do(req)
 	if err != nil {
-		return r, withoutURL(err)
+		return r, noAnswer(err)
 	}
 	defer resp.Body.Close()
 	r.status, r.header = resp.StatusCode, resp.Header
@@ -52,7 +54,7 @@ func (f *fetcher) fetch(req *http.Request) (r reply, err error) {
 	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, f.limit+1))
 	if err != nil {
-		return r, fmt.Errorf("reading its answer: %w", withoutURL(err))
+		return r, fmt.Errorf("reading its answer: %w", noAnswer(err))
 	}
 	if int64(len(body)) > f.limit {
 		return r, errors.New("its answer has more than " + f.most)
@@ -61,12 +63,27 @@ func (f *fetcher) fetch(req *http.Request) (r reply, err error) {
 	return r, nil
 }
 
-// withoutURL takes away the URL, whose query may hold a credential.
-func withoutURL(err error) error {
-	if u, ok := errors.AsType[*url.Error](err); ok {
-		return u.Err
+// errURL says that a URL was configured that no request can be made of.
+var errURL = errors.New("its URL cannot be asked: check it")
+
+// noAnswer says why a server gave no answer. What it may have sent instead is not
+// repeated, nor the URL, whose query may hold a credential: an error of net/http
+// quotes both.
+func noAnswer(err error) error {
+	var dial *net.OpError
+	var certificate *tls.CertificateVerificationError
+	switch {
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		return fmt.Errorf("it did not answer in time: %w", context.DeadlineExceeded)
+	case errors.As(err, &certificate):
+		return errors.New("its certificate is not trusted")
+	case errors.As(err, &dial):
+		return fmt.Errorf("%s: %w", dial.Op, dial.Err)
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return errors.New("it closed the connection")
+	default:
+		return errors.New("it answered with what is no HTTP")
 	}
-	return err
 }
 
 // WithoutQuery is a URL as it may stand in a log: its query may hold a key.

@@ -166,7 +166,7 @@ var keysFetcher = newFetcher(&http.Transport{DisableKeepAlives: true}, maxKeySet
 func fetchKeys(ctx context.Context, address string) (set []byte, age time.Duration, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
-		return nil, 0, withoutURL(err)
+		return nil, 0, errURL
 	}
 	req.Header.Set("Accept", "application/jwk-set+json, application/json")
 	r, err := keysFetcher.fetch(req)

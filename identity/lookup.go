@@ -20,9 +20,9 @@ const (
 	// maxAsking bounds the questions that are with the services at once, and
 	// maxWaiting those that wait for that. Beyond it a question is not asked.
 	maxAsking  = 16
-	maxWaiting = 512
+	maxWaiting = 256
 	// maxCalls bounds the calls that wait for one answer.
-	maxCalls = 1000
+	maxCalls = 100
 
 	// refusedFor is how long a service's no is remembered, and failedFor that it
 	// gave no answer.

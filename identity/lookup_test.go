@@ -29,7 +29,7 @@ func question(token string) audit.Question {
 
 func profileService(t testing.TB) *Service {
 	t.Helper()
-	a, err := audit.NewProfile(nil)
+	a, err := audit.NewProfile(nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -255,7 +255,7 @@ func TestAServiceThatHangsHoldsNothingUpAndIsLoggedOnce(t *testing.T) {
 		r.Ask(question("ada")).Then(calls.tell)
 		synctest.Wait()
 		text := r.log.String()
-		if strings.Count(text, "\n") != 2 || !strings.Contains(text, "failures=512") || strings.Contains(text, "hidden") {
+		if strings.Count(text, "\n") != 2 || !strings.Contains(text, "failures=256") || strings.Contains(text, "hidden") {
 			t.Errorf("the log says\n%s", text)
 		}
 	})

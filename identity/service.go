@@ -96,7 +96,7 @@ var serviceFetcher = newFetcher(
 func (s *Service) ask(ctx context.Context, q *audit.Question) (body []byte, why audit.Reason, err error) {
 	req, err := s.request(ctx, q)
 	if err != nil {
-		return nil, "", withoutURL(err)
+		return nil, "", errURL
 	}
 	req.Header.Set("Accept", "application/json")
 	r, err := serviceFetcher.fetch(req)
@@ -133,7 +133,7 @@ func (s *Service) request(ctx context.Context, q *audit.Question) (*http.Request
 	case q.Header != "":
 		req.Header.Set(q.Header, q.Value)
 	case q.Place.Kind == audit.PlaceCookie:
-		req.AddCookie(&http.Cookie{Name: q.Place.Name, Value: q.Value}) //nolint:gosec // one that is sent, and not set
+		req.Header.Set("Cookie", q.Place.Name+"="+q.Value) // as it was, whatever Go thinks of it
 	default:
 		query := req.URL.Query()
 		query.Set(q.Place.Name, q.Value)

@@ -30,9 +30,9 @@ func served(t *testing.T, introspects bool, h http.HandlerFunc) *Service {
 	s := &Service{URL: server.URL + "/ask?of=us", Introspects: introspects, Timeout: 300 * time.Millisecond}
 	var err error
 	if introspects {
-		s.Account, err = audit.NewIntrospection(nil)
+		s.Account, err = audit.NewIntrospection(nil, nil)
 	} else {
-		s.Account, err = audit.NewProfile(nil)
+		s.Account, err = audit.NewProfile(nil, nil)
 	}
 	if err != nil {
 		t.Fatal(err)

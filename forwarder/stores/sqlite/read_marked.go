@@ -104,8 +104,14 @@ func markedSQL(q *forwarder.Query) (string, []any) {
 	var selects []string
 	var args []any
 	for _, by := range markedBy(q) {
-		where, values := by.filter(q)
+		where, values := by.filter(q, `entry.key >> 12 = block.n AND entry.`+by.column)
 		selects = append(selects, `SELECT entry.timestamp AS at, entry.id AS id, entry.key AS key FROM block CROSS JOIN entry WHERE `+where)
+		args = append(args, values...)
+		if by.column != "token" {
+			continue
+		}
+		where, values = by.filter(q, `entry.key = other_token.key AND other_token.token`)
+		selects = append(selects, `SELECT entry.timestamp, entry.id, entry.key FROM other_token CROSS JOIN entry WHERE `+where)
 		args = append(args, values...)
 	}
 	return `WITH RECURSIVE block(n) AS (SELECT min(key) >> 12 FROM entry
@@ -139,10 +145,10 @@ func markedBy(q *forwarder.Query) (by []marked) {
 	return by
 }
 
-// filter is what an entry has to be. The plus keeps SQLite from walking another
-// index than that of the marks.
-func (m *marked) filter(q *forwarder.Query) (string, []any) {
-	where := `entry.key >> 12 = block.n AND entry.` + m.column + ` IN (?` + strings.Repeat(", ?", len(m.texts)-1) + `)`
+// filter is what an entry has to be, where by ends in the column that has the
+// mark. The plus keeps SQLite from walking another index than that of the marks.
+func (m *marked) filter(q *forwarder.Query, by string) (string, []any) {
+	where := by + ` IN (?` + strings.Repeat(", ?", len(m.texts)-1) + `)`
 	var args []any
 	for _, text := range m.texts {
 		args = append(args, mark(text))

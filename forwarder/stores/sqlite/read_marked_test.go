@@ -16,6 +16,7 @@ func trailQueries() (all []forwarder.Query) {
 	for _, q := range []forwarder.Query{
 		{Trail: audit.Trail{Hashes: []string{"t1"}}},
 		{Trail: audit.Trail{Hashes: []string{"t0", "t2", "nobody's"}}},
+		{Trail: audit.Trail{Hashes: []string{"o1"}}},
 		{Trail: audit.Trail{Session: "s1"}},
 		{Trail: audit.Trail{Hashes: []string{"t1"}, Session: "s1"}},
 		{Trail: audit.Trail{Hashes: []string{"t1"}, Session: "s1"}, Session: "s0"},
@@ -47,6 +48,9 @@ func TestATrailIsFoundWholeAndInOrder(t *testing.T) {
 		e.Timestamp = epoch + int64(n*7919%total)/7*10
 		e.Actor.TokenHash, e.Actor.SessionID, e.Actor.UserID = fmt.Sprintf("t%d", n%5), fmt.Sprintf("s%d", n%3), fmt.Sprintf("u%d", n%4)
 		e.Actor.IP = fmt.Sprintf("203.0.113.%d", n%3)
+		if n%11 == 0 {
+			e.Actor.OtherTokenHashes = []string{fmt.Sprintf("t%d", n%4), "o1"}
+		}
 		if n%7 == 0 || n > 500 && n < total-200 { // both ends of more than a block
 			e.Actor = audit.Actor{TokenType: audit.TokenNone} // as the sidecar's own events
 		}

@@ -27,6 +27,10 @@ const (
 // rows in the order of insertion: all inserts go to the few pages of the newest
 // block, and a search looks once into each. See mark and findMarked.
 //
+// other_token has what a call presented beside the credential that counts, where
+// it did. Those are few values, such as one project's API key, so it needs no
+// blocks. A row whose entry is gone finds nothing.
+//
 // Columns that are not captured (retention, hold, redactions) will stand in
 // columns of their own, added by a later version. insertEntry names each
 // column that a higher revision may change, so it cannot touch those; and
@@ -57,6 +61,11 @@ CREATE INDEX entry_by_token ON entry (key >> 12, token) WHERE token IS NOT NULL;
 CREATE INDEX entry_by_session ON entry (key >> 12, session) WHERE session IS NOT NULL;
 CREATE INDEX entry_by_user ON entry (key >> 12, user) WHERE user IS NOT NULL;
 CREATE INDEX entry_by_ip ON entry (key >> 12, ip) WHERE ip IS NOT NULL;
+CREATE TABLE other_token (
+	token INTEGER NOT NULL, -- mark of a further credential of a call
+	key   INTEGER NOT NULL, -- of its entry
+	PRIMARY KEY (token, key)
+) WITHOUT ROWID;
 CREATE TABLE received (
 	instance TEXT    NOT NULL,
 	first    INTEGER NOT NULL,

@@ -71,6 +71,11 @@ func (s *Store) write(ctx context.Context, batch []forwarder.Record) error {
 		if err != nil {
 			return fmt.Errorf("inserting entry %q: %w", e.ID, err)
 		}
+		for _, hash := range a.OtherTokenHashes {
+			if _, err := tx.Exec(`INSERT OR IGNORE INTO other_token (token, key) SELECT ?, key FROM entry WHERE id = ?`, mark(hash), e.ID); err != nil {
+				return fmt.Errorf("inserting a further token of entry %q: %w", e.ID, err)
+			}
+		}
 	}
 	for _, r := range forwarder.Ranges(batch) {
 		if err := receive(tx, r); err != nil {
