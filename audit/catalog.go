@@ -2,6 +2,7 @@ package audit
 
 import (
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
 )
@@ -120,6 +121,26 @@ func NewCatalog(operations []Operation) (*Catalog, error) {
 		}
 	}
 	return c, nil
+}
+
+// Operations are those that the catalog was made of, in their order. The same
+// pointers are what matches give; they must not be changed. A nil Catalog has
+// none.
+func (c *Catalog) Operations() iter.Seq[*Operation] {
+	return func(yield func(*Operation) bool) {
+		for i := range c.len() {
+			if !yield(&c.operations[i]) {
+				return
+			}
+		}
+	}
+}
+
+func (c *Catalog) len() int {
+	if c == nil {
+		return 0
+	}
+	return len(c.operations)
 }
 
 func (c *Catalog) add(op *Operation) error {

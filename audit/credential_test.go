@@ -390,7 +390,7 @@ func TestWhatTheAPIAcceptedSaysNoMoreThanThat(t *testing.T) {
 	} {
 		c.call.Arrived, c.call.Method = arrival(), "GET"
 		e, facts := deriver().Intent(&c.call)
-		e.Answered(Answer{At: arrival(), Status: c.status, Bytes: -1, Secured: facts.Secured})
+		e.Answered(Answer{At: arrival(), Status: c.status, Bytes: -1, Secured: facts.Operation != nil && facts.Operation.Secured})
 		if a := e.Actor; a.Verification != c.want || a.UserID != "" || a.Email != "" {
 			t.Errorf("%s: %+v, want %s", c.name, a, c.want)
 		}
@@ -446,7 +446,7 @@ func TestNothingButAProofFillsUserIDAndEmail(t *testing.T) {
 				said = said || asserted["user_id"] != "" || asserted["email"] != ""
 				e.Assert(nil, asserted)
 			case 1:
-				e.Answered(Answer{At: arrival(), Status: 200 + 201*random.IntN(2), Bytes: -1, Secured: facts.Secured})
+				e.Answered(Answer{At: arrival(), Status: 200 + 201*random.IntN(2), Bytes: -1, Secured: facts.Operation != nil && facts.Operation.Secured})
 			case 2:
 				if random.IntN(2) == 0 {
 					told = told || e.Learned(id, "")

@@ -70,12 +70,9 @@ func NewID() string { return uuid.Must(uuid.NewV7()).String() }
 type Facts struct {
 	// Changing says that the call may have an effect.
 	Changing bool
-	// Secured says that the operation's description requires a credential.
-	Secured bool
-	// Unmatched says that no route of the catalog matches.
-	Unmatched bool
-	// Born is the path of the target's id in the answer; see Operation.Born.
-	Born string
+	// Operation is what the call asks for, by the catalog; nil if no route
+	// matches. It must not be changed.
+	Operation *Operation
 	// Question is what can be asked about the credential, if nothing is known.
 	Question Question
 }
@@ -115,7 +112,7 @@ func (d *Deriver) action(r recorder, e *Entry, c *Call) (facts Facts) {
 	if d.Platform.Catalog.Match(c.Method, c.Path, &m) {
 		op := m.Operation
 		facts.Changing = facts.Changing || op.Changing
-		facts.Secured, facts.Born = op.Secured, op.Born
+		facts.Operation = op
 		e.Action.Code, e.Action.Name, e.Action.Route = op.Code, op.Name, op.Template
 		e.Action.Params = m.Params()
 		for name, value := range e.Action.Params {
@@ -125,7 +122,6 @@ func (d *Deriver) action(r recorder, e *Entry, c *Call) (facts Facts) {
 		e.ProjectRef = r.text("project_ref", m.Project())
 		e.Target = m.Target()
 	} else {
-		facts.Unmatched = d.Platform.Catalog != nil
 		e.Action.Route, e.Target = d.Platform.Guess(c.Path)
 	}
 	if e.Target != nil {

@@ -21,7 +21,7 @@ func TestAnIntentSaysAllThatIsKnownBeforeTheAnswer(t *testing.T) {
 		UserAgent:     "cli/1", TraceParent: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
 		RequestID: "r", ClientIP: "203.0.113.9", PeerIP: "10.0.0.1", Forwarded: true, Bytes: 0,
 	})
-	if !facts.Changing || !facts.Secured || facts.Question.Asks() {
+	if !facts.Changing || !facts.Operation.Secured || facts.Question.Asks() {
 		t.Errorf("the facts of a DELETE are %+v", facts)
 	}
 	if len(e.ID) != 36 || e.ID[14] != '7' {

@@ -307,8 +307,13 @@ type Level string
 const (
 	// LevelNone records nothing; the call is counted as excluded.
 	LevelNone Level = "none"
-	// LevelMetadata records everything but bodies.
+	// LevelMetadata records everything but bodies, queries and headers.
 	LevelMetadata Level = "metadata"
+	// LevelRequest also records what the allow-lists of the site and of the
+	// operation name of the request, and LevelRequestResponse of the answer's
+	// body too. Neither ever records all of a body.
+	LevelRequest         Level = "request"
+	LevelRequestResponse Level = "request_response"
 )
 
 // Durability is what a call waits for.

@@ -196,7 +196,7 @@ func TestAttackStopDeadlocksWithALateAnswer(t *testing.T) {
 	case <-done:
 	case <-time.After(5 * time.Second):
 		buf := make([]byte, 1<<20)
-		for _, g := range strings.SplitSeq(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
+		for g := range strings.SplitSeq(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
 			if strings.Contains(g, "(*App).Stop") || strings.Contains(g, "(*App).open") {
 				t.Log(g)
 				if strings.Contains(g, "(*App).open") {

@@ -172,6 +172,8 @@ func parseDuration(s string) (caddy.Duration, error) {
 //			types | claim | wait | timeout | max_age ...
 //		}
 //		answer_header <field> <name>
+//		capture  body | query | header | response <name...>
+//		capture  limit <size>
 //		fold     <calls> [<interval>] | off
 //		@<name>  <matcher> <args...>
 //		rule     <matcher> <level> [<durability>]
@@ -213,6 +215,10 @@ func parseDirective(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, e
 			if err := h.credentialOption(d); err != nil {
 				return nil, err
 			}
+		case option == "capture":
+			if err := h.parseCapture(d); err != nil {
+				return nil, err
+			}
 		case option == "fold":
 			fold, err := parseFold(d.RemainingArgs())
 			if err != nil {
@@ -226,7 +232,7 @@ func parseDirective(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, e
 			}
 			h.Rules = append(h.Rules, rule)
 		default:
-			return nil, unrecognized(d, "the directive audit_log", "platform, issuer, token, credential, introspect, profile, answer_header, fold, rule and @matchers")
+			return nil, unrecognized(d, "the directive audit_log", "platform, issuer, token, credential, introspect, profile, answer_header, capture, fold, rule and @matchers")
 		}
 	}
 	return h, nil

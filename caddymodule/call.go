@@ -28,6 +28,13 @@ type call struct {
 	mu    sync.Mutex
 	entry *audit.Entry
 	known *identity.Known
+	// selection is what of the call is recorded beside its metadata; nil is
+	// nothing.
+	selection *audit.Selection
+	// body is what passes of the request's body; nil if nobody looks.
+	body *capturedBody
+	// bodyNoted says that all of it is in the entry.
+	bodyNoted bool
 	// foldedInto is the id of the entry that stands for this call; empty if it
 	// has one of its own.
 	foldedInto string
@@ -61,8 +68,9 @@ func (c *call) begin() error {
 // the handlers behind end.
 func (c *call) serve(w http.ResponseWriter) (err error) {
 	trusted := c.handler.trusted
-	rw := newResponseWriter(w, c.request, trusted, c.headers)
-	if c.facts.Born != "" {
+	var rw *responseWriter
+	rw = newResponseWriter(w, c.request, trusted, func(h http.Header, status int) { c.headers(rw, h, status) })
+	if op := c.facts.Operation; op != nil && op.Born != "" {
 		rw.born = c.born
 	}
 	defer func() {
@@ -215,9 +223,11 @@ func (c *call) panicked(rw *responseWriter) {
 func (c *call) ended(rw *responseWriter) {
 	c.mu.Lock()
 	announced := c.entry.ResponseBytes
+	more := c.captured() // the API answered before it had read all of the body
+	more = c.capturedResponse(rw) || more
 	c.mu.Unlock()
 	switch {
-	case rw.hijacked, rw.failed, announced != nil && *announced != rw.sent.Load():
+	case more, rw.hijacked, rw.failed, announced != nil && *announced != rw.sent.Load():
 		c.revise(rw)
 	}
 }
@@ -249,7 +259,7 @@ func (c *call) answered(a audit.Answer) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	a.Platform = c.handler.platform
-	a.Changing, a.Secured = c.facts.Changing, c.facts.Secured
+	a.Changing, a.Secured = c.facts.Changing, c.facts.Operation != nil && c.facts.Operation.Secured
 	c.entry.Answered(a)
 	c.known.Accepted(&c.entry.Actor)
 	own := c.handler.folds.place(c, a.Status, a.At)
@@ -260,6 +270,7 @@ func (c *call) answered(a audit.Answer) {
 		own = nil
 	}
 	c.identify(a.Status)
+	c.captured()
 	err := c.recordOutcome()
 	if own != nil {
 		own.failed = err != nil
@@ -301,7 +312,7 @@ func (c *call) note(name string, value any) {
 }
 
 // headers records the answer whose headers are about to be written.
-func (c *call) headers(h http.Header, status int) {
+func (c *call) headers(rw *responseWriter, h http.Header, status int) {
 	h.Set(auditIDHeader, c.entry.ID) // the API's own, if it sent one back, is gone
 	c.assert(c.handler.trusted.values(h))
 	a := audit.Answer{
@@ -315,6 +326,7 @@ func (c *call) headers(h http.Header, status int) {
 		a.Bytes = contentLength(h)
 	}
 	c.answered(a)
+	c.captureResponse(rw, h)
 	if c.foldedInto != "" {
 		h.Set(auditIDHeader, c.foldedInto)
 	}
@@ -322,7 +334,7 @@ func (c *call) headers(h http.Header, status int) {
 
 // born takes the target from the body of its answer.
 func (c *call) born(body []byte) {
-	if !c.entry.Born(c.handler.platform, c.facts.Born, body) {
+	if !c.entry.Born(c.handler.platform, c.facts.Operation.Born, body) {
 		c.note("target", "not in the answer")
 	}
 }

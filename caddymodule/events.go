@@ -142,6 +142,9 @@ func (h *Handler) describe() []string {
 	for field, name := range h.trusted {
 		lines = append(lines, fmt.Sprintf("site %s: answer_header %s %s", h.configHash, field, name))
 	}
+	if h.Capture != nil {
+		lines = append(lines, fmt.Sprintf("site %s: %s", h.configHash, h.Capture))
+	}
 	if h.Fold != (Fold{}) {
 		lines = append(lines, fmt.Sprintf("site %s: fold %d %s", h.configHash, h.Fold.Calls, time.Duration(h.Fold.Every)))
 	}

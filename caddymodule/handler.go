@@ -74,6 +74,9 @@ type Handler struct {
 	// signature proves. The first that serves its type is asked.
 	Lookups []*Lookup `json:"lookups,omitempty"`
 
+	// Capture is what of a call is recorded beside its metadata.
+	Capture *Capture `json:"capture,omitempty"`
+
 	// Fold bounds what a flood of refused reads costs.
 	Fold Fold `json:"fold,omitzero"`
 
@@ -92,13 +95,17 @@ type Handler struct {
 	// Caddyfile fills it in by itself.
 	DefinedAt string `json:"defined_at,omitempty"`
 
-	app      *App
-	platform *audit.Platform
-	verifier audit.Verifier // nil without issuers
-	places   []audit.Place
-	lookups  *identity.Lookups // nil without any
-	trusted  answerHeaders
-	folds    *folder
+	app          *App
+	platform     *audit.Platform
+	verifier     audit.Verifier // nil without issuers
+	places       []audit.Place
+	lookups      *identity.Lookups // nil without any
+	trusted      answerHeaders
+	selections   selections
+	captureLimit int
+	// defaultRule is for calls that no rule matches.
+	defaultRule *Rule
+	folds       *folder
 	// lookupsInClear says that credentials go over the network in clear.
 	lookupsInClear bool
 	configHash     string
@@ -138,7 +145,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if h.trusted, err = newAnswerHeaders(h.AnswerHeaders); err != nil {
 		return h.wrong("answer_header: %w", err)
 	}
-	for _, provision := range []func() error{h.provisionCredentials, h.provisionIssuers, h.provisionLookups} {
+	for _, provision := range []func() error{h.provisionCredentials, h.provisionCapture, h.provisionIssuers, h.provisionLookups} {
 		if err := provision(); err != nil {
 			return err
 		}
@@ -227,13 +234,14 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 
 	c := &call{handler: h, request: r, api: next, known: s.known}
 	c.entry, c.facts = h.deriver(s.key).Intent(snapshot(r, arrived, h.places))
-	if c.facts.Unmatched {
+	if c.facts.Operation == nil && h.platform.Catalog != nil {
 		unmatchedCalls.Inc()
 	}
 	c.entry.Policy.Rule, c.entry.Policy.Level = rule.Name, rule.Level
 	if rule.Durability != "" {
 		c.entry.Policy.Durability = rule.Durability
 	}
+	c.capture(rule.Level)
 	w.Header().Set(auditIDHeader, c.entry.ID)
 	if c.record, err = s.buf.Admit(reserveBytes); err != nil {
 		return refuse(w)

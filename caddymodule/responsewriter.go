@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/caddy-audit-log/caddy-audit-log/audit"
 )
 
 // responseWriter records the outcome before the first byte of the answer can
@@ -24,8 +26,10 @@ type responseWriter struct {
 	record func(h http.Header, status int)
 	// born reads the body of an answer whose target is born in it; nil for all
 	// other calls.
-	born      func(body []byte)
-	held      *heldAnswer
+	born func(body []byte)
+	held *heldAnswer
+	// seen looks at the body as it passes; nil if nobody does.
+	seen      *audit.Body
 	committed bool
 	hijacked  bool
 	failed    bool // a write failed: the client has gone
@@ -67,6 +71,9 @@ func (w *responseWriter) Write(b []byte) (int, error) {
 	}
 	w.commit(http.StatusOK)
 	n, err := w.ResponseWriter.Write(b)
+	if w.seen != nil {
+		_, _ = w.seen.Write(b[:n]) // never fails
+	}
 	w.wrote(int64(n), err)
 	return n, err
 }
@@ -77,6 +84,9 @@ func (w *responseWriter) ReadFrom(r io.Reader) (int64, error) {
 		return io.Copy(struct{ io.Writer }{w}, r)
 	}
 	w.commit(http.StatusOK)
+	if w.seen != nil {
+		return io.Copy(struct{ io.Writer }{w}, r)
+	}
 	n, err := w.ResponseWriterWrapper.ReadFrom(r)
 	// An error may be the source's as well; only one that ends the request
 	// is the client's.

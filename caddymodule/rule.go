@@ -28,8 +28,10 @@ type Rule struct {
 	// MatcherSetsRaw are Caddy's request matchers. None matches every call.
 	MatcherSetsRaw caddyhttp.RawMatcherSets `json:"match,omitempty" caddy:"namespace=http.matchers"`
 
-	// Level is how much is recorded: "none", which only counts the call, or
-	// "metadata", which is everything but bodies.
+	// Level is how much is recorded: "none", which only counts the call,
+	// "metadata", which is everything but bodies, queries and headers, "request",
+	// which adds what the allow-lists of the site and of the operation name of
+	// the request, or "request_response", which adds those of the answer.
 	Level audit.Level `json:"level"`
 
 	// Durability is what the call waits for: "strict" (its intent before the
@@ -42,12 +44,9 @@ type Rule struct {
 	matchers caddyhttp.MatcherSets
 }
 
-var levels = []audit.Level{audit.LevelNone, audit.LevelMetadata}
+var levels = []audit.Level{audit.LevelNone, audit.LevelMetadata, audit.LevelRequest, audit.LevelRequestResponse}
 
 var durabilities = []audit.Durability{audit.DurabilityStrict, audit.DurabilityAnswer, audit.DurabilityRelaxed}
-
-// defaultRule is for calls that no rule matches.
-var defaultRule = &Rule{Name: "default", Level: audit.LevelMetadata}
 
 // sensitiveRule is for reads of keys and secrets that a rule excludes: those an
 // auditor asks about first, whatever is turned off. A catalog of the site's own
@@ -56,7 +55,7 @@ var sensitiveRule = &Rule{Name: "sensitive", Level: audit.LevelMetadata}
 
 func (r *Rule) check() error {
 	if !slices.Contains(levels, r.Level) {
-		return fmt.Errorf("level %q is not known: this version knows none and metadata", r.Level)
+		return fmt.Errorf("level %q is not known: choose none, metadata, request or request_response", r.Level)
 	}
 	if r.Durability != "" && !slices.Contains(durabilities, r.Durability) {
 		return fmt.Errorf("durability %q is not known: choose strict, answer or relaxed", r.Durability)
@@ -86,7 +85,7 @@ func (h *Handler) ruleFor(r *http.Request) *Rule {
 			return rule
 		}
 	}
-	return defaultRule
+	return h.defaultRule
 }
 
 // String describes the rule for a reader of audit.config_changed.
