@@ -67,10 +67,12 @@ func files() []*item {
 			c.must(drain(&reader{stream: s}, bigFile))
 			c.sum("whole")
 		}},
-		{name: "file copied by the kernel", protos: []string{h1}, want: "copied by the kernel", run: kernelCopy},
+		{name: copiedByKernel, protos: []string{h1}, want: "copied by the kernel", run: kernelCopy},
 		{name: "file copied by Caddy, to compare", protos: []string{h1s}, want: "copied by Caddy", run: kernelCopy},
 	}
 }
+
+const copiedByKernel = "file copied by the kernel"
 
 // kernelCopy finds out who copies a file by how often the server reads: by
 // itself it needs a read for each 32 KiB or less, while sendfile, which counts

@@ -115,6 +115,22 @@ const (
 	}
 `
 	auditSite = "\taudit_log\n"
+	// auditAll has everything on that looks at what passes.
+	auditAll = `	audit_log {
+		token robot prefix rb_
+		credential cookie session
+		credential query access_token
+		issuer https://auth.example.com {
+			jwks http://127.0.0.1:9/keys
+		}
+		profile http://127.0.0.1:9/profile
+		answer_header user_id X-Audit-User-Id
+		capture body name
+		capture query q
+		capture header X-Mine
+		capture response name
+	}
+`
 )
 
 // server is one of the two, with the API behind it.
@@ -130,8 +146,8 @@ type server struct {
 }
 
 // start starts a build in dir.
-func start(ctx context.Context, setup rig.Setup, dir, root string, c *cert, audited bool) (s *server, err error) {
-	s = &server{ours: audited}
+func start(ctx context.Context, setup rig.Setup, dir, root string, c *cert, auditSite string) (s *server, err error) {
+	s = &server{ours: auditSite != ""}
 	defer func() {
 		if err != nil {
 			s.stop()
@@ -157,7 +173,7 @@ func start(ctx context.Context, setup rig.Setup, dir, root string, c *cert, audi
 		return s, err
 	}
 	global, site := "", ""
-	if audited {
+	if auditSite != "" {
 		global, site = auditGlobal, auditSite
 	}
 	text := strings.NewReplacer("%GLOBAL%", global, "%SITE%", site, "%FILES%", strconv.Itoa(ports[0]), "%TLS%", strconv.Itoa(ports[1]),
