@@ -2,6 +2,7 @@ package audit
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -14,8 +15,8 @@ import (
 // Body and Response hold paths from the root of a body: names joined by dots,
 // * for each element of a list, and a backslash before a dot, a star, a colon
 // or a backslash that belongs to a name. A path to an object or a list takes
-// all of it. A path that ends in :sql leads to a statement, which is recorded
-// with ? for each of its literals. Query and Header hold names.
+// all of it. Query and Header hold names. What ends in :sql leads to a statement,
+// which is recorded with ? for each of its literals.
 //
 // In a form a path names a field, or what is in a field that holds JSON.
 type Capture struct {
@@ -46,7 +47,7 @@ const (
 type Selection struct {
 	masks          masker
 	body, response *selected
-	query, header  []string
+	query, header  map[string]*selected
 }
 
 // selected is one position in a body: what is wanted of the value there. A nil
@@ -101,11 +102,14 @@ func (n *selected) element() *selected {
 // and may be nil.
 func NewSelection(p *Platform, captures ...Capture) (*Selection, error) {
 	s := &Selection{masks: masker{p: p}}
-	var body, response []string
+	var body, response, query, header []string
 	for i := range captures {
 		c := &captures[i]
 		body, response = append(body, c.Body...), append(response, c.Response...)
-		s.query, s.header = append(s.query, c.Query...), append(s.header, c.Header...)
+		query = append(query, c.Query...)
+		for _, name := range c.Header {
+			header = append(header, http.CanonicalHeaderKey(name))
+		}
 	}
 	var err error
 	if s.body, err = selectPaths("body", body); err != nil {
@@ -114,16 +118,13 @@ func NewSelection(p *Platform, captures ...Capture) (*Selection, error) {
 	if s.response, err = selectPaths("response", response); err != nil {
 		return nil, err
 	}
-	if s.query, err = selectNames("query", s.query); err != nil {
+	if s.query, err = selectNames("query", query); err != nil {
 		return nil, err
 	}
-	for i, name := range s.header {
-		s.header[i] = http.CanonicalHeaderKey(name)
-	}
-	if s.header, err = selectNames("header", s.header); err != nil {
+	if s.header, err = selectNames("header", header); err != nil {
 		return nil, err
 	}
-	for _, name := range s.header {
+	for name := range s.header {
 		if carriesCredential(name) {
 			return nil, fmt.Errorf("selecting header %s: it carries a credential, which is never recorded; drop it, its hash is in actor.token_hash", name)
 		}
@@ -138,8 +139,8 @@ func (s *Selection) Check(places ...Place) error {
 		return nil
 	}
 	for _, place := range places {
-		if place.Kind == PlaceHeader && slices.Contains(s.header, http.CanonicalHeaderKey(place.Name)) ||
-			place.Kind == PlaceQuery && slices.Contains(s.query, place.Name) {
+		if place.Kind == PlaceHeader && s.header[http.CanonicalHeaderKey(place.Name)] != nil ||
+			place.Kind == PlaceQuery && s.query[place.Name] != nil {
 			return fmt.Errorf("selecting %s %s: the site says that a credential stands there, which is never recorded; drop it", place.Kind, place.Name)
 		}
 	}
@@ -156,18 +157,24 @@ func carriesCredential(header string) bool {
 	return slices.Contains(credentialHeaders, header) || kindOfName(header) == nameSecret
 }
 
-func selectNames(kind string, names []string) ([]string, error) {
+func selectNames(kind string, names []string) (map[string]*selected, error) {
 	slices.Sort(names)
 	names = slices.Compact(names)
 	if len(names) > maxCapturePaths {
 		return nil, fmt.Errorf("selecting %d names of the %s: at most %d are possible; drop some", len(names), kind, maxCapturePaths)
 	}
+	wanted := make(map[string]*selected, len(names))
 	for _, name := range names {
-		if err := checkName(name); err != nil {
+		plain, sql := strings.CutSuffix(name, sqlSuffix)
+		if err := checkName(plain); err != nil {
 			return nil, fmt.Errorf("selecting %s %q: %w", kind, name, err)
 		}
+		wanted[plain] = wholeValue
+		if sql {
+			wanted[plain] = wholeSQL
+		}
 	}
-	return names, nil
+	return wanted, nil
 }
 
 func checkName(name string) error {
@@ -298,12 +305,7 @@ func (s *Selection) Query(rawQuery string) map[string]any {
 		rawQuery = rawQuery[:strings.LastIndexByte(rawQuery[:maxCaptureQuery], '&')+1]
 		c.say(wordTruncated)
 	}
-	c.pairs(rawQuery, func(name string) *selected {
-		if slices.Contains(s.query, name) {
-			return wholeValue
-		}
-		return nil
-	})
+	c.pairs(rawQuery, func(name string) *selected { return s.query[name] })
 	return c.object()
 }
 
@@ -314,9 +316,9 @@ func (s *Selection) Header(get func(name string) []string) map[string]any {
 		return nil
 	}
 	c := newCaptured(s.masks)
-	for _, name := range s.header {
+	for _, name := range slices.Sorted(maps.Keys(s.header)) {
 		for _, value := range get(name) {
-			c.field(name, value, wholeValue)
+			c.field(name, value, s.header[name])
 		}
 	}
 	return c.object()

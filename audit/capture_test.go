@@ -257,7 +257,7 @@ func TestSelectionsAreJoined(t *testing.T) {
 }
 
 func TestQueryAndHeader(t *testing.T) {
-	s := selection(t, Capture{Query: []string{"slug", "verify_jwt", "reveal", "apikey", "a b"}, Header: []string{"x-region", "X-Many"}})
+	s := selection(t, Capture{Query: []string{"slug", "verify_jwt", "reveal", "apikey", "a b", "sql:sql"}, Header: []string{"x-region", "X-Many"}})
 	for raw, want := range map[string]string{
 		"":                                   `null`,
 		"other=1":                            `null`,
@@ -271,6 +271,7 @@ func TestQueryAndHeader(t *testing.T) {
 		"slug":                               `{"slug":""}`,
 		strings.Repeat("slug=a&", 9) + "x=1": `{"_capture":["too_large"],"slug":["a","a","a","a","a","a","a","a"]}`,
 		"SLUG=a":                             `null`,
+		"sql=select+%27a%27":                 `{"sql":"select ?"}`,
 	} {
 		if got := encoded(t, s.Query(raw)); got != want {
 			t.Errorf("%s: got %s, want %s", raw, got, want)

@@ -94,11 +94,11 @@ func (m masker) spans(s string, has trait) []span {
 	if has&traitDash != 0 {
 		f.pem()
 	}
+	if has&traitScheme != 0 {
+		f.phrases()
+	}
 	if m.statement {
 		return f.found
-	}
-	if has&traitSpace != 0 {
-		f.phrases()
 	}
 	if has&traitPair != 0 {
 		f.urls()
@@ -142,14 +142,15 @@ func replaceSpans(s string, spans []span, limit int) string {
 // stands is known in the other form only. What has no place in any form after
 // that many encodings hides something.
 func (m masker) encoded(s string) bool {
-	forms := make([]string, 0, 3)
+	forms := make([]string, 0, 4)
 	add := func(plain string) {
 		if plain != s && !slices.Contains(forms, plain) {
 			forms = append(forms, plain)
 		}
 	}
-	if strings.IndexByte(s, '%') >= 0 {
+	if strings.ContainsAny(s, "%+") {
 		add(unescapeAny(s))
+		add(unescapeAny(strings.ReplaceAll(s, "+", " "))) // as forms have it
 	}
 	if strings.IndexByte(s, '&') >= 0 {
 		add(html.UnescapeString(s))

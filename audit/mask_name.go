@@ -45,7 +45,7 @@ var (
 	}
 	// fillerWords say which secret it is, or in which form.
 	fillerWords = wordSet(`new old current previous next confirm confirmation confirmed again repeat value values val plain
-		plaintext text raw clear string str hash hashed encrypted enc base64 b64 hex encoded base data payload
+		plaintext text raw clear hash hashed encrypted enc base64 b64 hex encoded base data payload
 		primary secondary default test live prod production dev staging header content body`)
 	// askingWords begin names whose values say whether, not what.
 	askingWords = wordSet(`is has have require requires required enable enables enabled disable disables disabled allow allows

@@ -3,14 +3,11 @@ package audit
 import "strings"
 
 // pairs finds values behind the name of a secret: password=…, token: …,
-// "secret":"…", AccountKey=….
+// "secret":"…", AccountKey=…, <password>….
 func (f *finder) pairs() {
 	s := f.text
 	for i := 0; i < len(s); i++ {
-		if s[i] != ':' && s[i] != '=' {
-			continue
-		}
-		if s[i] == ':' && f.bot(i) {
+		if traitOf[s[i]] != traitPair || s[i] == ':' && f.bot(i) {
 			continue
 		}
 		kind, name := f.nameBefore(i)
@@ -74,14 +71,23 @@ func (f *finder) nameBefore(i int) (nameKind, string) {
 // valueAfter is where the value behind a colon or an equals sign stands.
 func (f *finder) valueAfter(i int) (from, to int) {
 	s := f.text
+	if s[i] == '>' {
+		if end := strings.IndexByte(s[i:], '<'); end >= 0 {
+			return i + 1, i + end
+		}
+		return i + 1, len(s)
+	}
 	colon := s[i] == ':'
 	for from = i + 1; from < len(s) && (s[from] == '=' || s[from] == '>' || s[from] == ' ' || s[from] == '\t'); from++ {
 	}
-	if from == len(s) || strings.HasPrefix(s[from:], redactedParam) {
+	if from == len(s) {
 		return from, from
 	}
-	if to := f.quoted(from); to > 0 {
-		return from, to
+	if start, to := f.quoted(from); to > 0 {
+		return start, to
+	}
+	if strings.HasPrefix(s[from:], redactedParam) {
+		return from, from
 	}
 	switch {
 	case s[from] == '{' && !colon: // as ODBC has it
@@ -103,31 +109,32 @@ func (f *finder) valueAfter(i int) (from, to int) {
 	return from, len(s)
 }
 
-// quoted is the end of the quoted text that begins at from, without its last
-// quote; 0 if none does. Its quotes may be escaped themselves.
-func (f *finder) quoted(from int) int {
+// quoted is where the text in quotes stands that begins at from; both are 0 if
+// none does. Its quotes may be escaped themselves.
+func (f *finder) quoted(from int) (start, end int) {
 	s := f.text
-	start := from
+	start = from
 	for start < len(s) && s[start] == '\\' {
 		start++
 	}
 	if start == len(s) || s[start] != '"' && s[start] != '\'' && s[start] != '`' {
-		return 0
+		return 0, 0
 	}
 	quote, escapes := s[start], start-from
-	for i := start + 1; i < len(s); i++ {
+	start++
+	for i := start; i < len(s); i++ {
 		if s[i] != quote {
 			continue
 		}
 		n := 0
-		for s[i-1-n] == '\\' && i-1-n > start {
+		for i-1-n >= start && s[i-1-n] == '\\' {
 			n++
 		}
 		if n == escapes {
-			return i - n
+			return start, i - n
 		}
 	}
-	return len(s)
+	return start, len(s)
 }
 
 // arguments finds a quoted text behind the name of a secret, PASSWORD '…', and
@@ -138,10 +145,7 @@ func (f *finder) arguments() {
 		switch {
 		case (s[i] == '"' || s[i] == '\'') && isGap[s[i-1]]:
 			if kind, _ := f.nameBefore(i); kind != namePlain {
-				to := f.quoted(i)
-				if !strings.HasPrefix(s[i+1:], redactedParam) {
-					f.add(i+1, to)
-				}
+				f.add(f.quoted(i))
 			}
 		case s[i] == '-' && s[i-1] == '-':
 			f.option(i + 1)
@@ -155,12 +159,16 @@ func (f *finder) option(at int) {
 		return
 	}
 	from := f.end(end, &isGap)
+	if start, to := f.quoted(from); to > 0 {
+		f.add(start, to)
+		return
+	}
 	to := from
 	for to < len(f.text) && !isGap[f.text[to]] {
 		to++
 	}
-	if from < to && f.text[from] != '-' && !strings.HasPrefix(f.text[from:], redactedParam) {
-		f.add(from, max(to, f.quoted(from)))
+	if from < to && f.text[from] != '-' {
+		f.add(from, to)
 	}
 }
 

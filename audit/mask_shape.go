@@ -12,9 +12,9 @@ const (
 	traitRun    trait = 1 << iota // a long word
 	traitDigits                   // as many digits as a card's number
 	traitDash                     // two dashes
-	traitPair                     // a colon or an equals sign
+	traitPair                     // what stands between a name and a value
 	traitQuote
-	traitSpace
+	traitScheme // the scheme of an Authorization header and a space
 	traitEscape
 	traitBrace // it begins as JSON does
 )
@@ -50,10 +50,9 @@ func charSet(chars string) (set [256]bool) {
 }
 
 var traitOf = func() (of [256]trait) {
-	of[':'], of['='] = traitPair, traitPair
+	of[':'], of['='], of['>'] = traitPair, traitPair, traitPair
 	of['\''], of['"'] = traitQuote, traitQuote
-	of['%'], of['&'], of['\\'] = traitEscape, traitEscape, traitEscape
-	of[' '] = traitSpace
+	of['%'], of['&'], of['\\'], of['+'] = traitEscape, traitEscape, traitEscape, traitEscape
 	return of
 }()
 
@@ -64,6 +63,9 @@ func traitsOf(s string) trait {
 		c := s[i]
 		has |= traitOf[c]
 		if !isRun[c] {
+			if isGap[c] && endsScheme(s[:i]) {
+				has |= traitScheme
+			}
 			length = 0
 			continue
 		}
@@ -81,10 +83,30 @@ func traitsOf(s string) trait {
 	if start := strings.TrimLeft(s, " \t\r\n"); start != "" && (start[0] == '{' || start[0] == '[') {
 		has |= traitBrace
 	}
-	if has&^traitSpace == 0 {
-		return 0
-	}
 	return has
+}
+
+// endsScheme reports whether a text ends in the scheme of an Authorization
+// header.
+func endsScheme(s string) bool {
+	if len(s) < len("basic") {
+		return false
+	}
+	switch s[len(s)-1] | 0x20 {
+	case 'r':
+		return hasSuffixFold(s, "bearer")
+	case 'c':
+		return hasSuffixFold(s, "basic")
+	case 'n':
+		return hasSuffixFold(s, "token")
+	case 'y':
+		return hasSuffixFold(s, "apikey")
+	}
+	return false
+}
+
+func hasSuffixFold(s, suffix string) bool {
+	return len(s) >= len(suffix) && strings.EqualFold(s[len(s)-len(suffix):], suffix)
 }
 
 // credentialMarks begin credentials of services that are in wide use. A mark

@@ -106,6 +106,9 @@ func newSupabaseCatalog() (*Catalog, error) {
 		}
 		all = append(all, operations...)
 	}
+	for i := range all {
+		supabaseFacts[all[i].Code].apply(&all[i])
+	}
 	return NewCatalog(all)
 }
 
