@@ -3,6 +3,8 @@ package audit
 import (
 	"bytes"
 	"encoding/json"
+	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -137,6 +139,7 @@ func (r *jsonPruner) object(n *selected, path string) (any, bool) {
 		}
 		r.member(out, wanted, name, path)
 	}
+	r.hideLabelled(out)
 	return out, len(out) > 0 || out != nil && n.whole && r.fault == ""
 }
 
@@ -161,6 +164,42 @@ func (r *jsonPruner) member(out map[string]any, n *selected, name, path string) 
 		out[shown] = v
 	}
 }
+
+// hideLabelled hides the value of a pair whose name is a value too, as in
+// {"name":"DB_PASSWORD","value":…}. In an object that is cut the name may follow.
+func (r *jsonPruner) hideLabelled(out map[string]any) {
+	label, secret := r.label(out)
+	for own, v := range out {
+		name := strings.ToLower(own)
+		_, isText := v.(string)
+		switch {
+		case secret && valueNames[name]:
+			if b, ok := v.(bool); ok && !hidesValue(label, strconv.FormatBool(b)) {
+				continue
+			}
+		case label != "" || r.fault == "" || !isText || name != "value" && name != "val" && name != "v":
+			continue
+		}
+		out[own], r.masked = redactedParam, true
+	}
+}
+
+// label is what an object says that its value is called.
+func (r *jsonPruner) label(out map[string]any) (label string, secret bool) {
+	for name, v := range out {
+		text, ok := v.(string)
+		if !ok || !labelNames[strings.ToLower(name)] || secret {
+			continue
+		}
+		label, secret = text, kindOfName(text) != namePlain
+	}
+	return label, secret
+}
+
+var (
+	labelNames = wordSet(`name key k field header variable env param parameter setting option id label title`)
+	valueNames = wordSet(`value values val v default content text data`)
+)
 
 // hides skips the value of a name that may be a secret's, and reports whether
 // it is one; if it is not, the value is still to be read.
@@ -362,10 +401,8 @@ type seenNames struct {
 // add reports whether the name was there already.
 func (s *seenNames) add(name string) bool {
 	if s.many == nil && len(s.few) < 16 {
-		for _, old := range s.few {
-			if old == name {
-				return true
-			}
+		if slices.Contains(s.few, name) {
+			return true
 		}
 		s.few = append(s.few, name)
 		return false

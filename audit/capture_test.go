@@ -87,6 +87,7 @@ func TestCaptureOfJSON(t *testing.T) {
 		{"secret by name", "a", `{"a":{"password":{"x":[1]},"n":1,"token":null}}`, `{"a":{"n":1,"password":"[redacted]","token":"[redacted]"}}`},
 		{"whether", "verify_jwt max_tokens", `{"verify_jwt":true,"max_tokens":400}`, `{"max_tokens":400,"verify_jwt":true}`},
 		{"not whether", "verify_jwt max_tokens", `{"verify_jwt":"abc","max_tokens":"hunter2"}`, `{"max_tokens":"[redacted]","verify_jwt":"[redacted]"}`},
+		{"secret by label", "a", `{"a":[{"name":"DB_PASSWORD","value":{"x":1}},{"Value":"v","Key":"REGION"},{"v":1,"k":"API_KEY"},{"value":1}]}`, `{"a":[{"name":"DB_PASSWORD","value":"[redacted]"},{"Key":"REGION","Value":"v"},{"k":"API_KEY","v":"[redacted]"},{"value":1}]}`},
 		{"card as a number", "n", `{"n":4111111111111111}`, `{"n":"[redacted]"}`},
 		{"statement", "q:sql q2", `{"q":"select 'a' where id = 5","q2":"select 1"}`, `{"q":"select ? where id = ?","q2":"select 1"}`},
 	} {

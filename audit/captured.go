@@ -76,9 +76,18 @@ func (c *captured) take(n int) bool {
 	return true
 }
 
+// full saves the work on what has no room in any case.
+func (c *captured) full() bool {
+	if c.room > 2 {
+		return false
+	}
+	c.say(wordTooLarge)
+	return true
+}
+
 // name is a member's name as it may be recorded.
 func (c *captured) name(name string) (string, bool) {
-	if c.members == 0 {
+	if c.members == 0 || c.full() {
 		c.say(wordTooLarge)
 		return "", false
 	}
@@ -96,12 +105,10 @@ func (c *captured) name(name string) (string, bool) {
 
 // text is a string as it may be recorded.
 func (c *captured) text(path, s string, sql bool) (string, bool) {
-	masked, n := s, 0
-	if sql {
-		masked, n = c.masks.sql(s)
-	} else {
-		masked, n = c.masks.text(s, maxCapturedString)
+	if c.full() {
+		return "", false
 	}
+	masked, n := c.masks.value(s, sql)
 	c.masked = c.masked || strings.Contains(masked, redactedParam)
 	if !c.take(jsonLen(masked) + 1) {
 		return "", false
@@ -117,7 +124,7 @@ func (c *captured) cut(path string, n int) {
 	if c.cuts == nil {
 		c.cuts = make(map[string]int)
 	}
-	if len(c.cuts) < maxCapturedCuts {
+	if len(c.cuts) < maxCapturedCuts && len(path) <= maxCapturedString {
 		c.cuts[path] = n
 	}
 }

@@ -44,6 +44,14 @@ func (m masker) text(s string, limit int) (masked string, n int) {
 	return clip(masked, limit), n
 }
 
+// value is a captured string as it may be recorded; n is as in text.
+func (m masker) value(s string, sql bool) (masked string, n int) {
+	if sql {
+		return m.sql(s)
+	}
+	return m.text(s, maxCapturedString)
+}
+
 // sql is a statement as it may be recorded; n is as in text.
 func (m masker) sql(query string) (masked string, n int) {
 	m.statement = true

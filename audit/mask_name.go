@@ -57,7 +57,7 @@ var (
 
 func wordSet(list string) map[string]bool {
 	set := make(map[string]bool)
-	for _, word := range strings.Fields(list) {
+	for word := range strings.FieldsSeq(list) {
 		set[word] = true
 	}
 	return set

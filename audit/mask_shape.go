@@ -353,7 +353,7 @@ type charCount struct {
 }
 
 func (c *charCount) add(b byte) {
-	class := byte(0)
+	var class byte
 	switch {
 	case isLower(b):
 		class = 'a'

@@ -4,8 +4,9 @@ import "strings"
 
 // MaskSQL gives a statement with ? for each of its literals and without its
 // comments, of at most 2048 bytes. Names stay, unless they look like a
-// credential. Where it cannot be told with certainty where a literal ends, all
-// that follows is left out.
+// credential; what is in double quotes is a name, as the standard has it. Where
+// it cannot be told with certainty where a literal ends, all that follows is
+// left out.
 func MaskSQL(query string) string {
 	masked, _ := masker{}.sql(query)
 	return masked
@@ -48,7 +49,7 @@ func (l *sqlLexer) next() {
 	switch c := rest[0]; {
 	case c == '\'':
 		l.quoted(l.at, false)
-	case c == '"' || c == '`' || c == '[' && strings.IndexByte(rest, ']') > 0 && isLetter(rest[1]):
+	case c == '"' || c == '`':
 		l.identifier(c)
 	case c == '$':
 		l.dollar(rest)
@@ -109,25 +110,22 @@ func oddBackslashes(s string) bool {
 
 // identifier copies a name in quotes.
 func (l *sqlLexer) identifier(quote byte) {
-	end := quote
-	if quote == '[' {
-		end = ']'
-	}
 	for i := l.at + 1; i < len(l.text); i++ {
-		if l.text[i] != end {
-			continue
-		}
-		if i+1 < len(l.text) && l.text[i+1] == end {
+		switch {
+		case l.text[i] == '\'' && quote == '`': // an operator in some dialects
+			l.stop()
+			return
+		case l.text[i] != quote:
+		case i+1 < len(l.text) && l.text[i+1] == quote:
 			i++
-			continue
-		}
-		if i-l.at > maxIdentifier {
+		case i-l.at > maxIdentifier:
 			l.literal(i + 1)
 			return
+		default:
+			l.out.WriteString(l.text[l.at : i+1])
+			l.at = i + 1
+			return
 		}
-		l.out.WriteString(l.text[l.at : i+1])
-		l.at = i + 1
-		return
 	}
 	l.stop()
 }

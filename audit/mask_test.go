@@ -13,7 +13,7 @@ import (
 )
 
 func TestNamesOfSecrets(t *testing.T) {
-	for _, name := range strings.Fields(`password PASSWORD Password passwd pwd pass passphrase secret client_secret clientSecret
+	for name := range strings.FieldsSeq(`password PASSWORD Password passwd pwd pass passphrase secret client_secret clientSecret
 		client-secret CLIENT_SECRET token access_token accessToken refresh_token id_token api_key apikey apiKey API-KEY
 		ApiKey x-api-key private_key privateKey PrivateKey authorization Authorization Proxy-Authorization cookie Cookie
 		Set-Cookie session sessionid credential credentials otp totp pin PIN cvv cvc connection_string connectionString
@@ -29,7 +29,7 @@ func TestNamesOfSecrets(t *testing.T) {
 			t.Errorf("%s is no secret", name)
 		}
 	}
-	for _, name := range strings.Fields(`token_type password_min_length secret_name session_timeout tokens_per_minute expires_in
+	for name := range strings.FieldsSeq(`token_type password_min_length secret_name session_timeout tokens_per_minute expires_in
 		name region plan slug ref id type description token_alias token_id session_id user_id email role roles key keys
 		public_key publishable_key verify api_key_id api_key_name secrets_count password_hibp_enabled
 		password_required_characters refresh_token_rotation_enabled security_refresh_token_reuse_interval mailer_otp_exp
@@ -385,6 +385,8 @@ func TestMaskSQL(t *testing.T) {
 		"alter role r password 'x' valid until 'y'": "alter role r password ? valid until ?",
 		"alter role ghp_0123456789abcdefghij x":     "alter role [redacted] x",
 		"select a->>'k', b#>>'{x}'":                 "select a->>?, b#>>?",
+		"select array[a, 'secret'], b[1]":           "select array[a, ?], b[?]",
+		"select `a b`, ` 'secret' `":                "select `a b`, ?",
 		"größe = 5":                                 "größe = ?",
 		"select password from t where id = $1":      "select password from t where id = $1",
 		"":                                          "",
