@@ -28,6 +28,20 @@ func (c *Capture) IsZero() bool {
 	return len(c.Body) == 0 && len(c.Query) == 0 && len(c.Header) == 0 && len(c.Response) == 0
 }
 
+// checkLengths bounds each list by itself, so that the platform's own leave a
+// site as much room as it has without them.
+func (c *Capture) checkLengths() error {
+	for _, list := range []struct {
+		kind  string
+		names []string
+	}{{"body", c.Body}, {"query", c.Query}, {"header", c.Header}, {"response", c.Response}} {
+		if n := len(list.names); n > maxCapturePaths {
+			return fmt.Errorf("selecting %d names of the %s: at most %d are possible; drop some, or name the object that holds them", n, list.kind, maxCapturePaths)
+		}
+	}
+	return nil
+}
+
 // Bounds of an allow-list.
 const (
 	maxPathNames    = 8
@@ -105,6 +119,9 @@ func NewSelection(p *Platform, captures ...Capture) (*Selection, error) {
 	var body, response, query, header []string
 	for i := range captures {
 		c := &captures[i]
+		if err := c.checkLengths(); err != nil {
+			return nil, err
+		}
 		body, response = append(body, c.Body...), append(response, c.Response...)
 		query = append(query, c.Query...)
 		for _, name := range c.Header {
@@ -160,9 +177,6 @@ func carriesCredential(header string) bool {
 func selectNames(kind string, names []string) (map[string]*selected, error) {
 	slices.Sort(names)
 	names = slices.Compact(names)
-	if len(names) > maxCapturePaths {
-		return nil, fmt.Errorf("selecting %d names of the %s: at most %d are possible; drop some", len(names), kind, maxCapturePaths)
-	}
 	wanted := make(map[string]*selected, len(names))
 	for _, name := range names {
 		plain, sql := strings.CutSuffix(name, sqlSuffix)
@@ -194,9 +208,6 @@ func selectPaths(kind string, paths []string) (*selected, error) {
 	paths = slices.Compact(paths)
 	if len(paths) == 0 {
 		return nil, nil
-	}
-	if len(paths) > maxCapturePaths {
-		return nil, fmt.Errorf("selecting %d paths of the %s: at most %d are possible; drop some, or name the object that holds them", len(paths), kind, maxCapturePaths)
 	}
 	root := new(selected)
 	for _, path := range paths {

@@ -207,7 +207,7 @@ func TestNewSelectionSaysWhichPathAndWhatToDo(t *testing.T) {
 		{Capture{Body: []string{"_capture"}}, []string{"drop it"}},
 		{Capture{Query: []string{"_capture"}}, []string{"drop it"}},
 		{Capture{Body: []string{strings.Repeat("x", 200)}}, []string{"at most 128"}},
-		{Capture{Body: many}, []string{"65 paths of the body", "drop some"}},
+		{Capture{Body: many}, []string{"65 names of the body", "drop some"}},
 		{Capture{Query: many}, []string{"65 names of the query"}},
 		{Capture{Query: []string{""}}, []string{"query"}},
 		{Capture{Header: []string{"authorization"}}, []string{"header Authorization", "drop it"}},
@@ -224,6 +224,9 @@ func TestNewSelectionSaysWhichPathAndWhatToDo(t *testing.T) {
 				t.Errorf("%v: %v does not say %q", tt.capture, err, want)
 			}
 		}
+	}
+	if _, err := NewSelection(nil, Capture{Body: many[:64]}, Capture{Body: []string{"x"}}); err != nil {
+		t.Errorf("a site's own list is counted with the platform's: %v", err)
 	}
 	s := selection(t, Capture{Header: []string{"x-session-of-site"}, Query: []string{"k"}})
 	for _, place := range []Place{{Kind: PlaceHeader, Name: "X-Session-Of-Site"}, {Kind: PlaceQuery, Name: "k"}} {

@@ -324,32 +324,29 @@ func (f *finder) dotted(at int) {
 }
 
 // looksRandom reports whether a run of letters, digits and + / _ - = looks as if
-// a generator made it: 32 letters and digits or more, of which every third
-// changes between small letters, capitals and digits, or every fifth if there
-// are but letters of one case and digits. UUIDs and SHA-1 and SHA-256 digests
-// in hex do not count; a path, a slug and a name of many words do not change
-// that often. Hex of another length does.
+// a generator made it: 32 characters or more, of which every third changes
+// between small letters, capitals and digits, or every eighth if there are but
+// letters of one case and digits. What is behind a dash, an underscore or a
+// slash begins anew. UUIDs and SHA-1 and SHA-256 digests in hex do not count; a
+// path, a slug and a name of many words do not change that often. Hex of
+// another length does.
 func looksRandom(run string) bool {
 	var c charCount
 	for i := 0; i < len(run); {
 		if n := digestLen(run, i); n > 0 {
 			i += n
-			c.last = 0
 			continue
 		}
 		c.add(run[i])
 		i++
 	}
-	if c.lower+c.upper+c.digit < minRandom {
-		return false
-	}
-	return c.turns*c.every() >= c.lower+c.upper+c.digit
+	return c.n >= minRandom && c.turns*c.every() >= c.lower+c.upper+c.digit
 }
 
 // charCount counts the characters of a run by their class.
 type charCount struct {
-	lower, upper, digit, turns int
-	last                       byte
+	n, lower, upper, digit, turns int
+	last                          byte
 }
 
 func (c *charCount) add(b byte) {
@@ -364,10 +361,14 @@ func (c *charCount) add(b byte) {
 	case isDigit(b):
 		class = '0'
 		c.digit++
-	default:
+	case b == '=':
 		return
 	}
-	if c.last != 0 && c.last != class {
+	c.n++
+	if b == '+' {
+		return
+	}
+	if c.last != 0 && class != 0 && c.last != class {
 		c.turns++
 	}
 	c.last = class
@@ -378,7 +379,7 @@ func (c *charCount) every() int {
 	if c.lower > 0 && c.upper > 0 {
 		return 3
 	}
-	return 5
+	return 8
 }
 
 func turns(s string) int {

@@ -440,3 +440,48 @@ func BenchmarkCapture(b *testing.B) {
 		}
 	})
 }
+
+// A site's own credentials are no less its credentials in a body.
+func TestTheSitesOwnCredentialsAreMasked(t *testing.T) {
+	shape, err := PrefixShape("robot", "rb_")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pattern, err := PatternShape("badge", `B[0-9]{6}-[0-9]{6}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := NewSelection(Supabase().WithTokens([]TokenShape{shape, pattern}, ""), Capture{Body: []string{"a", "q:sql"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, secret := range []string{"rb_0123456789", "B123456-654321"} {
+		for form, disguise := range disguises {
+			got := capturedJSON(t, s, "application/json", `{"a":{"n":`+quotedJSON(disguise(secret))+`},"q":`+quotedJSON(`select "`+secret+`"`)+`}`, 0, true)
+			if piece := leaked(unescapeAny(got), secret); piece != "" {
+				t.Errorf("%s, %s: %q is in %s", secret, form, piece, got)
+			}
+		}
+	}
+}
+
+// Of what generators make, one in a hundred may look like words.
+func TestRandomTextLooksRandom(t *testing.T) {
+	for name, of := range map[string]struct {
+		n        int
+		alphabet string
+	}{
+		"letters and digits": {32, alnum}, "base64": {40, alnum + "+/"}, "base64url": {43, alnum + "-_"},
+		"small letters and digits": {32, lowers + digits}, "hex": {32, hexDigits},
+	} {
+		missed := 0
+		for i := range 1000 {
+			if !looksRandom(random(fmt.Sprint(name, i), of.n, of.alphabet)) {
+				missed++
+			}
+		}
+		if missed > 10 {
+			t.Errorf("%s: %d of 1000 are missed", name, missed)
+		}
+	}
+}
