@@ -15,6 +15,9 @@ const (
 	DefaultBodyLimit = 16 << 10
 	// maxDecodedBody is how much of it is looked at when it is decoded.
 	maxDecodedBody = 64 << 10
+	// minHashed is the size below which what a body holds could be guessed from
+	// its hash.
+	minHashed = 256
 )
 
 // Body takes a copy of a body as it streams past, of which an entry gets what
@@ -160,7 +163,10 @@ func looksJSON(text []byte) bool {
 // other is what is said of a body that cannot be read.
 func (b *Body) other(c *captured) any {
 	if b.sum != nil {
-		c.fields = map[string]any{"size": b.size, "sha256": hex.EncodeToString(b.sum.Sum(nil))}
+		c.fields = map[string]any{"size": b.size}
+		if b.size >= minHashed {
+			c.fields["sha256"] = hex.EncodeToString(b.sum.Sum(nil))
+		}
 	}
 	return c.object()
 }

@@ -303,8 +303,9 @@ func TestOtherBodies(t *testing.T) {
 		{"form, repeated", "application/x-www-form-urlencoded", "scope=a&scope=b", 0, `{"scope":["a","b"]}`},
 		{"form, cut", "application/x-www-form-urlencoded", "scope=a&grant_type=refresh", 20, `{"_capture":["truncated"],"scope":"a"}`},
 		{"form with JSON", "application/x-www-form-urlencoded", "metadata=" + url.QueryEscape(`{"name":"f","x":1}`), 0, `{"metadata":{"name":"f"}}`},
-		{"text", "text/plain", "hello", 0, `{"_capture":["not_json"],"sha256":"2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824","size":5}`},
-		{"text beyond the limit", "", "hello", 2, `{"_capture":["not_json"],"sha256":"2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824","size":5}`},
+		{"text that could be guessed", "text/plain", "hello", 0, `{"_capture":["not_json"],"size":5}`},
+		{"text", "text/plain", strings.Repeat("hello", 60), 0, `{"_capture":["not_json"],"sha256":"29318b3624ca9cf77b72f8e5769068d02aa05dff05fdeea105234943e478e0cf","size":300}`},
+		{"text beyond the limit", "", strings.Repeat("hello", 60), 2, `{"_capture":["not_json"],"sha256":"29318b3624ca9cf77b72f8e5769068d02aa05dff05fdeea105234943e478e0cf","size":300}`},
 		{"JSON by another name", "text/plain", `{"scope":1,"x":2}`, 0, `{"scope":1}`},
 		{
 			"multipart", "multipart/form-data; boundary=B",

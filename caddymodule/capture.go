@@ -175,16 +175,19 @@ func (c *call) capture(level audit.Level) {
 	if c.selection.Body() && r.Body != nil && r.Body != http.NoBody {
 		c.body = &capturedBody{
 			ReadCloser: r.Body,
-			seen:       c.selection.NewBody(r.Header.Get("Content-Type"), r.Header.Get("Content-Encoding"), false, c.handler.captureLimit),
+			seen:       c.selection.NewBody(r.Header.Get("Content-Type"), encodings(r.Header), false, c.handler.captureLimit),
 		}
 		r.Body = c.body
 	}
 }
 
+// encodings are all of a body's, in their order.
+func encodings(h http.Header) string { return strings.Join(h.Values("Content-Encoding"), ", ") }
+
 // captureResponse makes the answer's body be looked at as it passes.
 func (c *call) captureResponse(w *responseWriter, h http.Header) {
 	if c.entry.Policy.Level == audit.LevelRequestResponse && c.selection.Response() {
-		w.seen = c.selection.NewBody(h.Get("Content-Type"), h.Get("Content-Encoding"), true, c.handler.captureLimit)
+		w.seen = c.selection.NewBody(h.Get("Content-Type"), encodings(h), true, c.handler.captureLimit)
 	}
 }
 
