@@ -59,6 +59,8 @@ func TestMatchChoosesTheRouteThatTheAPIWould(t *testing.T) {
 		{"it goes back twice", "GET", "/v1/a/b/e", "GET /v1/{x}/{y}/e", map[string]string{"x": "a", "y": "b"}},
 		{"HEAD is GET", "HEAD", "/v1/projects/abc", "GET /v1/projects/{ref}", map[string]string{"ref": "abc"}},
 		{"HEAD may be its own", "HEAD", "/v1/projects/abc/runs", "HEAD /v1/projects/{ref}/runs", map[string]string{"ref": "abc"}},
+		{"the longest that fits is the only one", "GET", "/v1/projects/abc/keys/7", "GET /v1/projects/{ref}/keys/{id}", map[string]string{"ref": "abc", "id": "7"}},
+		{"HEAD and a slash at the end", "HEAD", "/v1/projects/", "GET /v1/projects", nil},
 		{"the root", "GET", "/", "GET /", nil},
 		{"a slash at the end", "GET", "/v1/projects/abc/", "GET /v1/projects/{ref}", map[string]string{"ref": "abc"}},
 		{"escaped plain text", "GET", "/v1/%70rojects", "GET /v1/projects", nil},

@@ -25,9 +25,11 @@ type Match struct {
 // Match finds the operation for a method and an escaped path, as given by
 // (*url.URL).EscapedPath, and reports whether the route is known.
 //
-// At each segment plain text is better than a parameter, and a route that has
-// the method is better than one that has not. Case matters. One slash at the
-// end is ignored. Segments are unescaped one by one, so an escaped slash is
+// A template fits a path of just as many segments: there is no wildcard, so the
+// longest one that fits is the only length. At each segment plain text is better
+// than a parameter, and a route that has the method is better than one that has
+// not. HEAD is GET where the API has no HEAD of its own. Case matters, in the
+// method too. One slash at the end is ignored. Segments are unescaped one by one, so an escaped slash is
 // part of a value and never ends one; a segment with an invalid escape is taken
 // as it is. A path with an empty segment, or with a "." or ".." between
 // slashes or backslashes, escaped or not, matches nothing: the API and what

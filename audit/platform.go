@@ -15,6 +15,8 @@ type Platform struct {
 	Name string
 	// Catalog may be nil: then Guess gives each call its route and target.
 	Catalog *Catalog
+	// Rules read the templates of a site's own catalogs.
+	Rules Rules
 	// Tokens are the shapes of its credentials, tried in order.
 	Tokens []TokenShape
 	// Claims are the paths of the claims that fill the actor's fields when a

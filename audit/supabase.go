@@ -80,7 +80,7 @@ var supabase = sync.OnceValue(func() *Platform {
 	if err != nil {
 		panic(err) // the data is part of the program, and tested
 	}
-	return &Platform{Name: "supabase", Catalog: catalog, Tokens: supabaseTokens, Claims: sessionClaims}
+	return &Platform{Name: "supabase", Catalog: catalog, Rules: supabaseRules, Tokens: supabaseTokens, Claims: sessionClaims}
 })
 
 // supabaseAPIs are read each by its own rules, so that none can change what

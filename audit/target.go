@@ -73,21 +73,9 @@ type Rules struct {
 // templates are left to NewCatalog. It fails if Changing, Unsecured or Names has
 // an operation that is not there.
 func (r Rules) Operations(routes []Route) ([]Operation, error) {
-	collections := r.collectionsOf(routes)
-	operations := make([]Operation, 0, len(routes))
 	codes := make(map[string]bool, len(routes))
 	for _, route := range routes {
-		op := Operation{
-			Method:   route.Method,
-			Template: route.Template,
-			Code:     route.Code,
-			Name:     cmp.Or(r.Names[route.Code], route.Name, ActionName(route.Code)),
-			Changing: route.Code != "" && slices.Contains(r.Changing, route.Code),
-			Secured:  route.Secured && !slices.Contains(r.Unsecured, route.Code),
-		}
-		r.readTemplate(&op, collections)
-		operations = append(operations, op)
-		codes[op.Code] = true
+		codes[route.Code] = true
 	}
 	for _, code := range r.Changing {
 		if !codes[code] {
@@ -104,7 +92,58 @@ func (r Rules) Operations(routes []Route) ([]Operation, error) {
 			return nil, fmt.Errorf("naming %s %q: there is no such operation; correct its id", code, r.Names[code])
 		}
 	}
-	return operations, nil
+	return r.read(routes), nil
+}
+
+// read applies the rules to routes that may be only some of the API's.
+func (r Rules) read(routes []Route) []Operation {
+	collections := r.collectionsOf(routes)
+	operations := make([]Operation, 0, len(routes))
+	for _, route := range routes {
+		op := Operation{
+			Method:   route.Method,
+			Template: route.Template,
+			Code:     route.Code,
+			Name:     cmp.Or(r.Names[route.Code], route.Name, ActionName(route.Code)),
+			Changing: route.Code != "" && slices.Contains(r.Changing, route.Code),
+			Secured:  route.Secured && !slices.Contains(r.Unsecured, route.Code),
+		}
+		r.readTemplate(&op, collections)
+		operations = append(operations, op)
+	}
+	return operations
+}
+
+// Why says for people which of the rules gives an operation its target: the
+// last thing that its template names.
+func (r Rules) Why(op *Operation) string {
+	if op.Target.Type == "" {
+		return "nothing in the template is a collection or named by a rule"
+	}
+	segments := strings.Split(strings.TrimPrefix(op.Template, "/"), "/")
+	keys := slices.Clone(segments)
+	for i, segment := range segments {
+		if _, ok := paramName(segment); ok {
+			keys[i] = "{}"
+		}
+	}
+	for end := len(segments); end > 0; end-- {
+		last := segments[end-1]
+		name, isParam := paramName(last)
+		for start := range end {
+			key := strings.Join(keys[start:end], "/")
+			if r.Types[key] == op.Target.Type {
+				return fmt.Sprintf("the platform's rule %q: %q", key, op.Target.Type)
+			}
+		}
+		switch {
+		case isParam && op.Target.Type == typeProject && slices.Contains(r.ProjectParams, name):
+			return fmt.Sprintf("the platform's rule that {%s} is a project", name)
+		case !isParam && singular(last) == op.Target.Type:
+			return fmt.Sprintf("segment %d, %q, which a parameter follows in some route", end, last)
+		}
+	}
+	return "a catalog says so"
 }
 
 // readTemplate fills in what follows from the operation's template.

@@ -102,7 +102,7 @@ func generateSecurity(t *testing.T, document, operation string) (security, warni
 		operation = `"security": ` + operation
 	}
 	var table, warned bytes.Buffer
-	description := `{` + document + `"paths": {"/a": {"get": {` + operation + `}}}}`
+	description := `{"openapi": "3.0.0",` + document + `"paths": {"/a": {"get": {` + operation + `}}}}`
 	if err := generate([]byte(description), &table, &warned); err != nil {
 		t.Fatal(err)
 	}
@@ -115,6 +115,7 @@ func generateSecurity(t *testing.T, document, operation string) (security, warni
 
 func TestGenerateRequiresOnlyWhatEveryQueryOfARouteDoes(t *testing.T) {
 	const description = `{
+		"openapi": "3.0.0",
 		"security": [{"bearer": []}],
 		"paths": {
 			"/a?x=1": {"get": {}}, "/a?x=2": {"get": {}},
@@ -163,7 +164,7 @@ GET,/things/{id},ThingsController_get,
 }
 
 func TestGenerateRefusesWhatHoldsNoOperations(t *testing.T) {
-	for _, description := range []string{``, `[]`, `{}`, `{"paths": {"/a": {}}}`, "method,path,operation\n", "method,path\nGET,/a\n", "method,path,operation\nGET\n"} {
+	for _, description := range []string{``, `[]`, `{}`, `{"paths": {"/a": {"get": {}}}}`, `{"openapi": "3.0.0", "paths": {"/a": {}}}`, "method,path,operation\n", "method,path\nGET,/a\n", "method,path,operation\nGET\n"} {
 		if err := generate([]byte(description), new(bytes.Buffer), new(bytes.Buffer)); err == nil {
 			t.Errorf("generate(%q) did not fail", description)
 		}
