@@ -47,6 +47,8 @@ type App struct {
 	handlers []*Handler     // of all sites, complete before Start
 	http     *caddyhttp.App // theirs; nil without one
 	log      *slog.Logger
+	// descriptions are what the handlers' catalogs hold.
+	descriptions descriptions
 	// logsFiltered says that a log of this configuration has our filter.
 	logsFiltered bool
 	warned       bool
@@ -340,6 +342,7 @@ var errCleanedUp = errors.New("this configuration has been replaced")
 // Start opens the buffer and begins delivery.
 func (a *App) Start() error {
 	a.warn()
+	a.descriptions.keep(a.log)
 	_, err := a.open()
 	return err
 }

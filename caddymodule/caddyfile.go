@@ -151,6 +151,8 @@ func parseDuration(s string) (caddy.Duration, error) {
 //
 //	audit_log [<matcher>] {
 //		platform <name>
+//		catalog  openapi <file> | <url>
+//		catalog  file <file>
 //		issuer   <url> {
 //			audience <name...>
 //			jwks     <url> | file <path>
@@ -198,6 +200,12 @@ func parseDirective(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, e
 			if !d.AllArgs(&h.Platform) {
 				return nil, d.Errf("platform takes one argument, as in: platform supabase")
 			}
+		case option == "catalog":
+			catalog, err := parseCatalog(d)
+			if err != nil {
+				return nil, err
+			}
+			h.Catalogs = append(h.Catalogs, catalog)
 		case option == "issuer":
 			issuer, err := parseIssuer(d)
 			if err != nil {
@@ -232,7 +240,7 @@ func parseDirective(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, e
 			}
 			h.Rules = append(h.Rules, rule)
 		default:
-			return nil, unrecognized(d, "the directive audit_log", "platform, issuer, token, credential, introspect, profile, answer_header, capture, fold, rule and @matchers")
+			return nil, unrecognized(d, "the directive audit_log", "platform, catalog, issuer, token, credential, introspect, profile, answer_header, capture, fold, rule and @matchers")
 		}
 	}
 	return h, nil

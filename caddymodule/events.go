@@ -127,6 +127,9 @@ func (a *App) policy() []string {
 // raw matchers away.
 func (h *Handler) describe() []string {
 	lines := []string{"site " + h.configHash + ": platform " + h.platform.Name}
+	for _, c := range h.Catalogs {
+		lines = append(lines, fmt.Sprintf("site %s: %s", h.configHash, c))
+	}
 	for _, i := range h.Issuers {
 		lines = append(lines, fmt.Sprintf("site %s: %s", h.configHash, i))
 	}

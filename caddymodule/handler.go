@@ -53,6 +53,10 @@ type Handler struct {
 	// paths by what looks like an id. Default: "generic".
 	Platform string `json:"platform,omitempty"`
 
+	// Catalogs describe the site's own API, over what the platform knows; later
+	// ones go over earlier ones.
+	Catalogs []*Catalog `json:"catalogs,omitempty"`
+
 	// Rules say how calls are recorded; the first that matches counts.
 	// Default: changing calls "metadata" and "strict", others "metadata" and
 	// "answer".
@@ -122,17 +126,8 @@ func (Handler) CaddyModule() caddy.ModuleInfo {
 // an app with all defaults.
 func (h *Handler) Provision(ctx caddy.Context) error {
 	h.log = ctx.Slogger()
-	name, err := caddy.NewReplacer().ReplaceOrErr(h.Platform, true, true)
-	if err != nil {
-		return h.wrong("platform %q: %w", h.Platform, err)
-	}
-	switch name {
-	case "supabase":
-		h.platform = audit.Supabase()
-	case "", "generic":
-		h.platform = audit.Generic()
-	default:
-		return h.wrong("platform %q is not known: this version knows generic and supabase", name)
+	if err := h.choosePlatform(); err != nil {
+		return err
 	}
 	app, err := ctx.App("audit_log")
 	if err != nil {
@@ -145,7 +140,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if h.trusted, err = newAnswerHeaders(h.AnswerHeaders); err != nil {
 		return h.wrong("answer_header: %w", err)
 	}
-	for _, provision := range []func() error{h.provisionCredentials, h.provisionCapture, h.provisionIssuers, h.provisionLookups} {
+	for _, provision := range []func() error{h.provisionCatalogs, h.provisionCredentials, h.provisionCapture, h.provisionIssuers, h.provisionLookups} {
 		if err := provision(); err != nil {
 			return err
 		}
@@ -164,6 +159,22 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	defer h.app.mu.Unlock()
 	h.app.handlers = append(h.app.handlers, h)
 	h.app.http = httpApp(ctx)
+	return nil
+}
+
+func (h *Handler) choosePlatform() error {
+	name, err := caddy.NewReplacer().ReplaceOrErr(h.Platform, true, true)
+	if err != nil {
+		return h.wrong("platform %q: %w", h.Platform, err)
+	}
+	switch name {
+	case "supabase":
+		h.platform = audit.Supabase()
+	case "", "generic":
+		h.platform = audit.Generic()
+	default:
+		return h.wrong("platform %q is not known: this version knows generic and supabase", name)
+	}
 	return nil
 }
 
