@@ -161,7 +161,7 @@ func TestWhySaysWhichRuleNamesTheTarget(t *testing.T) {
 		"/v1/projects/{ref}/functions/{function_slug}": `the platform's rule "functions": "edge_function"`,
 	} {
 		op := p.operation(t, "GET", template)
-		if got := p.Rules.Why(&op); got != want {
+		if got := p.Why(&op); got != want {
 			t.Errorf("%s: %s, want %s", template, got, want)
 		}
 	}

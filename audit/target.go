@@ -114,9 +114,16 @@ func (r Rules) read(routes []Route) []Operation {
 	return operations
 }
 
-// Why says for people which of the rules gives an operation its target: the
-// last thing that its template names.
-func (r Rules) Why(op *Operation) string {
+// Why says for people which rule gives an operation its target.
+func (p *Platform) Why(op *Operation) string {
+	if p.Name == "supabase" && strings.HasPrefix(op.Template, "/platform/") {
+		return supabasePlatformRules.why(op)
+	}
+	return p.Rules.why(op)
+}
+
+// why finds the last thing that the template names.
+func (r Rules) why(op *Operation) string {
 	if op.Target.Type == "" {
 		return "nothing in the template is a collection or named by a rule"
 	}

@@ -320,14 +320,8 @@ func summary(e *audit.Entry) string {
 		return printable(fmt.Sprintf("%s  sidecar  %s", at, e.Action.Name))
 	}
 	target := "–"
-	if t := e.Target; t != nil {
-		target = t.Type
-		if t.ID != "" {
-			target += " " + t.ID
-		}
-		if t.Parent != "" {
-			target += " in " + t.Parent
-		}
+	if e.Target != nil {
+		target = targetWords(e.Target)
 	}
 	action := e.Action.Name
 	if action == "" {
