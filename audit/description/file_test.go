@@ -1,6 +1,7 @@
 package description
 
 import (
+	"os"
 	"strings"
 	"testing"
 
@@ -86,6 +87,28 @@ func TestACatalogFilesMistakesNameTheirLine(t *testing.T) {
 				t.Errorf("error is %q", err)
 			}
 		})
+	}
+}
+
+// What the documentation shows is a catalog file.
+func TestTheDocumentedFileIsRead(t *testing.T) {
+	b, err := os.ReadFile("../../docs/catalog.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, text, _ := strings.Cut(string(b), "```yaml\n")
+	text, _, _ = strings.Cut(text, "```")
+	overrides, err := File([]byte(text))
+	if err != nil || len(overrides) != 2 {
+		t.Fatal(len(overrides), err)
+	}
+	if _, err := audit.Generic().WithOverrides(overrides); err != nil {
+		t.Error(err)
+	}
+	for field := range strings.SplitSeq(known["operation"], ", ") {
+		if !strings.Contains(string(b), "`"+field+"`") {
+			t.Errorf("the table has no %s", field)
+		}
 	}
 }
 
