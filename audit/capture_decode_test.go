@@ -12,6 +12,8 @@ import (
 
 	"github.com/andybalholm/brotli"
 	"github.com/klauspost/compress/zstd"
+
+	"github.com/caddy-audit-log/caddy-audit-log/internal/planted"
 )
 
 var encoders = map[string]func(w io.Writer) io.WriteCloser{
@@ -49,7 +51,7 @@ func TestEncodedBodiesAreDecodedForTheCapture(t *testing.T) {
 	text := []byte(`{"a":"x","b":[1,2,3],"z":1}`)
 	noise := make([]byte, 30<<10)
 	for i := range noise {
-		noise[i] = alnum[rand.IntN(len(alnum))]
+		noise[i] = planted.Alnum[rand.IntN(len(planted.Alnum))]
 	}
 	long := []byte(`{"a":"x","n":"` + string(noise) + `","z":1}`)
 	for name := range encoders {
@@ -104,7 +106,7 @@ func TestABombIsNotDecoded(t *testing.T) {
 	var b strings.Builder
 	r := rand.New(rand.NewPCG(1, 2))
 	for range 20000 {
-		b.WriteString(strings.Repeat(string(alnum[r.IntN(62)]), 1+r.IntN(20)))
+		b.WriteString(strings.Repeat(string(planted.Alnum[r.IntN(62)]), 1+r.IntN(20)))
 	}
 	varied := []byte(`{"a":"x","n":"` + b.String() + `"}`)
 	if got := capturedOf(t, "gzip", compress("gzip", varied), 0, true); got != `{"_capture":["truncated"],"a":"x"}` {

@@ -6,13 +6,15 @@ import (
 	"strings"
 	"testing"
 	"unicode/utf8"
+
+	"github.com/caddy-audit-log/caddy-audit-log/internal/planted"
 )
 
 // fuzzTokens stand in an input where it says TOKEN. They are credentials
 // whatever stands around them.
 var fuzzTokens = []string{
-	"ghp_" + random("fuzz", 36, alnum), "sbp_" + random("fuzz2", 40, hexDigits), "sk_live_" + random("fuzz3", 24, alnum),
-	"xoxb-" + random("fuzz4", 40, digits), "github_pat_" + random("fuzz5", 60, alnum),
+	"ghp_" + planted.Random("fuzz", 36, planted.Alnum), "sbp_" + planted.Random("fuzz2", 40, hexDigits), "sk_live_" + planted.Random("fuzz3", 24, planted.Alnum),
+	"xoxb-" + planted.Random("fuzz4", 40, planted.Digits), "github_pat_" + planted.Random("fuzz5", 60, planted.Alnum),
 }
 
 func plant(s string, kind uint8) (text, token string) {
@@ -61,7 +63,7 @@ func checkCaptured(t *testing.T, captured any, token string) {
 	if len(out) > maxCaptured+512 {
 		t.Fatalf("%d bytes", len(out))
 	}
-	if piece := leaked(string(out), token); piece != "" {
+	if piece := planted.Leaked(string(out), token); piece != "" {
 		t.Fatalf("%q is in %s", piece, out)
 	}
 	var again any
@@ -71,8 +73,8 @@ func checkCaptured(t *testing.T, captured any, token string) {
 }
 
 func FuzzMask(f *testing.F) {
-	for _, p := range append(plantedShapes(), plantedPairs()...) {
-		f.Add(p.text+" TOKEN", uint8(0))
+	for _, p := range append(planted.Shapes(), planted.Pairs()...) {
+		f.Add(p.Text+" TOKEN", uint8(0))
 	}
 	f.Add(`{"a":"TOKEN"}`, uint8(1))
 	f.Add("%54TOKEN&amp;TOKEN\\nTOKEN", uint8(2))
@@ -84,7 +86,7 @@ func FuzzMask(f *testing.F) {
 			if len(got) > limit || !utf8.ValidString(got) || n != 0 && n != len(s) || n == 0 && len(s) > limit {
 				t.Fatalf("%q gives %q, cut %d", s, got, n)
 			}
-			if piece := leaked(got, token); piece != "" {
+			if piece := planted.Leaked(got, token); piece != "" {
 				t.Fatalf("%q is in %q", piece, got)
 			}
 		}
@@ -113,10 +115,10 @@ func FuzzSQL(f *testing.F) {
 		if len(got) > maxLong || !utf8.ValidString(got) {
 			t.Fatalf("%q gives %q", query, got)
 		}
-		if piece := leaked(got, secret); piece != "" && !strings.Contains(before+after, piece) {
+		if piece := planted.Leaked(got, secret); piece != "" && !strings.Contains(before+after, piece) {
 			t.Fatalf("%q is in %q", piece, got)
 		}
-		if piece := leaked(MaskSQL(before+after), token); piece != "" {
+		if piece := planted.Leaked(MaskSQL(before+after), token); piece != "" {
 			t.Fatalf("%q is in %q", piece, got)
 		}
 	})

@@ -6,10 +6,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"html"
-	"math/rand/v2"
 	"net/url"
 	"strings"
 	"testing"
+
+	"github.com/caddy-audit-log/caddy-audit-log/internal/planted"
 )
 
 func TestNamesOfSecrets(t *testing.T) {
@@ -49,128 +50,6 @@ func TestNamesOfSecrets(t *testing.T) {
 			t.Errorf("%s is %d, want %d", name, got, want)
 		}
 	}
-}
-
-// random gives the same text in every run.
-func random(seed string, n int, alphabet string) string {
-	var key [32]byte
-	copy(key[:], seed)
-	r := rand.New(rand.NewChaCha8(key))
-	b := make([]byte, n)
-	for i := range b {
-		b[i] = alphabet[r.IntN(len(alphabet))]
-	}
-	return string(b)
-}
-
-const (
-	lowers = "abcdefghijklmnopqrstuvwxyz"
-	digits = "0123456789"
-	alnum  = lowers + "ABCDEFGHIJKLMNOPQRSTUVWXYZ" + digits
-)
-
-// planted is a credential of one kind: the text that holds it, and the part of
-// it that is secret.
-type planted struct{ kind, text, secret string }
-
-// plantedShapes are recognised by their look, wherever they stand.
-func plantedShapes() []planted {
-	var all []planted
-	for _, mark := range []struct {
-		mark     string
-		n        int
-		alphabet string
-	}{
-		{"sbp_", 40, hexDigits},
-		{"sbp_oauth_", 40, hexDigits},
-		{"sb_secret_", 31, alnum},
-		{"AKIA", 16, "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"},
-		{"ASIA", 16, "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"},
-		{"", 40, alnum + "/+"}, // a secret key of AWS
-		{"ghp_", 36, alnum},
-		{"gho_", 36, alnum},
-		{"ghs_", 36, alnum},
-		{"ghu_", 36, alnum},
-		{"github_pat_", 82, alnum + "_"},
-		{"glpat-", 20, alnum + "_-"},
-		{"xoxb-", 50, digits + lowers},
-		{"xoxp-", 40, digits},
-		{"sk_live_", 24, alnum},
-		{"rk_live_", 24, alnum},
-		{"whsec_", 32, alnum},
-		{"AIza", 35, alnum + "_-"},
-		{"ya29.", 60, alnum},
-		{"GOCSPX-", 28, alnum},
-		{"sk-", 48, alnum},
-		{"sk-proj-", 60, alnum},
-		{"sk-ant-api03-", 90, alnum + "_-"},
-		{"npm_", 36, alnum},
-		{"pypi-AgEIcHlwaS5vcmc", 80, alnum},
-		{"SK", 32, hexDigits},
-		{"dop_v1_", 64, hexDigits},
-		{"hf_", 34, alnum},
-		{"hvs.", 90, alnum},
-		{"AGE-SECRET-KEY-1", 58, "QPZRY9X8GF2TVDW0S3JN54KHCE6MUA7L"},
-		{"shpat_", 32, hexDigits},
-		{"lin_api_", 40, alnum},
-		{"glsa_", 32, alnum},
-		{"dckr_pat_", 27, alnum},
-		{"", 44, alnum},            // what a generator gives
-		{"", 32, lowers + digits},  // the same, of fewer letters
-		{"", 32, hexDigits},        // a key of 128 bits
-		{"", 64, alnum + "+/"},     // a key of 384 bits
-		{"key-", 32, hexDigits},    // Mailgun
-		{"figd_", 40, alnum + "_"}, // Figma
-	} {
-		secret := random(mark.mark+fmt.Sprint(mark.n), mark.n, mark.alphabet)
-		all = append(all, planted{fmt.Sprintf("%q of %d", mark.mark, mark.n), mark.mark + secret, secret})
-	}
-	part := func(seed string, n int) string { return random(seed, n, alnum) }
-	jwt := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"HS256","typ":"JWT"}`)) + "." +
-		base64.RawURLEncoding.EncodeToString([]byte(`{"sub":"1","role":"service_role"}`)) + "." + part("jwt", 43)
-	bot := part("telegram", 33)
-	discord := "MTA" + part("discord", 21) + "." + part("d2", 6) + "." + part("discord3", 38)
-	pem := "-----BEGIN PRIVATE KEY-----\n" + part("pem", 64) + "\n" + part("pem2", 30) + "\n-----END PRIVATE KEY-----"
-	sendgrid := part("sg", 22) + "." + part("sg2", 43)
-	return append(all, planted{"JWT", jwt, jwt[40:]},
-		planted{"telegram", "110201543:AA" + bot, bot},
-		planted{"discord", discord, discord},
-		planted{"PEM", pem, pem[28 : len(pem)-25]},
-		planted{"sendgrid", "SG." + sendgrid, sendgrid},
-		planted{"card", "4111111111111111", "4111111111111111"},
-		planted{"card in groups", "5500-0055-5555-5559", "5500-0055-5555-5559"},
-		planted{"card with spaces", "3782 822463 10005", "3782 822463 10005"},
-	)
-}
-
-// plantedPairs are recognised by what stands around them.
-func plantedPairs() []planted {
-	const pw = "correcthorsebat"
-	var all []planted
-	for _, text := range []string{
-		"postgres://user:%s@db.example.com:5432/postgres", "mysql://user:%s@h/db", "mongodb+srv://u:%s@c.mongodb.net/?w=majority",
-		"redis://:%s@h:6379/0", "amqps://u:%s@h/v", "https://user:%s@example.com/x", "postgresql://u:a/b%s@h/db", "postgresql://u:a@b%s@h/db",
-		"user:%s@tcp(127.0.0.1:3306)/db", "host=h user=u password=%s dbname=d", "host=h password='%s x' dbname=d", "Server=h;Uid=u;Pwd=%s;Database=d",
-		"PWD={%s;x};Server=h", "DefaultEndpointsProtocol=https;AccountName=n;AccountKey=%s;EndpointSuffix=core.windows.net",
-		"Endpoint=sb://n.servicebus.windows.net/;SharedAccessKeyName=n;SharedAccessKey=%s", "Authorization: Bearer %s1", "bearer %s1",
-		"curl --password %s http://h", "curl --api-key='%s' http://h", "ALTER ROLE x WITH PASSWORD '%s'", `{"password":"%s"}`, `{"a":{"secret":["%s"]}}`,
-		`{\"password\":\"%s\"}`, "password: %s", "db_password = %s", "the new API key: %s", "https://h/cb?access_token=%s&x=1", "export PGPASSWORD=%s",
-		`<password>%s</password>`,
-	} {
-		all = append(all, planted{text, fmt.Sprintf(text, pw), pw})
-	}
-	basic := base64.StdEncoding.EncodeToString([]byte("user:" + pw))
-	return append(all, planted{"Basic", "Basic " + basic, basic})
-}
-
-// leaked gives a piece of the secret that is in a text.
-func leaked(text, secret string) string {
-	for i := 0; i+12 <= len(secret); i++ {
-		if piece := secret[i : i+12]; strings.Contains(text, piece) {
-			return piece
-		}
-	}
-	return ""
 }
 
 // unescapeEntities writes each letter as HTML has it by number.
@@ -278,25 +157,25 @@ var places = map[string]func(t testing.TB, s *Selection, text string) string{
 func TestNoPlantedSecretIsCaptured(t *testing.T) {
 	s := selection(t, Capture{Body: []string{"a", "q:sql"}, Query: []string{"a"}, Header: []string{"X-A"}})
 	tested := 0
-	check := func(p planted) {
+	check := func(p planted.Secret) {
 		for form, disguise := range disguises {
 			for place, put := range places {
-				if place == "name in SQL" && p.secret == "correcthorsebat" {
+				if place == "name in SQL" && p.Part == "correcthorsebat" {
 					continue // what stands around them is not for names
 				}
 				tested++
-				text := disguise(p.text)
+				text := disguise(p.Text)
 				out := put(t, s, text)
 				for _, decoded := range []string{out, html.UnescapeString(unescapeAny(out)), unescapeJSON(out)} {
-					if piece := leaked(decoded, p.secret); piece != "" {
-						t.Errorf("%s, %s, in %s: %q is in %s", p.kind, form, place, piece, out)
+					if piece := planted.Leaked(decoded, p.Part); piece != "" {
+						t.Errorf("%s, %s, in %s: %q is in %s", p.Kind, form, place, piece, out)
 						break
 					}
 				}
 			}
 		}
 	}
-	shapes, pairs := plantedShapes(), plantedPairs()
+	shapes, pairs := planted.Shapes(), planted.Pairs()
 	for _, p := range shapes {
 		check(p)
 	}
@@ -458,7 +337,7 @@ func TestTheSitesOwnCredentialsAreMasked(t *testing.T) {
 	for _, secret := range []string{"rb_0123456789", "B123456-654321"} {
 		for form, disguise := range disguises {
 			got := capturedJSON(t, s, "application/json", `{"a":{"n":`+quotedJSON(disguise(secret))+`},"q":`+quotedJSON(`select "`+secret+`"`)+`}`, 0, true)
-			if piece := leaked(unescapeAny(got), secret); piece != "" {
+			if piece := planted.Leaked(unescapeAny(got), secret); piece != "" {
 				t.Errorf("%s, %s: %q is in %s", secret, form, piece, got)
 			}
 		}
@@ -471,12 +350,12 @@ func TestRandomTextLooksRandom(t *testing.T) {
 		n        int
 		alphabet string
 	}{
-		"letters and digits": {32, alnum}, "base64": {40, alnum + "+/"}, "base64url": {43, alnum + "-_"},
-		"small letters and digits": {32, lowers + digits}, "hex": {32, hexDigits},
+		"letters and digits": {32, planted.Alnum}, "base64": {40, planted.Alnum + "+/"}, "base64url": {43, planted.Alnum + "-_"},
+		"small letters and digits": {32, planted.Lowers + planted.Digits}, "hex": {32, hexDigits},
 	} {
 		missed := 0
 		for i := range 1000 {
-			if !looksRandom(random(fmt.Sprint(name, i), of.n, of.alphabet)) {
+			if !looksRandom(planted.Random(fmt.Sprint(name, i), of.n, of.alphabet)) {
 				missed++
 			}
 		}

@@ -6,10 +6,14 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/json"
+	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -155,5 +159,70 @@ func TestABodyThatIsReadAfterTheAnswerIsAFurtherRevision(t *testing.T) {
 	e := r.highest()[0]
 	if diff := cmp.Diff(map[string]any{"body": map[string]any{"name": "late"}}, metadata(t, e)); diff != "" || e.Revision < 2 {
 		t.Errorf("revision %d: %s", e.Revision, diff)
+	}
+}
+
+// Bodies that never end, or end before they said: the call goes on as without
+// us, and its entry says what could not be captured.
+func TestABodyThatLiesAboutItsLengthIsCapturedAsFarAsItCame(t *testing.T) {
+	r := newRig(t, func(_ http.ResponseWriter, req *http.Request) { _, _ = io.Copy(io.Discard, req.Body) })
+	r.load(withRules("capture body name"), proxy)
+	for i, c := range []struct{ name, head, body string }{
+		{"chunked without an end", "Transfer-Encoding: chunked", "10\r\n{\"name\":\"half\",\"\r\n"},
+		{"shorter than announced", "Content-Length: 500", `{"name":"half","x`},
+		{"no chunk at all", "Transfer-Encoding: chunked", "zz\r\n"},
+	} {
+		conn, err := net.Dial("tcp", r.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.WriteString(conn, "POST /things HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"+c.head+"\r\n\r\n"+c.body)
+		time.Sleep(50 * time.Millisecond)
+		_ = conn.Close()
+		for len(r.highest()) <= i || r.highest()[i].Revision < 1 {
+			time.Sleep(5 * time.Millisecond)
+		}
+		e := r.highest()[i]
+		m := metadata(t, e)
+		t.Logf("%-24s status %d  outcome %-8s body %v", c.name, e.Action.Status, e.Outcome, m["body"])
+		if body, _ := m["body"].(map[string]any); c.name != "no chunk at all" && (body["name"] != "half" || fmt.Sprint(body["_capture"]) != "[truncated]") {
+			t.Errorf("%s: %v", c.name, m)
+		}
+	}
+	if s := r.drained(); !s.Conserved {
+		t.Errorf("%+v", s)
+	}
+}
+
+// What a level costs a call of 1 KiB, from the handler to the entry on its way
+// to the disk.
+func BenchmarkLevel(b *testing.B) {
+	platform := audit.Supabase()
+	body := []byte(`{"name":"my-project","region":"eu-west-1","plan":"pro","x":"` + strings.Repeat("what it is for and ", 50) + `"}`)
+	for _, level := range []audit.Level{audit.LevelMetadata, audit.LevelRequest, audit.LevelRequestResponse} {
+		b.Run(string(level), func(b *testing.B) {
+			h := &Handler{platform: platform, Capture: &Capture{Body: []string{"name", "region"}, Query: []string{"q"}, Response: []string{"name"}}}
+			if err := h.provisionCapture(); err != nil {
+				b.Fatal(err)
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				r := httptest.NewRequest("POST", "/things?q=1", bytes.NewReader(body))
+				r.Header.Set("Content-Type", "application/json")
+				c := &call{handler: h, request: r}
+				c.entry, c.facts = h.deriver(new(audit.TokenKey)).Intent(snapshot(r, time.Now(), nil))
+				c.entry.Policy.Level = level
+				c.capture(level)
+				_, _ = io.Copy(io.Discard, r.Body)
+				c.captured()
+				rw := new(responseWriter)
+				c.captureResponse(rw, r.Header)
+				_, _ = rw.seen.Write(body)
+				c.capturedResponse(rw)
+				if _, err := c.entry.Encode(); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }

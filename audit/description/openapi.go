@@ -21,6 +21,9 @@ import (
 const (
 	// MaxBytes is the size of the largest description that is read.
 	MaxBytes = 16 << 20
+	// MaxYAML is the same for YAML, whose reader takes a hundred and more times a
+	// hostile document's size in memory.
+	MaxYAML = 4 << 20
 	// MaxOperations bounds a catalog. The largest public APIs have a few
 	// thousand.
 	MaxOperations = 20_000

@@ -204,6 +204,7 @@ func TestAHostileDescriptionIsRefusedAndNotFollowed(t *testing.T) {
 		"a bomb of aliases":     {bomb, "aliasing"},
 		"an alias of itself":    {"openapi: 3.0.0\npaths: &p {/a: *p}\n", "contains itself"},
 		"many operations":       {many, "more than 20000 paths or operations"},
+		"too large for YAML":    {"openapi: 3.0.0\nx: " + strings.Repeat("x", MaxYAML), "bytes of YAML"},
 		"too large":             {`{"openapi": "3.0.0", "x": "` + strings.Repeat("x", MaxBytes) + `"}`, "16 MiB"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -55,6 +55,8 @@ func asJSON(data []byte) ([]byte, error) {
 		return nil, errors.New("reading it: it is HTML or XML, not OpenAPI: give the description itself, not the page that shows it")
 	case bytes.HasPrefix(data, []byte("%PDF")) || bytes.IndexByte(data, 0) >= 0:
 		return nil, errors.New("reading it: it is no text: give an OpenAPI description in JSON or YAML")
+	case data[0] != '{' && len(data) > MaxYAML:
+		return nil, fmt.Errorf("reading %d bytes of YAML: it may have %d MiB: give the description in JSON, or leave out its schemas and examples", len(data), MaxYAML>>20)
 	case data[0] != '{':
 		doc, err := yaml.YAMLToJSON(data)
 		if err != nil {
