@@ -13,7 +13,7 @@ import (
 func Random(seed string, n int, alphabet string) string {
 	var key [32]byte
 	copy(key[:], seed)
-	r := rand.New(rand.NewChaCha8(key))
+	r := rand.New(rand.NewChaCha8(key)) //nolint:gosec // the same in each run, on purpose
 	b := make([]byte, n)
 	for i := range b {
 		b[i] = alphabet[r.IntN(len(alphabet))]
@@ -21,6 +21,7 @@ func Random(seed string, n int, alphabet string) string {
 	return string(b)
 }
 
+// The alphabets that credentials are made of.
 const (
 	hexDigits = "0123456789abcdef"
 	Lowers    = "abcdefghijklmnopqrstuvwxyz"
