@@ -197,7 +197,7 @@ func (r *jsonPruner) label(out map[string]any) (label string, secret bool) {
 }
 
 var (
-	labelNames = wordSet(`name key k field header variable env param parameter setting option id label title`)
+	labelNames = wordSet(`name key k field header variable env param parameter setting option id label title path`)
 	valueNames = wordSet(`value values val v default content text data`)
 )
 
@@ -215,7 +215,7 @@ func (r *jsonPruner) hides(name string) bool {
 }
 
 func (r *jsonPruner) list(n *selected, path string) (any, bool) {
-	out := []any{}
+	out, follows := []any{}, false
 	element := n.element()
 	path = joinPath(path, "*")
 	r.at++
@@ -225,9 +225,17 @@ func (r *jsonPruner) list(n *selected, path string) (any, bool) {
 			r.skip()
 			continue
 		}
-		if v, ok := r.value(element, path); ok {
-			out = append(out, v)
+		v, ok := r.value(element, path)
+		if !ok {
+			continue
 		}
+		text, isText := v.(string)
+		if isText && follows {
+			v, r.masked = redactedParam, true
+		}
+		// As in ["--password", "…"] and ["password", "…"].
+		follows = isText && len(text) <= maxCapturedNumber && !strings.Contains(text, " ") && kindOfName(text) == nameSecret
+		out = append(out, v)
 	}
 	return out, len(out) > 0 || n.whole && r.fault == ""
 }

@@ -10,8 +10,9 @@ import (
 // Bounds of what is captured at one place: a body, a query or the headers.
 const (
 	maxCaptured         = 8 << 10 // bytes of its JSON
-	maxCapturedMembers  = 100     // in all
-	maxCapturedElements = 100     // of one list
+	maxMaskedBytes      = 16 << 10
+	maxCapturedMembers  = 100 // in all
+	maxCapturedElements = 100 // of one list
 	maxCapturedString   = maxText
 	maxCapturedSQL      = maxLong
 	maxCapturedNumber   = 64
@@ -48,6 +49,7 @@ const (
 type captured struct {
 	masks   masker
 	room    int
+	work    int // bytes that were looked at for secrets
 	members int
 	words   []string
 	cuts    map[string]int
@@ -85,10 +87,24 @@ func (c *captured) full() bool {
 	return true
 }
 
+// works reports whether n more bytes may be looked at for secrets. That costs far
+// more than to copy them, and what is masked leaves room for as much again.
+func (c *captured) works(n int) bool {
+	c.work += min(n, maxCapturedString)
+	if c.work > maxMaskedBytes {
+		c.say(wordTooLarge)
+		return false
+	}
+	return true
+}
+
 // name is a member's name as it may be recorded.
 func (c *captured) name(name string) (string, bool) {
 	if c.members == 0 || c.full() {
 		c.say(wordTooLarge)
+		return "", false
+	}
+	if !c.works(len(name)) {
 		return "", false
 	}
 	masked, n := c.masks.text(name, maxCapturedString)
@@ -105,7 +121,7 @@ func (c *captured) name(name string) (string, bool) {
 
 // text is a string as it may be recorded.
 func (c *captured) text(path, s string, sql bool) (string, bool) {
-	if c.full() {
+	if c.full() || !c.works(len(s)) {
 		return "", false
 	}
 	masked, n := c.masks.value(s, sql)

@@ -7,6 +7,7 @@ import (
 	"html"
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // masker takes credentials out of texts that are to be recorded. It looks at
@@ -254,8 +255,11 @@ func decodeBase64(run string) (string, bool) {
 	if err != nil {
 		return "", false
 	}
+	if !utf8.Valid(b) {
+		return "", false
+	}
 	for _, c := range b {
-		if c < ' ' && c != '\n' && c != '\r' && c != '\t' || c >= 0x7f {
+		if c < ' ' && c != '\n' && c != '\r' && c != '\t' || c == 0x7f {
 			return "", false
 		}
 	}

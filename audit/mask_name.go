@@ -35,7 +35,7 @@ var (
 		"password", "passwd", "passphrase", "passcode", "secret", "token", "credential", "apikey", "privatekey", "accesskey",
 		"secretkey", "servicekey", "encryptionkey", "signingkey", "masterkey", "rootkey", "anonkey", "servicerole",
 		"servicerolekey", "sharedkey", "sharedaccesskey", "accountkey", "storagekey", "deploykey", "sshkey", "hostkey", "authkey",
-		"licensekey", "sessionkey", "cookiekey", "hmackey", "aeskey", "rsakey", "webhookkey", "adminkey",
+		"licensekey", "sslkey", "tlskey", "sessionkey", "cookiekey", "hmackey", "aeskey", "rsakey", "webhookkey", "adminkey",
 		"integrationkey", "recoverykey", "backupkey", "unsealkey", "kmskey", "symmetrickey", "sharedaccesssignature",
 		"connectionstring", "connectionuri", "connectionurl", "databaseurl", "databaseuri", "dburl", "dburi", "postgresurl",
 		"redisurl", "mongourl", "mongouri", "amqpurl", "webhookurl", "jwks", "privatejwk", "jwk",
@@ -47,6 +47,15 @@ var (
 	fillerWords = wordSet(`new old current previous next confirm confirmation confirmed again repeat value values val plain
 		plaintext text raw clear hash hashed encrypted enc base64 b64 hex encoded base data payload
 		primary secondary default test live prod production dev staging header content body`)
+	// strongWords are secrets wherever they stand in a name, unless aboutWords end
+	// it.
+	strongWords = wordSet(`password passwd pwd passphrase passcode secret token credential`)
+	aboutWords  = wordSet(`type name length id ids alias timeout minute hour day exp expiry expires expire expiration in enabled
+		disabled enable character characters interval timebox user policy uri url endpoint count limit ttl max min at by on
+		reauthentication required rotation algorithm alg format scope role status state rate version kind label description
+		digits period window attempts attempt reset change changed update updated created issuer audience method mode
+		provider strength rule size age days lifetime duration reference ref path prefix hint template settings config
+		configuration options`)
 	// askingWords begin names whose values say whether, not what.
 	askingWords = wordSet(`is has have require requires required enable enables enabled disable disables disabled allow allows
 		allowed use uses used enforce enforces verify verifies with skip show reveal include`)
@@ -81,7 +90,7 @@ func kindOfName(name string) nameKind {
 	}
 	last := words[len(words)-1]
 	single := strings.TrimRight(strings.TrimSuffix(last, "s"), "0123456789")
-	if !secretWords[last] && !secretWords[single] && !endsSecret(words) {
+	if !secretWords[last] && !secretWords[single] && !endsSecret(words) && !speaksOfSecret(words) {
 		return namePlain
 	}
 	switch {
@@ -91,6 +100,18 @@ func kindOfName(name string) nameKind {
 		return nameCounts
 	}
 	return nameSecret
+}
+
+// speaksOfSecret reports whether a secret is somewhere in a name that does not end
+// in a word for something else about it: password_v2 is one, and token_type not.
+func speaksOfSecret(words []string) bool {
+	last := words[len(words)-1]
+	if aboutWords[last] || aboutWords[strings.TrimSuffix(last, "s")] {
+		return false
+	}
+	return slices.ContainsFunc(words, func(w string) bool {
+		return strongWords[strings.TrimRight(w, "0123456789")] || strongWords[strings.TrimSuffix(w, "s")]
+	})
 }
 
 func endsSecret(words []string) bool {

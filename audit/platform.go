@@ -3,6 +3,7 @@ package audit
 import (
 	"cmp"
 	"fmt"
+	pathpkg "path"
 	"regexp"
 	"slices"
 	"strings"
@@ -33,9 +34,28 @@ type Platform struct {
 
 // IsSensitive reports whether a call asks for an operation that stays recorded
 // where a rule turns it off.
+// An API may read a path more leniently than we do, so its clean form in lower
+// case counts as well.
 func (p *Platform) IsSensitive(method, path string) bool {
+	if p.Catalog == nil || !p.Catalog.sensitive || !reads(method) {
+		return false
+	}
 	var m Match
-	return p.Catalog != nil && p.Catalog.sensitive && p.Catalog.Match(method, path, &m) && m.Operation.Sensitive
+	if p.Catalog.Match(method, path, &m) {
+		return m.Operation.Sensitive
+	}
+	return len(path) <= maxGuessedPath && p.Catalog.Match(method, cleanPath(path), &m) && m.Operation.Sensitive
+}
+
+// cleanPath is what the most lenient API may take a path for.
+func cleanPath(path string) string {
+	path = strings.ReplaceAll(strings.ToLower(unescapeAny(path)), `\`, "/")
+	parts := strings.Split(path, "/")
+	for i, part := range parts {
+		part, _, _ = strings.Cut(part, ";") // parameters of a segment
+		parts[i] = strings.TrimSpace(part)
+	}
+	return strings.TrimSuffix(pathpkg.Clean("/"+strings.Join(parts, "/")), ".json")
 }
 
 // minPrefix is the least that tells a site's credentials from words.

@@ -37,7 +37,7 @@ type call struct {
 	bodyNoted bool
 	// foldedInto is the id of the entry that stands for this call; empty if it
 	// has one of its own.
-	foldedInto string
+	foldedInto string // guarded by mu
 	// late is a question that the answer did not wait for.
 	late *identity.Pending
 
@@ -72,6 +72,8 @@ func (c *call) serve(w http.ResponseWriter) (err error) {
 	rw = newResponseWriter(w, c.request, trusted, func(h http.Header, status int) { c.headers(rw, h, status) })
 	if op := c.facts.Operation; op != nil && op.Born != "" {
 		rw.born = c.born
+		// What is to be read must not be encoded.
+		c.request.Header.Set("Accept-Encoding", "identity")
 	}
 	defer func() {
 		trusted.strip(w.Header()) // trailers, and what an error route would send on
@@ -129,28 +131,28 @@ func (c *call) again(h *Handler, w http.ResponseWriter, r *http.Request, next ca
 func (c *call) errorAnswered(h http.Header, status int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if status == c.entry.Action.Status || c.foldedInto != "" {
+	if c.foldedInto != "" || status == c.entry.Action.Status {
 		return
 	}
 	c.entry.Answered(audit.Answer{
 		At: time.Now(), Status: status, Source: audit.StatusWritten, Bytes: contentLength(h), ClientGone: c.entry.ClientGone,
 		Changing: c.facts.Changing, Platform: c.handler.platform,
 	})
-	if err := c.append(); err != nil {
+	if err := c.handler.append(c.entry); err != nil {
 		c.handler.log.Error("recording the answer of an error route; the entry stands with the error's status",
 			"id", c.entry.ID, "error", err)
 	}
 }
 
-// append records the entry as it is once the call has been released, and the
-// buffer with it.
-func (c *call) append() error {
-	s, err := c.handler.app.hold()
+// append records a revision of a call that has been released, and the buffer with
+// it.
+func (h *Handler) append(e *audit.Entry) error {
+	s, err := h.app.hold()
 	if err != nil {
 		return err
 	}
 	defer s.release()
-	payload, err := c.entry.Encode()
+	payload, err := e.Encode()
 	if err != nil {
 		return err
 	}
@@ -200,7 +202,7 @@ func (c *call) learned(id *audit.Identity, _ audit.Reason) {
 	}
 	c.known.Accepted(&c.entry.Actor)
 	c.entry.Revised(time.Now())
-	if err := c.append(); err != nil && !errors.Is(err, buffer.ErrSlow) {
+	if err := c.handler.append(c.entry); err != nil && !errors.Is(err, buffer.ErrSlow) {
 		c.handler.log.Error("recording who made a call; its entry stands with the credential alone", "id", c.entry.ID, "error", err)
 	}
 }
@@ -213,7 +215,9 @@ func (c *call) panicked(rw *responseWriter) {
 		return
 	}
 	c.mu.Lock()
-	c.note("aborted", true)
+	if c.foldedInto == "" {
+		c.note("aborted", true)
+	}
 	c.mu.Unlock()
 	c.revise(rw)
 }
@@ -222,6 +226,10 @@ func (c *call) panicked(rw *responseWriter) {
 // its headers said.
 func (c *call) ended(rw *responseWriter) {
 	c.mu.Lock()
+	if c.foldedInto != "" {
+		c.mu.Unlock()
+		return
+	}
 	announced := c.entry.ResponseBytes
 	more := c.captured() // the API answered before it had read all of the body
 	more = c.capturedResponse(rw) || more
@@ -262,19 +270,12 @@ func (c *call) answered(a audit.Answer) {
 	a.Changing, a.Secured = c.facts.Changing, c.facts.Operation != nil && c.facts.Operation.Secured
 	c.entry.Answered(a)
 	c.known.Accepted(&c.entry.Actor)
-	own := c.handler.folds.place(c, a.Status, a.At)
-	if own != nil && own.call != c {
-		if c.fold(own) {
-			return
-		}
-		own = nil
+	if c.handler.platform.Catalog == nil && a.Status >= 200 && a.Status < 300 {
+		c.known.Succeeded(&c.entry.Actor)
 	}
-	c.identify(a.Status)
-	c.captured()
-	err := c.recordOutcome()
-	if own != nil {
-		own.failed = err != nil
-		close(own.durable)
+	err := c.recordOrFold(a)
+	if c.foldedInto != "" {
+		return
 	}
 	if c.late != nil {
 		c.late.Then(c.learned)
@@ -285,6 +286,31 @@ func (c *call) answered(a audit.Answer) {
 	lateAnswers.Inc()
 	if !errors.Is(err, buffer.ErrSlow) {
 		c.handler.log.Error("recording the outcome of a call", "id", c.entry.ID, "error", err)
+	}
+}
+
+// recordOrFold records the outcome, unless an entry stands for it that is durable
+// already.
+func (c *call) recordOrFold(a audit.Answer) (err error) {
+	own, first := c.handler.folds.place(c, a)
+	switch {
+	case own == nil:
+		c.identify(a.Status)
+		c.captured()
+		return c.recordOutcome()
+	case first:
+		err = errors.New("its recording did not end")
+		defer func() { c.handler.folds.founded(own, err) }()
+		if err = c.recordOutcome(); err == nil {
+			c.foldedInto = own.id // from here on the entry is the fold's
+		}
+		return err
+	case c.handler.folds.join(own, c.entry.Actor.TokenHash):
+		c.record.Fold()
+		c.foldedInto = own.id
+		return nil
+	default:
+		return c.recordOutcome()
 	}
 }
 
@@ -315,6 +341,9 @@ func (c *call) note(name string, value any) {
 func (c *call) headers(rw *responseWriter, h http.Header, status int) {
 	h.Set(auditIDHeader, c.entry.ID) // the API's own, if it sent one back, is gone
 	c.assert(c.handler.trusted.values(h))
+	if t := c.entry.Target; rw.born != nil && status >= 200 && status < 300 && (t == nil || t.ID == "") {
+		c.note("target", "not in the answer")
+	}
 	a := audit.Answer{
 		At: time.Now(), Status: status, Source: audit.StatusWritten, RequestID: h.Get("X-Request-Id"), Bytes: -1,
 		ClientGone: c.request.Context().Err() != nil,
@@ -326,17 +355,16 @@ func (c *call) headers(rw *responseWriter, h http.Header, status int) {
 		a.Bytes = contentLength(h)
 	}
 	c.answered(a)
-	c.captureResponse(rw, h)
 	if c.foldedInto != "" {
 		h.Set(auditIDHeader, c.foldedInto)
+		return
 	}
+	c.captureResponse(rw, h)
 }
 
 // born takes the target from the body of its answer.
 func (c *call) born(body []byte) {
-	if !c.entry.Born(c.handler.platform, c.facts.Operation.Born, body) {
-		c.note("target", "not in the answer")
-	}
+	c.entry.Born(c.handler.platform, c.facts.Operation.Born, body)
 }
 
 // contentLength is the announced length of an answer's body, or -1.

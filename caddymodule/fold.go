@@ -3,8 +3,10 @@ package caddymodule
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -12,11 +14,16 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
+	"github.com/caddy-audit-log/caddy-audit-log/buffer"
 )
 
 const (
 	defaultFoldCalls = 1000
 	defaultFoldEvery = time.Minute
+
+	// maxFoldedHashes bounds the further credentials that an entry names which
+	// stands for several calls.
+	maxFoldedHashes = 16
 
 	// maxNetworks bounds the networks whose calls are counted apart; those
 	// beyond it share one count.
@@ -31,13 +38,15 @@ const (
 // not known, are counted by network (/24, /56). Beyond the rate they become one
 // entry for each network and status, with their count, which is durable before
 // the first of them is answered. A caller is known by a signature, or by a
-// credential that the API has accepted within a day.
+// credential that the API has accepted within a day: for an operation that
+// requires one, or, of an API that nobody has described, for any. The first 16
+// further credentials that an entry stands for are in other_token_hashes.
 type Fold struct {
 	// Calls is how many are recorded one by one in each interval. Negative turns
 	// folding off. Default: 1000.
 	Calls int `json:"calls,omitempty"`
 
-	// Every is the interval. Default: 1m.
+	// Every is the interval, from 1s to 1h. Default: 1m.
 	Every caddy.Duration `json:"every,omitempty"`
 }
 
@@ -61,8 +70,8 @@ func parseFold(args []string) (f Fold, err error) {
 }
 
 func (f *Fold) check() error {
-	if f.Every < 0 || f.Every != 0 && time.Duration(f.Every) < time.Second {
-		return errors.New("fold: the interval must be 1s or more")
+	if f.Every != 0 && (time.Duration(f.Every) < time.Second || time.Duration(f.Every) > time.Hour) {
+		return errors.New("fold: the interval must be from 1s to 1h")
 	}
 	return nil
 }
@@ -95,53 +104,93 @@ type network struct {
 	folds map[int]*fold // by status
 }
 
-// fold is an entry that stands for several calls.
+// fold is an entry that stands for several calls. It holds nothing else of the
+// first of them, which may have been large.
 type fold struct {
-	call    *call
-	count   int           // guarded by folder.mu
+	handler *Handler
+	id      string        // its entry's
 	durable chan struct{} // closed when its entry is, or cannot be made so
 	failed  bool          // set before durable is closed
+
+	// Guarded by folder.mu until the interval has ended. The entry is the first
+	// call's own until durable is closed.
+	entry *audit.Entry
+	count int
 }
 
 // place says what becomes of a call's entry. Without a fold it is recorded as
-// ever; with one that is the call's own it is recorded as what stands for those
-// that follow; else another entry stands for it.
-func (f *folder) place(c *call, status int, now time.Time) *fold {
-	if f.calls < 0 || status != http.StatusUnauthorized && status != http.StatusNotFound || !c.mayFold() || c.known.Has(&c.entry.Actor) {
-		return nil
+// ever; as first it is recorded as what stands for those that follow; else the
+// fold's entry stands for it.
+func (f *folder) place(c *call, a audit.Answer) (own *fold, first bool) {
+	if f.calls < 0 || !c.mayFold(a) || c.known.Has(&c.entry.Actor) {
+		return nil, false
 	}
-	from := networkOf(c.entry.Actor.IP)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.closed {
-		return nil
+		return nil, false
 	}
-	n := f.networks[from]
-	if n == nil {
-		if len(f.networks) >= maxNetworks {
-			from = netip.Prefix{}
-			n = f.networks[from]
-		}
-		if n == nil {
-			n = &network{until: now.Add(f.every), folds: map[int]*fold{}}
-			f.networks[from] = n
-			time.AfterFunc(f.every, func() { f.expire(from, n) })
-		}
-	}
+	from, n := f.network(networkOf(c.entry.Actor.IP), a.At)
 	if n.calls++; n.calls <= f.calls {
-		return nil
+		return nil, false
 	}
-	own := n.folds[status]
-	if own == nil {
-		own = &fold{call: c, durable: make(chan struct{})}
-		n.folds[status] = own
-		c.entry.Folded = &audit.Folded{Network: networkName(from), Until: n.until.UnixMicro()}
+	if own = n.folds[a.Status]; own != nil {
+		return own, false
+	}
+	own = &fold{handler: c.handler, id: c.entry.ID, entry: c.entry, durable: make(chan struct{})}
+	n.folds[a.Status] = own
+	c.entry.Count, c.entry.Folded = 1, &audit.Folded{Network: networkName(from), Until: n.until.UnixMicro()}
+	return own, true
+}
+
+// network is where calls from a network are counted.
+func (f *folder) network(from netip.Prefix, now time.Time) (netip.Prefix, *network) {
+	n := f.networks[from]
+	if n == nil && len(f.networks) >= maxNetworks {
+		from = netip.Prefix{}
+		n = f.networks[from]
+	}
+	if n == nil {
+		n = &network{until: now.Add(f.every), folds: map[int]*fold{}}
+		f.networks[from] = n
+		time.AfterFunc(f.every, func() { f.expire(from, n) })
+	}
+	return from, n
+}
+
+// founded says whether the entry of a fold is durable. If it is not, nobody
+// else's call may be without one.
+func (f *folder) founded(own *fold, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	own.count, own.failed = own.count+1, err != nil
+	if own.failed {
+		for _, n := range f.networks {
+			for status, other := range n.folds {
+				if other == own {
+					delete(n.folds, status)
+				}
+			}
+		}
+	}
+	close(own.durable)
+}
+
+// join lets a fold stand for a call, and reports false if it cannot. Its entry
+// is durable then.
+func (f *folder) join(own *fold, hash string) bool {
+	<-own.durable // which takes no longer than the entry of any call
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if own.failed || own.entry == nil {
+		return false // its interval has ended
 	}
 	own.count++
-	if own.call == c {
-		c.entry.Count = 1
+	hashes := own.entry.Actor.OtherTokenHashes
+	if hash != "" && hash != own.entry.Actor.TokenHash && len(hashes) < maxFoldedHashes && !slices.Contains(hashes, hash) {
+		own.entry.Actor.OtherTokenHashes = append(hashes, hash)
 	}
-	return own
+	return true
 }
 
 // expire ends a network's interval, unless everything has ended.
@@ -152,40 +201,51 @@ func (f *folder) expire(from netip.Prefix, n *network) {
 		return
 	}
 	f.work.Add(1)
-	f.mu.Unlock()
-	defer f.work.Done()
-	f.end(from, n)
-}
-
-// end closes a network's interval and records how many calls its entries stand
-// for.
-func (f *folder) end(from netip.Prefix, n *network) {
-	f.mu.Lock()
 	if f.networks[from] == n {
 		delete(f.networks, from)
 	}
-	counts := map[*fold]int{}
-	for _, own := range n.folds {
-		counts[own] = own.count
-	}
-	n.folds, n.calls = map[int]*fold{}, 0
 	f.mu.Unlock()
-	for own, count := range counts {
-		own.call.folded(count)
+	defer f.work.Done()
+	f.end(n)
+}
+
+// end records how many calls a network's entries stand for, all at once, so that
+// one group of the buffer takes them.
+func (f *folder) end(networks ...*network) {
+	var records sync.WaitGroup
+	f.mu.Lock()
+	for _, n := range networks {
+		for _, own := range n.folds {
+			entry := own.entry
+			own.entry = nil
+			if own.count > 1 {
+				entry.Count = own.count
+				records.Go(func() { own.handler.recordCount(entry) })
+			}
+		}
+		n.folds = map[int]*fold{}
 	}
+	f.mu.Unlock()
+	records.Wait()
 }
 
 // close records all that is counted. What comes after it is recorded one by one.
 func (f *folder) close() {
 	f.mu.Lock()
 	f.closed = true
-	open := f.networks
+	open := slices.Collect(maps.Values(f.networks))
 	f.networks = map[netip.Prefix]*network{}
 	f.mu.Unlock()
-	for from, n := range open {
-		f.end(from, n)
-	}
+	f.end(open...)
 	f.work.Wait()
+}
+
+// recordCount records for how many calls an entry stands.
+func (h *Handler) recordCount(e *audit.Entry) {
+	e.Revised(time.Now())
+	if err := h.append(e); err != nil && !errors.Is(err, buffer.ErrSlow) {
+		h.log.Error("recording how many calls an entry stands for; it says fewer", "id", e.ID, "calls", e.Count, "error", err)
+	}
 }
 
 // networkOf is whose calls count together; the zero value is of those whose
@@ -215,33 +275,12 @@ func networkName(p netip.Prefix) string {
 }
 
 // mayFold reports whether the call is one that a flood is made of: it only
-// reads, and nothing about it is on disk yet.
-func (c *call) mayFold() bool {
-	return !c.facts.Changing && c.entry.Policy.Durability != audit.DurabilityStrict
-}
-
-// fold lets another entry stand for the call, and reports whether one does. That
-// entry is durable then.
-func (c *call) fold(own *fold) bool {
-	<-own.durable // which takes no longer than max_wait
-	if own.failed {
-		return false
-	}
-	c.record.Fold()
-	c.foldedInto = own.call.entry.ID
-	return true
-}
-
-// folded records for how many calls the entry stands.
-func (c *call) folded(count int) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if count <= c.entry.Count {
-		return
-	}
-	c.entry.Count = count
-	c.entry.Revised(time.Now())
-	if err := c.append(); err != nil {
-		c.handler.log.Error("recording how many calls an entry stands for; it says fewer", "id", c.entry.ID, "calls", count, "error", err)
-	}
+// reads, the API refused it, nothing about it is on disk yet, and its entry is
+// waited for, so that it can stand for others. An error route may still answer
+// otherwise than an error's status says.
+func (c *call) mayFold(a audit.Answer) bool {
+	refused := a.Status == http.StatusUnauthorized || a.Status == http.StatusNotFound
+	sensitive := c.facts.Operation != nil && c.facts.Operation.Sensitive
+	return refused && a.Source == audit.StatusWritten && !c.facts.Changing && !sensitive &&
+		c.entry.Policy.Durability == audit.DurabilityAnswer
 }

@@ -132,8 +132,8 @@ func TestCallersAreCountedByNetwork(t *testing.T) {
 	}
 	f := newFolder(Fold{Calls: 1})
 	for n := range 2 * maxNetworks {
-		c := &call{entry: &audit.Entry{Actor: audit.Actor{TokenType: audit.TokenNone, Verification: audit.VerificationNone, IP: fmt.Sprintf("10.%d.%d.1", n>>8, n&255)}}, known: identity.NewKnown()}
-		f.place(c, 404, time.Now())
+		c := &call{entry: &audit.Entry{Policy: audit.Policy{Durability: audit.DurabilityAnswer}, Actor: audit.Actor{TokenType: audit.TokenNone, Verification: audit.VerificationNone, IP: fmt.Sprintf("10.%d.%d.1", n>>8, n&255)}}, known: identity.NewKnown()}
+		f.place(c, audit.Answer{At: time.Now(), Status: 404, Source: audit.StatusWritten})
 	}
 	if n := len(f.networks); n != maxNetworks+1 || f.networks[netip.Prefix{}] == nil {
 		t.Errorf("%d networks are counted", n)
@@ -264,6 +264,95 @@ func TestAHeldAnswerThatBreaksOffIsCutAsItCame(t *testing.T) {
 	}
 	r.calls(2)
 	if e := r.highest()[0]; e.Target.ID != "" || e.Action.Metadata["aborted"] != true || e.ResponseBytes == nil || *e.ResponseBytes != 8 {
+		t.Errorf("%+v", e)
+	}
+}
+
+// An error route may answer otherwise than the error says: what it served is
+// recorded one by one.
+func TestAnErrorIsNotFoldedBeforeItsRouteHasAnswered(t *testing.T) {
+	r := newRig(t, ok)
+	r.load(withRules("fold 1 1h"), "error 404\n\thandle_errors {\n\t\taudit_log\n\t\treverse_proxy %API%\n\t}")
+	for range 4 {
+		if resp, body := r.send("GET", project, nil, ""); resp.StatusCode != 200 || body != "ok" {
+			t.Fatal(resp.StatusCode, body)
+		}
+	}
+	if list := r.highest(); len(list) != 4 || list[3].Action.Status != 200 || list[3].Count != 0 {
+		t.Errorf("%d entries, %+v", len(list), list[len(list)-1])
+	}
+}
+
+func TestOnlyWhatIsWaitedForStandsForOthers(t *testing.T) {
+	r := newRig(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(404) })
+	r.load(withRules("fold 1 1h\n\t\trule /relaxed metadata relaxed\n\t\trule /strict metadata strict"), proxy)
+	for _, path := range []string{"/relaxed", "/strict"} {
+		for range 4 {
+			r.send("GET", path, nil, "")
+		}
+	}
+	r.calls(8)
+	if s := r.status(); s.Calls.Folded != 0 || !s.Conserved {
+		t.Errorf("%+v", s.Calls)
+	}
+}
+
+func TestACallerThatTheAPIServedIsNoFlood(t *testing.T) {
+	r := newRig(t, func(w http.ResponseWriter, req *http.Request) {
+		if req.URL.Path != "/me" {
+			w.WriteHeader(404)
+		}
+	})
+	r.load(withRules("platform generic\n\t\tfold 1 1h"), proxy)
+	r.send("GET", "/me", bearer(robot), "")
+	for _, token := range []string{"a", "b", "c", "c", robot, robot} {
+		r.send("GET", "/invoices/1", bearer("stolen-"+token), "")
+		r.send("GET", "/invoices/1", bearer(robot), "")
+	}
+	list := r.highest()
+	if len(list) != 1+6+2 {
+		t.Errorf("%d entries", len(list))
+	}
+	r.load(rigCaddyfile, proxy) // which ends the interval
+	for _, e := range r.highest() {
+		if e.Folded != nil && (e.Count != 5 || len(e.Actor.OtherTokenHashes) != 2) {
+			t.Errorf("count %d, further credentials %v", e.Count, e.Actor.OtherTokenHashes)
+		}
+	}
+}
+
+func TestACallThatNamesAnotherMethodIsNotExcludedByItsOwn(t *testing.T) {
+	r := newRig(t, ok)
+	r.load(withRules("@reads method GET HEAD\n\t\trule @reads none"), proxy)
+	r.send("GET", project, map[string]string{"X-HTTP-Method-Override": "DELETE"}, "")
+	r.send("GET", project, nil, "")
+	list := r.highest()
+	if len(list) != 1 || list[0].Policy.Rule != "method_override" || list[0].Policy.Durability != audit.DurabilityStrict || list[0].Action.Metadata["method_override"] != "DELETE" {
+		t.Errorf("%+v", list)
+	}
+	r.load(withRules("rule * none"), proxy)
+	r.send("GET", project, map[string]string{"X-HTTP-Method-Override": "DELETE"}, "")
+	if s := r.status(); s.Calls.Excluded != 2 {
+		t.Errorf("what is excluded whatever it is: %+v", s.Calls)
+	}
+}
+
+func TestAClientDoesNotChooseWhetherATargetIsRead(t *testing.T) {
+	catalog, err := audit.NewCatalog([]audit.Operation{{Method: "POST", Template: "/things", Target: audit.TargetRule{Type: "project"}, Born: "ref"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := newRig(t, func(w http.ResponseWriter, req *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		if strings.Contains(req.Header.Get("Accept-Encoding"), "gzip") {
+			w.Header().Set("Content-Encoding", "gzip")
+		}
+		_, _ = io.WriteString(w, `{"ref":"abcdefghijklmnopqrst"}`)
+	})
+	r.load(rigCaddyfile, proxy)
+	running.current().handlers[0].platform = &audit.Platform{Name: "test", Catalog: catalog}
+	r.send("POST", "/things", map[string]string{"Accept-Encoding": "gzip"}, "{}")
+	if e := r.highest()[0]; e.Target.ID != "abcdefghijklmnopqrst" {
 		t.Errorf("%+v", e)
 	}
 }

@@ -235,8 +235,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		return refuse(w)
 	}
 	defer s.release()
-	if rule.Level == audit.LevelNone && h.platform.IsSensitive(r.Method, r.URL.EscapedPath()) {
-		rule = sensitiveRule
+	if rule.Level == audit.LevelNone {
+		rule = h.kept(rule, r)
 	}
 	if rule.Level == audit.LevelNone {
 		s.buf.Exclude()
@@ -295,7 +295,7 @@ func snapshot(r *http.Request, arrived time.Time, places []audit.Place) *audit.C
 		UserAgent: header.Get("User-Agent"), TraceParent: header.Get("Traceparent"),
 		PeerIP: hostOf(r.RemoteAddr), Bytes: r.ContentLength,
 		Upgrade:        header.Get("Upgrade") != "",
-		MethodOverride: cmp.Or(header.Get("X-Http-Method-Override"), header.Get("X-Http-Method"), header.Get("X-Method-Override")),
+		MethodOverride: methodOverride(header),
 	}
 	at := r.URL
 	// A handler before ours may have rewritten the request already.
@@ -315,6 +315,12 @@ func snapshot(r *http.Request, arrived time.Time, places []audit.Place) *audit.C
 		c.RequestID, _ = repl.GetString("http.request.uuid")
 	}
 	return c
+}
+
+// methodOverride is the method that a header names instead of the request line's,
+// to APIs that look at it.
+func methodOverride(h http.Header) string {
+	return cmp.Or(h.Get("X-Http-Method-Override"), h.Get("X-Http-Method"), h.Get("X-Method-Override"))
 }
 
 // hostOf is the address without its port; a unix socket's peer has none.

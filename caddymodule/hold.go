@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"maps"
 	"mime"
 	"net/http"
 	"strings"
@@ -14,6 +15,7 @@ const maxHeld = 64 << 10
 // what was made.
 type heldAnswer struct {
 	status int
+	header http.Header // as it was when the answer began
 	want   int
 	body   []byte
 }
@@ -37,7 +39,7 @@ func (w *responseWriter) hold(status int) bool {
 	}
 	n, ok := mayHold(w.Header(), status)
 	if ok {
-		w.held = &heldAnswer{status: status, want: n}
+		w.held = &heldAnswer{status: status, header: w.Header().Clone(), want: n}
 	}
 	return ok
 }
@@ -45,14 +47,19 @@ func (w *responseWriter) hold(status int) bool {
 // keep takes what is written while the answer is held, and lets it go when it is
 // whole.
 func (w *responseWriter) keep(b []byte) (int, error) {
-	w.held.body = append(w.held.body, b...)
+	part := b[:min(len(b), w.held.want-len(w.held.body))]
+	w.held.body = append(w.held.body, part...)
 	if len(w.held.body) < w.held.want {
 		return len(b), nil
 	}
 	if err := w.letGo(); err != nil {
 		return 0, err
 	}
-	return len(b), nil
+	if len(part) == len(b) {
+		return len(b), nil
+	}
+	n, err := w.Write(b[len(part):]) // more than was announced is the server's to refuse
+	return len(part) + n, err
 }
 
 // letGo sends what is held, whole or not: it is called when the answer is
@@ -64,6 +71,9 @@ func (w *responseWriter) letGo() error {
 	}
 	w.held = nil
 	w.born(held.body)
+	late := w.Header()
+	clear(late) // what a handler sets after the headers has no effect on them
+	maps.Copy(late, held.header)
 	w.commit(held.status)
 	w.ResponseWriter.WriteHeader(held.status)
 	if len(held.body) == 0 {

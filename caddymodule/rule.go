@@ -53,6 +53,22 @@ var durabilities = []audit.Durability{audit.DurabilityStrict, audit.DurabilityAn
 // decides what is sensitive.
 var sensitiveRule = &Rule{Name: "sensitive", Level: audit.LevelMetadata}
 
+// overrideRule is for calls that a rule excludes by what it sees of them, and
+// that name another method than it can see.
+var overrideRule = &Rule{Name: "method_override", Level: audit.LevelMetadata}
+
+// kept is the rule that counts for a call that another one excludes.
+func (h *Handler) kept(rule *Rule, r *http.Request) *Rule {
+	switch {
+	case h.platform.IsSensitive(r.Method, r.URL.EscapedPath()):
+		return sensitiveRule
+	case methodOverride(r.Header) != "" && len(rule.matchers) > 0:
+		return overrideRule
+	default:
+		return rule
+	}
+}
+
 func (r *Rule) check() error {
 	if !slices.Contains(levels, r.Level) {
 		return fmt.Errorf("level %q is not known: choose none, metadata, request or request_response", r.Level)

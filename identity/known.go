@@ -31,7 +31,11 @@ func (k *Known) Accepted(a *audit.Actor) {
 	if a.TokenHash == "" || a.Verification == audit.VerificationNone || a.Verification == audit.VerificationSignature {
 		return // a signature proves itself, each time
 	}
-	sum, now := sha256.Sum256([]byte(a.TokenHash)), time.Now()
+	k.note(a.TokenHash)
+}
+
+func (k *Known) note(hash string) {
+	sum, now := sha256.Sum256([]byte(hash)), time.Now()
 	k.mu.RLock()
 	r, there := k.callers.values[sum]
 	k.mu.RUnlock()
@@ -41,6 +45,14 @@ func (k *Known) Accepted(a *audit.Actor) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.callers.put(sum, struct{}{}, now.Add(knownFor), now)
+}
+
+// Succeeded notes that the API did not refuse an actor, for an API that nobody
+// has described: then nothing better can be known of a credential.
+func (k *Known) Succeeded(a *audit.Actor) {
+	if a.TokenHash != "" && a.VerificationReason != audit.ReasonSeveralCredentials {
+		k.note(a.TokenHash)
+	}
 }
 
 // Has reports whether the actor is known: by a signature, or because the API
