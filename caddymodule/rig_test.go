@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -69,14 +70,7 @@ const proxy = "reverse_proxy %API%"
 
 func newRig(t *testing.T, api http.HandlerFunc) *rig {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := l.Addr().String()
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
+	addr := freeAddress(t)
 	dir, err := os.MkdirTemp("", "rig") // a short path: it holds a socket
 	if err != nil {
 		t.Fatal(err)
@@ -94,6 +88,28 @@ func newRig(t *testing.T, api http.HandlerFunc) *rig {
 		_ = os.RemoveAll(dir)
 	})
 	return r
+}
+
+// ports counts the ports that were given out.
+var ports int
+
+// freeAddress is one below the range that systems take the ports of outgoing
+// connections from: another one could be given that port before Caddy has it.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	for range 2000 {
+		ports++
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 30_000+(os.Getpid()*100+ports)%2000))
+		if err != nil {
+			continue
+		}
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		return l.Addr().String()
+	}
+	t.Fatal("no port is free")
+	return ""
 }
 
 func (r *rig) expand(caddyfile, site string) string {
