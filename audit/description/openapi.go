@@ -23,7 +23,7 @@ const (
 	MaxBytes = 16 << 20
 	// MaxYAML is the same for YAML, whose reader takes a hundred and more times a
 	// hostile document's size in memory.
-	MaxYAML = 4 << 20
+	MaxYAML = 8 << 20
 	// MaxOperations bounds a catalog. The largest public APIs have a few
 	// thousand.
 	MaxOperations = 20_000
