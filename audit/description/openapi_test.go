@@ -295,11 +295,12 @@ func TestTheFirstServersPathStandsBeforeThePaths(t *testing.T) {
 	}
 }
 
-// A real API's description, which is not ours to keep here.
+// AUDIT_OPENAPI_FILE names another description, such as those of real APIs that
+// are not ours to keep here.
 func TestEveryOperationOfARealDescriptionIsFound(t *testing.T) {
 	file := os.Getenv("AUDIT_OPENAPI_FILE")
 	if file == "" {
-		t.Skip("set AUDIT_OPENAPI_FILE to a description")
+		file = "testdata/supabase_excerpt.json"
 	}
 	data, err := os.ReadFile(file)
 	if err != nil {
