@@ -3,7 +3,6 @@ package audit
 import (
 	"bytes"
 	"encoding/json"
-	"strings"
 )
 
 // Born fills in the target that the call made, from the JSON body of its answer:
@@ -19,9 +18,15 @@ func (e *Entry) Born(p *Platform, path string, body []byte) bool {
 	if d.Decode(&at) != nil {
 		return false
 	}
-	for name := range strings.SplitSeq(path, ".") {
+	names, _, err := parsePath(path)
+	if err != nil {
+		return false
+	}
+	for _, name := range names {
 		object, _ := at.(map[string]any)
-		at = object[name]
+		if at = object[name.text]; name.each {
+			return false // of several none is the one that was made
+		}
 	}
 	var id string
 	switch v := at.(type) {
