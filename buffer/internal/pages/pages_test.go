@@ -31,6 +31,14 @@ func create(t testing.TB, pageSize int, transactions ...func(tx *bolt.Tx) error)
 			t.Fatal(err)
 		}
 	}
+	if err := db.View(func(tx *bolt.Tx) error {
+		for err := range tx.Check() {
+			t.Errorf("bbolt's own check: %v", err)
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -144,9 +152,6 @@ func cursorPairs(t testing.TB, file []byte) (all []pair) {
 	}
 	defer db.Close()
 	err = db.View(func(tx *bolt.Tx) error {
-		for err := range tx.Check() {
-			t.Errorf("bbolt's own check: %v", err)
-		}
 		return tx.ForEach(func(name []byte, b *bolt.Bucket) error {
 			return b.ForEach(func(k, v []byte) error {
 				all = append(all, pair{string(name), string(k), string(v)})

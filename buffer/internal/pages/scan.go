@@ -23,8 +23,13 @@ const (
 // ErrDamaged, and also what the reader answered first. A magic that lies partly
 // in such a stretch is not found.
 func Scan(r io.ReaderAt, size int64, magic [4]byte, most int, visit func(offset int64, b []byte) (skip int)) error {
+	return scanIn(scanChunk, r, size, magic, most, visit)
+}
+
+// scanIn is Scan with chunks of a size that a test chooses.
+func scanIn(chunk int, r io.ReaderAt, size int64, magic [4]byte, most int, visit func(offset int64, b []byte) (skip int)) error {
 	most = max(most, len(magic))
-	s := scan{r: r, size: size, buf: make([]byte, 0, max(0, min(size, scanChunk+int64(most))))}
+	s := scan{r: r, size: size, buf: make([]byte, 0, max(0, min(size, int64(chunk)+int64(most))))}
 	for s.at < size {
 		s.fill()
 		// Within the buffer i is where to look next. Only what has its most
