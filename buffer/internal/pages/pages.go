@@ -103,35 +103,29 @@ type File struct {
 // and also what the reader answered if a meta page could not be read.
 func Open(r io.ReaderAt, size int64) (*File, error) {
 	newest, err0 := readMeta(r, size, 0, 0)
+	first, last := newest.pageSize, newest.pageSize
+	if err0 != nil {
+		// Where the second one lies depends on the page size, which the first
+		// would have said.
+		first, last = minPageSize, maxPageSize
+	}
 	var second meta
 	var err1 error
-	if err0 == nil {
-		second, err1 = readMeta(r, size, int64(newest.pageSize), newest.pageSize)
-	} else {
-		// The first meta page would say where the second one lies.
-		for at := uint32(minPageSize); at <= maxPageSize; at <<= 1 {
-			var err error
-			if second, err = readMeta(r, size, int64(at), at); err == nil {
-				err1 = nil
-				break
-			}
-			// A read error says more than that there is no meta page.
-			if err1 == nil || !errors.As(err, new(fault)) {
-				err1 = err
-			}
+	for at := first; at <= last; at <<= 1 {
+		if second, err1 = readMeta(r, size, int64(at), at); err1 == nil {
+			break
 		}
 	}
-	if err0 != nil && err1 != nil {
+	switch {
+	case err0 != nil && err1 != nil:
 		return nil, fmt.Errorf("opening a bbolt file of %d bytes: %w: meta page 0: %w; meta page 1: %w", size, ErrDamaged, err0, err1)
-	}
-	if err0 != nil || err1 == nil && second.transaction > newest.transaction {
+	case err0 != nil, err1 == nil && second.transaction > newest.transaction:
 		newest = second
 	}
-	return &File{
-		r: r, size: size, pageSize: int(newest.pageSize), root: newest.root, highWater: newest.highWater,
-		pages:       min(newest.highWater, uint64(size)/uint64(newest.pageSize)),
-		metaDamaged: err0 != nil || err1 != nil,
-	}, nil
+	f := &File{r: r, size: size, pageSize: int(newest.pageSize), root: newest.root, highWater: newest.highWater}
+	f.pages = min(f.highWater, uint64(size)/uint64(f.pageSize))
+	f.metaDamaged = err0 != nil || err1 != nil
+	return f, nil //nolint:nilerr // one valid meta page is enough
 }
 
 // MetaDamaged reports that one of the two meta pages is not valid: then the
@@ -162,6 +156,9 @@ func (f *File) Used() int64 {
 // returned also when visit returned false after such a page. A bucket that is
 // not there is damage too.
 //
+// Nothing in the format says whose page a bucket's first page is, so that a
+// bucket whose header was changed to name another one may be read without an
+// error: a caller who must know that it saw all has to know what to expect.
 // Leaves of more than 16 MiB are not believed, thus values of more than 4 MiB
 // may not be.
 func (f *File) Each(bucket, from []byte, visit func(k, v []byte) bool) error {
@@ -171,29 +168,34 @@ func (f *File) Each(bucket, from []byte, visit func(k, v []byte) bool) error {
 	}
 	defer f.walks.Put(w)
 	w.begin(bucket)
+	w.push(f.root, nil, nil, nil)
 	var header []byte
-	w.push(f.root, nil, nil)
 	w.run(0, func(k, v []byte, isBucket bool) bool {
-		if bytes.Equal(k, bucket) && isBucket {
+		if isBucket && bytes.Equal(k, bucket) {
 			header = v
 		}
 		return false
 	})
+	if err := w.err(bucket); header == nil && err != nil {
+		return err
+	} else if header == nil {
+		return fmt.Errorf("reading bucket %q: %w: there is none of that name", bucket, ErrDamaged)
+	}
 	// The way to the bucket stays on the stack below the bucket's own pages:
 	// an inline bucket is part of it, and a page of it must not be met again.
 	base := w.depth
-	w.from = from
+	w.from, w.leaves = from, 0
+	var root uint64
+	if len(header) >= bucketSize {
+		root = order.Uint64(header)
+	}
 	switch {
-	case header == nil:
-		return w.err(bucket, "the bucket is missing")
-	case len(header) < bucketSize:
-		w.skip(w.levels[base-1].id, fault("a bucket's header is too short"))
-	case order.Uint64(header) == 0:
-		w.pushInline(header[bucketSize:])
-	case len(header) > bucketSize:
-		w.skip(w.levels[base-1].id, fault("a bucket's header is too long"))
+	case len(header) < bucketSize, root != 0 && len(header) > bucketSize:
+		w.skip(w.levels[base-1].id, fault("a bucket's header is impossible"))
+	case root == 0:
+		w.push(0, header[bucketSize:], nil, nil)
 	default:
-		w.push(order.Uint64(header), nil, nil)
+		w.push(root, nil, nil, nil)
 	}
 	w.run(base, func(k, v []byte, isBucket bool) bool {
 		if isBucket {
@@ -201,7 +203,7 @@ func (f *File) Each(bucket, from []byte, visit func(k, v []byte) bool) error {
 		}
 		return visit(k, v)
 	})
-	return w.err(bucket, "")
+	return w.err(bucket)
 }
 
 type meta struct {
@@ -259,6 +261,7 @@ type walk struct {
 	levels [maxDepth]level // the way to where the walk is; the first depth of them count
 	depth  int
 	from   []byte // where to begin
+	leaves int    // how deep the first leaf lies; -1: not all lie as deep
 	// budget is how many bytes may still be read. A page that is believed is
 	// read once, since no key lies in two ranges; but pages that are not
 	// believed could be named any number of times and overlap.
@@ -290,15 +293,12 @@ func (w *walk) skip(id uint64, why error) {
 	w.skipped++
 }
 
-func (w *walk) err(bucket []byte, missing string) error {
-	var err error
-	switch {
-	case w.skipped > 0:
-		err = fmt.Errorf("reading bucket %q: %w: skipping %d pages and what is below them, the first page %d: %w",
-			bucket, ErrDamaged, w.skipped, w.first, w.why)
-	case missing != "":
-		err = fmt.Errorf("reading bucket %q: %w: %s", bucket, ErrDamaged, missing)
+func (w *walk) err(bucket []byte) error {
+	if w.skipped == 0 {
+		return nil
 	}
+	err := fmt.Errorf("reading bucket %q: %w: skipping %d pages and what is below them, the first page %d: %w",
+		bucket, ErrDamaged, w.skipped, w.first, w.why)
 	if w.readError != nil && !errors.Is(err, w.readError) {
 		err = fmt.Errorf("%w; and further on: %w", err, w.readError)
 	}
@@ -326,72 +326,63 @@ func (w *walk) run(base int, visit func(k, v []byte, isBucket bool) bool) {
 		if l.next < l.count {
 			to = l.key(l.next)
 		}
-		w.push(l.child(i), l.key(i), to)
+		w.push(l.child(i), nil, l.key(i), to)
 	}
 }
 
-// push enters a page whose keys must lie in [from, to), or skips it.
-func (w *walk) push(id uint64, from, to []byte) {
-	if w.depth == maxDepth {
-		w.skip(id, fault("it lies too deep"))
-		return
+// push enters a page whose keys must lie in [from, to), or skips it. What is
+// inline is no page of its own: it is in the value of the page above.
+func (w *walk) push(id uint64, inline, from, to []byte) {
+	if err := w.enter(id, inline, from, to); err != nil {
+		if inline != nil {
+			id, err = w.levels[w.depth-1].id, fmt.Errorf("a bucket in it: %w", err)
+		}
+		w.skip(id, err)
 	}
-	for _, l := range w.levels[:w.depth] {
-		if l.id == id {
-			w.skip(id, fault("it lies below itself"))
-			return
+}
+
+func (w *walk) enter(id uint64, inline, from, to []byte) error {
+	if w.depth == maxDepth {
+		return fault("it lies too deep")
+	}
+	for i := range w.depth {
+		if w.levels[i].id == id {
+			return fault("it lies below itself")
 		}
 	}
 	l := &w.levels[w.depth]
 	l.id, l.to, l.next = id, to, 0
-	err := w.load(l)
-	if err == nil {
-		err = l.ordered(from, to)
+	var err error
+	if inline != nil {
+		err = l.readInline(inline)
+	} else {
+		err = w.load(l)
 	}
 	if err != nil {
-		w.skip(id, err)
-		return
+		return err
 	}
-	w.enter(l, from)
-}
-
-// pushInline enters the page that lies in a bucket's value.
-func (w *walk) pushInline(b []byte) {
-	parent := w.levels[w.depth-1].id
-	if w.depth == maxDepth {
-		w.skip(parent, fault("a bucket in it lies too deep"))
-		return
+	if err := l.ordered(from, to); err != nil {
+		return err
 	}
-	l := &w.levels[w.depth]
-	l.id, l.to, l.next = 0, nil, 0 // page 0 is a meta page, thus no page on the way
-	err := l.readHeader(b, 0)
-	switch {
-	case err != nil:
-	case !l.leaf || l.overflow != 0 || l.tableEnd() > int64(len(b)):
-		err = fault("its header is impossible")
-	default:
-		var end int64
-		if end, err = l.layout(int64(len(b))); err == nil && end != int64(len(b)) {
-			err = fault("it does not have its size")
-		} else if err == nil {
-			err = l.ordered(nil, nil)
-		}
-	}
-	if err != nil {
-		w.skip(parent, fmt.Errorf("a bucket in it: %w", err))
-		return
-	}
-	w.enter(l, nil)
-}
-
-func (w *walk) enter(l *level, from []byte) {
 	if bytes.Compare(from, w.from) < 0 {
 		l.next = l.seek(w.from)
 	}
-	if w.file.entered != nil && l.id != 0 {
-		w.file.entered(w.depth, l.id, l.overflow+1)
+	if w.file.entered != nil && inline == nil {
+		w.file.entered(w.depth, id, l.overflow+1)
+	}
+	// In bbolt's trees all leaves lie equally deep. A branch that names not its
+	// child but one further below passes over what is between, and no key is
+	// out of order. Which one it was is not known: nothing is skipped for it.
+	if l.leaf && w.leaves >= 0 {
+		if w.leaves > 0 && w.leaves != w.depth+1 {
+			w.skip(id, fault("it does not lie as deep as other leaves"))
+			w.leaves = -1
+		} else {
+			w.leaves = w.depth + 1
+		}
 	}
 	w.depth++
+	return nil
 }
 
 // load reads a level's page. Nothing of an overflow is read before the
@@ -424,7 +415,7 @@ func (w *walk) load(l *level) error {
 	if err := w.fill(l, int(l.tableEnd())); err != nil {
 		return err
 	}
-	l.b = l.buf
+	l.b = l.buf // it may have moved
 	end, err := l.layout(whole)
 	if err != nil {
 		return err
@@ -479,6 +470,22 @@ func (p *page) readHeader(b []byte, id uint64) error {
 	return nil
 }
 
+func (p *page) readInline(b []byte) error {
+	if err := p.readHeader(b, 0); err != nil {
+		return err
+	}
+	size := int64(len(b))
+	if !p.leaf || p.tableEnd() > size {
+		return fault("its header is impossible")
+	}
+	end, err := p.layout(size)
+	if err == nil && end != size {
+		err = fault("it does not have its size")
+	}
+	return err
+}
+
+// tableEnd is where the elements end.
 func (p *page) tableEnd() int64 { return headerSize + elementSize*int64(p.count) }
 
 // element is where an element's key begins and ends, and its value. Nothing is

@@ -95,21 +95,10 @@ func (s *scan) skipTo(n int64) {
 
 // fill reads until the buffer is full or ends.
 func (s *scan) fill() {
-	read := func(n int64) (err error) {
-		have := len(s.buf)
-		got, err := s.r.ReadAt(s.buf[have:have+int(n)], s.at+int64(have))
-		s.buf = s.buf[:have+max(0, min(got, int(n)))]
-		if got >= int(n) {
-			return nil
-		}
-		if err == nil {
-			err = io.ErrUnexpectedEOF
-		}
-		return err
-	}
 	for !s.ended {
-		next := s.at + int64(len(s.buf))
-		n := min(int64(cap(s.buf)-len(s.buf)), s.size-next)
+		have := len(s.buf)
+		next := s.at + int64(have)
+		n := int(min(int64(cap(s.buf)-have), s.size-next))
 		if next == s.size {
 			s.ended, s.resume = true, s.size
 			return
@@ -119,22 +108,27 @@ func (s *scan) fill() {
 			return
 		}
 		if s.narrow {
-			n = min(n, scanStep-next%scanStep)
+			n = min(n, int(scanStep-next%scanStep))
 		}
-		err := read(n)
-		if err == nil {
+		got, err := s.r.ReadAt(s.buf[have:have+n], next)
+		s.buf = s.buf[:have+got]
+		if got == n {
 			continue
 		}
-		if !s.narrow && !errors.Is(err, io.EOF) {
+		if err == nil || errors.Is(err, io.EOF) {
+			err = io.ErrUnexpectedEOF
+		}
+		ends := errors.Is(err, io.ErrUnexpectedEOF)
+		if !s.narrow && !ends {
 			// What can be read of the rest is found out step by step, until a
 			// whole buffer could be read.
 			s.narrow = true
 			continue
 		}
-		next = s.at + int64(len(s.buf))
+		next += int64(got)
 		s.ended, s.resume = true, min(s.size, next-next%scanStep+scanStep)
-		if errors.Is(err, io.EOF) {
-			s.resume, err = s.size, io.ErrUnexpectedEOF
+		if ends {
+			s.resume = s.size
 		}
 		if s.err == nil {
 			s.err, s.first = err, next
