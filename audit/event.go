@@ -10,6 +10,7 @@ const (
 	EventConfigChanged = "audit.config_changed"
 	EventHeartbeat     = "audit.heartbeat"
 	EventGap           = "audit.gap"
+	EventPass          = "audit.pass"
 )
 
 var eventNames = map[string]string{
@@ -19,6 +20,7 @@ var eventNames = map[string]string{
 	EventConfigChanged: "Audit configuration changed",
 	EventHeartbeat:     "Audit heartbeat",
 	EventGap:           "Audit gap",
+	EventPass:          "Audit pass ordered",
 }
 
 // Event makes the entry of an event of the sidecar itself. The facts become

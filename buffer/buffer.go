@@ -13,12 +13,12 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
-	bolt "go.etcd.io/bbolt"
 )
 
 // Defaults of Options.
@@ -27,29 +27,52 @@ const (
 	DefaultSegmentSize  = 64 << 20
 	DefaultMaxWait      = 2 * time.Second
 	DefaultPendingAfter = 30 * time.Second
+	// DefaultMinFree is the free space that is left to others, or a twentieth of
+	// the filesystem if that is less.
+	DefaultMinFree = 256 << 20
 
-	// flushEvery bounds how long positions and counts that no commit carried
-	// stay in memory alone.
-	flushEvery = time.Second
+	// tickEvery is how often the writer looks after what no commit does: positions
+	// and counts that wait, intents that have been open for long, the space that
+	// is free, and files that somebody has deleted.
+	tickEvery = time.Second
+	// openWithin is how long Open waits for the disk to take what it has found.
+	openWithin = 5 * time.Second
 	// retryEvery is how long the writer rests between attempts while the disk
 	// fails.
 	retryEvery = 100 * time.Millisecond
-	// keepOpen bounds the sealed segments that stay open for reading.
-	keepOpen = 4
 )
 
 // Errors that a caller tells apart.
 var (
-	// ErrFull says that the entry of a call could not be kept within MaxSize.
-	ErrFull = errors.New("buffer is full: its stores do not keep up")
+	// ErrFull says that the entry of a call could not be kept within MaxSize, or
+	// that the filesystem has no more than MinFree left.
+	ErrFull = errors.New("buffer is full: its stores do not keep up, or its disk has no room")
+	// ErrShare says that callers who are not known have used up their share, or
+	// those of one network theirs of it.
+	ErrShare = errors.New("the buffer's share for callers that are not known is used up")
 	// ErrSlow says that the disk did not answer within MaxWait.
 	ErrSlow = errors.New("buffer's disk did not answer in time")
+	// ErrFailing says that the disk fails.
+	ErrFailing = errors.New("buffer's disk fails")
 	// ErrClosed says that the buffer was closed.
 	ErrClosed = errors.New("buffer is closed")
 	// ErrLocked says that another process, or this one, has the buffer open.
 	ErrLocked = errors.New("another process is using it: stop that one or choose another directory")
 	// ErrTooLarge says that a payload is beyond MaxPayload.
 	ErrTooLarge = fmt.Errorf("payload is larger than %d bytes", MaxPayload)
+)
+
+// OnFault is what happens to calls that cannot be recorded because the buffer is
+// full, failing or slow.
+type OnFault int
+
+const (
+	// Reject lets none through.
+	Reject OnFault = iota
+	// Pass lets them through unrecorded. They are counted, a marker on the disk
+	// says so from before the first one, and a gap follows when the buffer works
+	// again.
+	Pass
 )
 
 // Options of a buffer. The zero value of each field is its default.
@@ -65,6 +88,17 @@ type Options struct {
 	// PendingAfter is how long an intent may be open before Pending is asked
 	// for an entry about it. Default 30 s.
 	PendingAfter time.Duration
+	// MinFree is how many bytes of the filesystem are left to others: with less
+	// free, the buffer counts as full. Default DefaultMinFree.
+	MinFree int64
+	// OnFault is what happens to calls that cannot be recorded. Default Reject.
+	OnFault OnFault
+	// Adopt takes a directory over that was another machine's, or that was
+	// copied, as what it is: it keeps its origin.
+	Adopt bool
+	// Gap makes the entry that tells of a gap. Nil, or an answer of nil, writes
+	// none. It must be quick.
+	Gap func(Gap) []byte
 	// Pending makes the entry that says a call is still open, from its
 	// intent's payload. Nil, or an answer of nil, writes none. It is called
 	// by the writer and must be quick.
@@ -96,6 +130,9 @@ func (o Options) withDefaults() Options {
 	if o.PendingAfter == 0 {
 		o.PendingAfter = DefaultPendingAfter
 	}
+	if o.MinFree == 0 {
+		o.MinFree = DefaultMinFree
+	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -104,21 +141,26 @@ func (o Options) withDefaults() Options {
 
 // Buffer is an open buffer. All methods are safe for concurrent use.
 type Buffer struct {
-	dir      string
-	instance string
-	lock     *os.File
+	dir string
 
 	// Configure changes these.
 	logger  atomic.Pointer[slog.Logger]
 	maxSize atomic.Int64
 	segSize atomic.Int64 // Options.SegmentSize; see segmentSize
 	maxWait atomic.Int64 // ns
+	minFree atomic.Int64
+	onFault atomic.Int32
+	// ordered is until when calls pass whatever OnFault says, in µs since the
+	// epoch; see PassUntil.
+	ordered atomic.Int64
 
 	pending  func([]byte) []byte
+	gap      func(Gap) []byte
 	pendAge  time.Duration
 	onCommit func(Commit)
 
 	wake   chan struct{}
+	full   chan struct{} // enough wait for the next commit
 	quit   chan struct{}
 	done   chan struct{}
 	close  sync.Once
@@ -134,8 +176,15 @@ type Buffer struct {
 	// slow says that a caller was sent away with ErrSlow and the disk has not
 	// answered since.
 	slow     atomic.Bool
+	inFlight atomic.Int64 // calls between Admit and Release
 	reserved atomic.Int64
 	used     atomic.Int64 // bytes of all segments
+	free     atomic.Int64 // bytes of the filesystem; -1 if that is not known
+	total    atomic.Int64
+	// suspect says that a reader has found the active segment harmed.
+	suspect atomic.Bool
+
+	strangers share
 
 	mu         sync.Mutex
 	ending     bool
@@ -148,33 +197,47 @@ type Buffer struct {
 	open       map[uint64]*openIntent
 	recovered  Recovered // of Open
 	head       uint64
+	began      uint64        // the head that Open found
 	headMoved  chan struct{} // closed and replaced when head moves
 	failing    error         // why the disk is failing now
+	damaged    uint64        // entries that gaps of this process tell of
+	armed      bool          // the disk knows that calls may pass
+	passing    *passing      // the episode of passed calls; nil if there is none
+	sums       map[uint64]sum // of sealed files, for the next commit
+
+	marker marker
 
 	// The writer's own.
+	lock        *os.File
 	arena       []byte // the frames of the commit in hand
 	written     []byte // the state as it was last committed
 	failedSince time.Time
 	rotateAt    int64 // bytes in the active segment
 	mustReplace bool  // the active segment must not be appended to any more
+	lastCommit  time.Time
+	sealing     sync.WaitGroup
 
 	segMu    sync.Mutex
-	segments []*segment // oldest first; the last is the active one
+	segments []*segment // oldest first; the last is the active one, once there is one
 }
 
 type openIntent struct {
 	payload []byte
-	begun   time.Time
-	told    bool // a pending entry was written, or none is wanted
+	at      int64     // µs since the epoch, by the wall clock
+	begun   time.Time // by the clock that does not jump
+	told    bool      // a pending entry was written, or none is wanted
 }
 
 // Open opens the buffer in dir, creating it with mode 0700 if it is not there.
-// Before it returns it has made durable, in a new segment, one entry for each
-// call whose end was not recorded when the last process ended: the payload of
-// the call's intent as Begin got it.
+//
+// It appends one entry for each call whose end was not recorded when the last
+// process ended, the payload of the call's intent as Begin got it, and one for each
+// gap that it finds. They are durable when it returns, unless the disk did not take
+// them within five seconds: then it returns all the same, Stats says what is wrong, and
+// the buffer works when the disk does.
 //
 // It fails with ErrLocked when another process has the buffer, and otherwise
-// only for what makes the directory or its newest segment unusable.
+// only for what makes the directory unusable. A harmed file is no such thing.
 func Open(dir string, o Options) (_ *Buffer, err error) {
 	dir, err = filepath.Abs(dir)
 	if err != nil {
@@ -189,100 +252,171 @@ func Open(dir string, o Options) (_ *Buffer, err error) {
 	if err := makeDir(dir); err != nil {
 		return nil, err
 	}
-	lock, err := os.OpenFile(filepath.Join(dir, "LOCK"), os.O_RDWR|os.O_CREATE, 0o600)
+	lock, err := takeLock(dir)
 	if err != nil {
 		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			_ = lock.Close()
-		}
-	}()
-	if err := flock(lock); err != nil {
-		return nil, ErrLocked
-	}
 	b := &Buffer{
-		dir: dir, lock: lock, pending: o.Pending, pendAge: o.PendingAfter, onCommit: o.OnCommit,
-		wake: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{}),
+		dir: dir, lock: lock, pending: o.Pending, gap: o.Gap, pendAge: o.PendingAfter, onCommit: o.OnCommit,
+		wake: make(chan struct{}, 1), full: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{}),
 		clock: time.Now(), next: newGroup(),
 		holding: map[string]bool{}, open: map[uint64]*openIntent{}, headMoved: make(chan struct{}),
+		sums: map[uint64]sum{},
 	}
 	b.Configure(o)
-	if err := b.recover(); err != nil {
+	b.measureFree()
+	g := b.next
+	if err := b.recover(o.Adopt); err != nil {
+		_ = b.release()
 		return nil, err
 	}
 	go b.write()
+	if err := g.await(openWithin); err != nil {
+		b.log().Error("the buffer's disk does not take anything yet; calls are not recorded until it does", "directory", dir, "error", b.Stats().Failing)
+	}
 	return b, nil
 }
 
+// makeDir makes the directory, and refuses one that everybody can look into.
 func makeDir(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("%w: choose a directory that this user can write", err)
 	}
+	info, err := os.Stat(dir)
+	if err != nil {
+		return err
+	}
+	// A group may have it: volumes are shared that way.
+	if mode := info.Mode().Perm(); mode&0o007 != 0 && runtime.GOOS != "windows" {
+		return fmt.Errorf("its mode is %04o, so that every user of this machine can get at what it holds: chmod 0700 it", mode)
+	}
 	return syncDir(filepath.Dir(dir))
 }
 
-// recover reads the newest segment and begins a new one with what must go on:
-// the state, and one entry for each intent without an end.
-func (b *Buffer) recover() error {
-	if err := removeTemporaries(b.dir); err != nil {
-		return err
+// takeLock makes the directory this process's.
+func takeLock(dir string) (*os.File, error) {
+	f, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
 	}
-	segs, err := listSegments(b.dir)
+	if err := flock(f); err != nil {
+		_ = f.Close()
+		return nil, ErrLocked
+	}
+	return f, nil
+}
+
+const lockName = "LOCK"
+
+// recover reads the newest segment and gathers what the first commit must hold: an
+// entry for each intent without an end, and one for each gap.
+func (b *Buffer) recover(adopt bool) error {
+	if err := removeTemporaries(b.dir); err != nil {
+		b.log().Warn("removing unfinished segments; it is tried again at the next start", "directory", b.dir, "error", err)
+	}
+	segs, err := listSegments(b.dir, b.log())
 	if err != nil {
 		return err
 	}
-	c := contents{state: state{
-		Format: formatVersion, Instance: uuid.NewString(), NextIntent: 1, Stores: map[string]Position{},
-	}}
+	c := contents{state: newState(uuid.NewString()), found: true}
 	if len(segs) > 0 {
-		if c, err = segs[len(segs)-1].load(); err != nil {
+		if c, err = loadNewest(segs); err != nil {
 			return err
 		}
-		b.recovered = Recovered{Unclean: !c.state.Clean, Unknown: len(c.unresolved)}
-		c.state.Clean = false
-	}
-	first, head := c.head+1, c.head
-	c.state.Calls.Recorded += uint64(len(c.unresolved))
-	active, err := createSegment(b.dir, first, b.segmentSize(), func(tx *bolt.Tx) error {
-		e := tx.Bucket(bucketEntries)
-		e.FillPercent = 1
-		for _, n := range sortedKeys(c.unresolved) {
-			head++
-			f := frame{flags: flagCompletes, sequence: head, intent: n, time: time.Now().UnixMicro(), payload: c.unresolved[n]}
-			if err := e.Put(putKey(new([8]byte), head), f.append(nil)); err != nil {
-				return err
-			}
+		b.recovered = Recovered{
+			Unclean: !c.found || !c.state.Clean, Unknown: len(c.unresolved), At: c.at, MayHavePassed: c.state.MayPass,
 		}
-		return tx.Bucket(bucketState).Put(keyState, c.state.encode())
-	})
-	if err != nil {
-		return err
+		b.loadSums(segs)
 	}
-	// A newest segment without entries had the same first, and is replaced.
-	if n := len(segs); n > 0 && segs[n-1].first == first {
-		segs = segs[:n-1]
+	b.segments = segs
+	home := homeOf(b.lock)
+	if !c.found {
+		c.state = newState(uuid.NewString())
 	}
-	b.segments = append(segs, active)
+	mayPass := b.state.MayPass
+	b.state, b.head, b.began = c.state, c.head, c.head
+	b.state.MayPass = mayPass
+	b.state.Clean = false
+	if c.harm != nil {
+		newest := segs[len(segs)-1]
+		// A new segment must not take the harmed one's name.
+		b.head = max(c.head, newest.first)
+		b.began = b.head
+		c.rebuild()
+		b.state.Calls, b.state.NextIntent = c.state.Calls, c.state.NextIntent
+		newest.view = &view{file: newest.file, index: c.index, harm: c.lost}
+		b.log().Error("the newest segment is harmed; what can be read of it is delivered, and a gap tells of the rest",
+			"segment", newest.path, "lost", c.lost.count, "error", c.harm)
+		b.tellHarm(newest, b.head, c.lost, c.uncertain)
+	}
+	switch {
+	case !c.found:
+		b.tell(Gap{Reason: GapOrigin, Cause: "state lost", Head: b.head, AtLeast: true})
+	case !adopt && b.state.Home != "" && home != "" && b.state.Home != home:
+		b.newOrigin(b.head+1, Gap{Cause: "copied"})
+	}
+	if !adopt && home != "" {
+		b.state.Home = home
+	}
+	b.nextIntent = b.state.NextIntent
+	for _, n := range sortedKeys(c.unresolved) {
+		// They are copied to the new segment, whose next commit resolves them.
+		b.open[n] = &openIntent{payload: c.unresolved[n], at: time.Now().UnixMicro(), begun: time.Now(), told: true}
+		b.next.ops = append(b.next.ops, operation{
+			kind: opEntry, completes: true, intent: n, payload: c.unresolved[n], at: time.Now().UnixMicro(), calls: Calls{Recorded: 1},
+		})
+	}
+	b.recoverPassing()
+	b.state.Head, b.state.Open = b.head, len(b.open)
+	b.written, b.committed = b.state.encode(), b.state.clone().Stores
+	b.strangers.begin(b.state.Strangers, segs)
+	b.mustReplace, b.dirty = true, true
 	b.measure()
-	b.state, b.nextIntent, b.head = c.state, c.state.NextIntent, head
-	b.instance = c.state.Instance
-	b.written, b.rotateAt = c.state.encode(), b.segmentSize()
-	b.committed = b.state.clone().Stores
 	if n := len(c.unresolved); n > 0 {
 		b.log().Warn("calls were in flight when the last process ended; they are recorded with outcome unknown", "calls", n)
 	}
 	return nil
 }
 
+// newOrigin makes what begins at a sequence a new buffer's, with a gap that says
+// why. The caller holds mu, or nobody else has the buffer yet.
+func (b *Buffer) newOrigin(first uint64, g Gap) {
+	g.Reason, g.AtLeast, g.Instance, g.Head = GapOrigin, true, b.state.instance(), first-1
+	b.state.Origins = append(b.state.Origins, origin{Instance: uuid.NewString(), First: first})
+	b.log().Warn("this buffer is a copy, or older than a store's; it begins a new origin", "directory", b.dir, "cause", g.Cause, "before", g.Instance)
+	b.tell(g)
+}
+
+// Ahead is told by who reads stores that one has a sequence of this buffer's
+// instance that the buffer has never reached: the directory was restored from a
+// time before. A new origin begins with what this process has recorded.
+func (b *Buffer) Ahead(store string, sequence uint64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	first := b.began + 1
+	if sequence < first || b.state.Origins[len(b.state.Origins)-1].First >= first {
+		return // it was reached, or another store has told
+	}
+	for _, p := range b.state.Stores {
+		first = max(first, p.Position+1)
+	}
+	b.newOrigin(first, Gap{Cause: "ahead", Store: store, Last: sequence})
+}
+
 // Configure changes what may change while the buffer is open: MaxSize,
-// SegmentSize, MaxWait and Logger. The other options stay as Open got them.
+// SegmentSize, MaxWait, MinFree, OnFault and Logger. The other options stay as Open
+// got them.
 func (b *Buffer) Configure(o Options) {
 	o = o.withDefaults()
 	b.logger.Store(o.Logger)
 	b.maxSize.Store(o.MaxSize)
 	b.segSize.Store(o.SegmentSize)
 	b.maxWait.Store(int64(o.MaxWait))
+	b.minFree.Store(o.MinFree)
+	b.onFault.Store(int32(o.OnFault))
+	b.mu.Lock()
+	b.state.MayPass, b.dirty = o.OnFault == Pass, true
+	b.mu.Unlock()
 }
 
 func (b *Buffer) log() *slog.Logger { return b.logger.Load() }
@@ -291,8 +425,13 @@ func (b *Buffer) log() *slog.Logger { return b.logger.Load() }
 // is open, so it is asked for with each segment.
 func (b *Buffer) segmentSize() int64 { return min(b.segSize.Load(), b.maxSize.Load()/8) }
 
-// Instance is the buffer's UUID, made when its directory was.
-func (b *Buffer) Instance() string { return b.instance }
+// Instance is the UUID of the buffer that recorded an entry. A directory has one
+// of its own, and a further one from where it was found to be a copy.
+func (b *Buffer) Instance(sequence uint64) string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.state.instanceOf(sequence)
+}
 
 // Recovered is what Open found of the process before.
 type Recovered struct {
@@ -300,6 +439,11 @@ type Recovered struct {
 	Unclean bool
 	// Unknown is the number of its calls that had no end.
 	Unknown int
+	// At is when it last committed anything.
+	At time.Time
+	// MayHavePassed says that OnFault was Pass: if its disk failed, calls may have
+	// passed after At with no marker to say so.
+	MayHavePassed bool
 }
 
 // Recovered is what Open found of the process before.
@@ -326,15 +470,17 @@ func (b *Buffer) Close(ctx context.Context) error {
 
 // release closes all files. The writer calls it last.
 func (b *Buffer) release() error {
-	var errs []error
+	b.sealing.Wait()
 	b.segMu.Lock()
 	for _, s := range b.segments {
-		if s.db != nil {
-			errs = append(errs, s.db.Close())
+		if db := s.db; db != nil && !b.mustReplace {
+			_ = db.Close()
 			s.db = nil
 		}
+		s.close()
 	}
 	b.segments = nil
 	b.segMu.Unlock()
-	return errors.Join(append(errs, b.lock.Close())...) // which gives the lock up
+	b.marker.close()
+	return b.lock.Close() // which gives the lock up
 }

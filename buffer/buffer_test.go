@@ -27,14 +27,30 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
+// newDir is where a buffer can be; the test's own directory is everybody's.
+func newDir(t *testing.T) string {
+	t.Helper()
+	return filepath.Join(t.TempDir(), "b")
+}
+
 func open(t *testing.T, dir string, o Options) *Buffer {
 	t.Helper()
+	if o.MaxWait == 0 {
+		o.MaxWait = time.Minute // a busy machine is no fault
+	}
 	b, err := Open(dir, o)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = b.Close(context.Background()) })
 	return b
+}
+
+// failAt has f called at each failpoint until the test ends.
+func failAt(t *testing.T, f func(name string) error) {
+	t.Helper()
+	failpoint.Store(&f)
+	t.Cleanup(func() { failpoint.Store(nil) })
 }
 
 func shut(t *testing.T, b *Buffer) {
@@ -46,7 +62,7 @@ func shut(t *testing.T, b *Buffer) {
 
 func admit(t *testing.T, b *Buffer) *Call {
 	t.Helper()
-	c, err := b.Admit(100)
+	c, err := b.Admit(100, Caller{Known: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,7 +103,7 @@ func checkConserved(t *testing.T, b *Buffer) {
 }
 
 func TestWhatWasAppendedIsReadBackInOrderAfterReopening(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "b")
+	dir := newDir(t)
 	b := open(t, dir, Options{})
 	var wg sync.WaitGroup
 	for g := range 8 {
@@ -104,19 +120,19 @@ func TestWhatWasAppendedIsReadBackInOrderAfterReopening(t *testing.T) {
 	if len(before) != 400 {
 		t.Fatalf("%d entries, want 400", len(before))
 	}
-	instance := b.Instance()
+	instance := b.Instance(1)
 	if b.Recovered() != (Recovered{}) {
 		t.Errorf("a new buffer recovered %+v", b.Recovered())
 	}
 	shut(t, b)
 	b = open(t, dir, Options{})
-	if b.Recovered() != (Recovered{}) {
+	if r := b.Recovered(); r.Unclean || r.Unknown != 0 || time.Since(r.At) > time.Minute {
 		t.Errorf("after a clean end it recovered %+v", b.Recovered())
 	}
 	if after := entries(t, b, 1); strings.Join(after, " ") != strings.Join(before, " ") {
 		t.Error("the order or the entries changed")
 	}
-	if b.Instance() != instance {
+	if b.Instance(1) != instance {
 		t.Error("the instance changed")
 	}
 	for _, path := range []string{"", "LOCK", segmentName(1)} {
@@ -131,7 +147,7 @@ func TestWhatWasAppendedIsReadBackInOrderAfterReopening(t *testing.T) {
 }
 
 func TestAnIntentWithoutAnEndIsRecordedOnceAtTheNextStart(t *testing.T) {
-	dir := t.TempDir()
+	dir := newDir(t)
 	b := open(t, dir, Options{})
 	lost, ended := admit(t, b), admit(t, b)
 	for _, c := range []struct {
@@ -164,7 +180,7 @@ func TestAnIntentWithoutAnEndIsRecordedOnceAtTheNextStart(t *testing.T) {
 }
 
 func TestOpenIntentsOutliveRotationAndDrainedSegmentsGo(t *testing.T) {
-	dir := t.TempDir()
+	dir := newDir(t)
 	o := Options{SegmentSize: 256 << 10}
 	b := open(t, dir, o)
 	b.Hold("s")
@@ -206,7 +222,7 @@ func TestOpenIntentsOutliveRotationAndDrainedSegmentsGo(t *testing.T) {
 }
 
 func TestNothingIsRemovedWhileNoStoreHasTakenIt(t *testing.T) {
-	b := open(t, t.TempDir(), Options{SegmentSize: 128 << 10})
+	b := open(t, newDir(t), Options{SegmentSize: 128 << 10})
 	for b.Stats().Segments < 4 {
 		if err := b.Append(make([]byte, 4000)); err != nil {
 			t.Fatal(err)
@@ -218,7 +234,7 @@ func TestNothingIsRemovedWhileNoStoreHasTakenIt(t *testing.T) {
 }
 
 func TestASecondOpenerIsToldAtOnce(t *testing.T) {
-	dir := t.TempDir()
+	dir := newDir(t)
 	open(t, dir, Options{})
 	start := time.Now()
 	_, err := Open(dir, Options{})
@@ -242,14 +258,14 @@ func TestADirectoryThatCannotBeMadeIsNamed(t *testing.T) {
 }
 
 func TestAFullBufferRefusesNewCallsAndTakesTheEndsOfAdmittedOnes(t *testing.T) {
-	b := open(t, t.TempDir(), Options{MaxSize: 1 << 20, SegmentSize: 256 << 10})
+	b := open(t, newDir(t), Options{MaxSize: 1 << 20, SegmentSize: 256 << 10})
 	b.Hold("s")
 	admitted := admit(t, b)
 	if err := admitted.Begin([]byte("intent")); err != nil {
 		t.Fatal(err)
 	}
 	for {
-		c, err := b.Admit(8000)
+		c, err := b.Admit(8000, Caller{Known: true})
 		if errors.Is(err, ErrFull) {
 			break
 		}
@@ -271,7 +287,7 @@ func TestAFullBufferRefusesNewCallsAndTakesTheEndsOfAdmittedOnes(t *testing.T) {
 	b.Advance("s", head, head, 0, 0)
 	deadline := time.Now().Add(10 * time.Second)
 	for {
-		if _, err := b.Admit(8000); err == nil {
+		if _, err := b.Admit(8000, Caller{Known: true}); err == nil {
 			break
 		}
 		if time.Now().After(deadline) {
@@ -282,7 +298,7 @@ func TestAFullBufferRefusesNewCallsAndTakesTheEndsOfAdmittedOnes(t *testing.T) {
 }
 
 func TestAFailedCommitIsWrittenAgainAndWhatItLeftIsVoid(t *testing.T) {
-	dir := t.TempDir()
+	dir := newDir(t)
 	b := open(t, dir, Options{})
 	if err := b.Append([]byte("one")); err != nil {
 		t.Fatal(err)
@@ -325,17 +341,16 @@ func TestAFailedCommitIsWrittenAgainAndWhatItLeftIsVoid(t *testing.T) {
 // truth at the next start: what is appended to the old one meanwhile would be
 // void.
 func TestNothingIsAppendedToTheOldSegmentWhileTheNewOneIsInDoubt(t *testing.T) {
-	dir := t.TempDir()
+	dir := newDir(t)
 	b := open(t, dir, Options{SegmentSize: 64 << 10, MaxWait: 10 * time.Second})
 	var failures atomic.Int64
 	failures.Store(3)
-	syncNewName = func(dir string) error {
-		if failures.Add(-1) >= 0 {
+	failAt(t, func(name string) error {
+		if name == "renamed" && failures.Add(-1) >= 0 {
 			return errors.New("planted")
 		}
-		return syncDir(dir)
-	}
-	defer func() { syncNewName = syncDir }()
+		return nil
+	})
 	payload := strings.Repeat("x", 4000)
 	var want []string
 	for i := range 60 {
@@ -356,7 +371,7 @@ func TestNothingIsAppendedToTheOldSegmentWhileTheNewOneIsInDoubt(t *testing.T) {
 }
 
 func TestACallThatTheDiskDoesNotTakeInTimeIsRefused(t *testing.T) {
-	dir := t.TempDir()
+	dir := newDir(t)
 	b := open(t, dir, Options{MaxWait: 50 * time.Millisecond})
 	// A transaction of ours keeps the writer waiting as a hanging disk would.
 	tx, err := b.active().db.Begin(true)
@@ -372,7 +387,7 @@ func TestACallThatTheDiskDoesNotTakeInTimeIsRefused(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := b.Admit(1); !errors.Is(err, ErrSlow) {
+	if _, err := b.Admit(1, Caller{Known: true}); !errors.Is(err, ErrSlow) {
 		t.Errorf("admitting while the disk hangs: %v, want ErrSlow", err)
 	}
 	if err := tx.Rollback(); err != nil {
@@ -392,7 +407,7 @@ func TestACallThatTheDiskDoesNotTakeInTimeIsRefused(t *testing.T) {
 }
 
 func TestACallOpenForLongIsToldOnce(t *testing.T) {
-	dir := t.TempDir()
+	dir := newDir(t)
 	b := open(t, dir, Options{
 		PendingAfter: time.Millisecond,
 		Pending:      func(p []byte) []byte { return append([]byte("still open: "), p...) },
@@ -417,7 +432,7 @@ func TestACallOpenForLongIsToldOnce(t *testing.T) {
 }
 
 func TestAPayloadBeyondTheBoundIsAnError(t *testing.T) {
-	b := open(t, t.TempDir(), Options{})
+	b := open(t, newDir(t), Options{})
 	if err := b.Append(make([]byte, MaxPayload+1)); !errors.Is(err, ErrTooLarge) {
 		t.Errorf("got %v", err)
 	}
@@ -427,7 +442,7 @@ func TestAPayloadBeyondTheBoundIsAnError(t *testing.T) {
 }
 
 func TestNothingIsTakenAfterClose(t *testing.T) {
-	b := open(t, t.TempDir(), Options{})
+	b := open(t, newDir(t), Options{})
 	shut(t, b)
 	if err := b.Append([]byte("x")); !errors.Is(err, ErrClosed) {
 		t.Errorf("got %v, want ErrClosed", err)
@@ -443,7 +458,7 @@ func TestRandomUseMatchesASlice(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	rnd := rand.New(rand.NewPCG(seed, 0))
-	dir := t.TempDir()
+	dir := newDir(t)
 	o := Options{SegmentSize: 96 << 10}
 	b := open(t, dir, o)
 	var want []string

@@ -2,6 +2,7 @@ package buffer
 
 import (
 	"context"
+	"errors"
 	"time"
 )
 
@@ -9,42 +10,19 @@ import (
 // ended by exactly one of Append, Refuse and Fold, and released. It is used by one
 // goroutine at a time.
 type Call struct {
-	b        *Buffer
-	intent   ticket // its intent is zero until Begin
-	reserved int64
-	seen     bool
-	ended    bool
+	b      *Buffer
+	caller Caller
+	intent ticket // its intent is zero until Begin
+	size   int64  // reserved
+	held   bool   // size is reserved
+	seen   bool
+	ended  bool
+	passed bool
 }
 
-// Admit decides whether a call may be let through, before anything of it
-// happens. It reserves room for the call's end, in bytes, so that the end
-// can be recorded however full the buffer is by then. It fails with ErrFull
-// or ErrSlow; the call then counts as refused and must not have its effect.
-func (b *Buffer) Admit(reserve int) (*Call, error) {
-	if since := b.busySince.Load(); since != 0 && int64(time.Since(b.clock))-since > b.maxWait.Load() {
-		b.tellSlow()
-		b.refuse()
-		return nil, ErrSlow
-	}
-	size := int64(reserve)
-	if b.reserved.Add(size)+b.size() > b.maxSize.Load() {
-		b.reserved.Add(-size)
-		b.refuse()
-		return nil, ErrFull
-	}
-	return &Call{b: b, reserved: size}, nil
-}
-
-func (b *Buffer) refuse() {
-	b.mu.Lock()
-	b.state.Calls.Seen++
-	b.state.Calls.Refused++
-	b.dirty = true
-	b.mu.Unlock()
-}
-
-// Exclude counts a call that the policy does not record.
-func (b *Buffer) Exclude() { b.excluded.Add(1) }
+// Passed reports whether the call goes through unrecorded. Its other methods then
+// do nothing.
+func (c *Call) Passed() bool { return c.passed }
 
 // Fold ends a call that has not begun, and that another call's entry stands for:
 // its end is counted there, and nothing is written.
@@ -64,15 +42,35 @@ func (c *Call) Fold() {
 // if the process ends before the call does; the buffer owns it from here on.
 //
 // After an error nothing is known to be durable and the call must not have
-// its effect: end it with Refuse.
+// its effect: end it with Refuse. Under OnFault Pass there is none when the disk is
+// at fault: the call then passes, or if its intent is on its way, goes on with it.
 func (c *Call) Begin(payload []byte) error {
-	t, err := c.b.submit(operation{kind: opIntent, payload: payload, calls: c.count(Calls{})})
+	if c.passed {
+		return nil
+	}
+	t, err := c.b.submit(operation{kind: opIntent, payload: payload, calls: c.count(Calls{}), call: c})
 	if err != nil {
 		c.seen = false
 		return err
 	}
 	c.intent = t
-	return c.b.await(t.group)
+	err = c.b.await(t.group)
+	if err == nil || !c.b.passes() || errors.Is(err, ErrClosed) {
+		return err
+	}
+	// Something on the disk has to say that this call is not, before it goes on.
+	withdrawn := c.b.cancel(c)
+	n := uint64(0)
+	if withdrawn {
+		n = 1
+	}
+	if c.b.pass(err, n) != nil {
+		return err
+	}
+	if withdrawn {
+		c.passed, c.seen, c.ended = true, true, true
+	}
+	return nil
 }
 
 // count adds Seen to the first durable trace of the call.
@@ -89,18 +87,29 @@ func (c *Call) count(n Calls) Calls {
 // the payload from here on.
 //
 // After ErrSlow the entry stays in hand and is recorded when the disk answers
-// again; until then the call's intent stands.
+// again; until then the call's intent stands. Under OnFault Pass a marker on the
+// disk then says that answers leave before their record.
 func (c *Call) Append(payload []byte) error {
+	if c.passed {
+		return nil
+	}
 	t, err := c.append(payload, Calls{Recorded: 1})
 	if err != nil {
 		return err
 	}
-	return c.b.await(t.group)
+	err = c.b.await(t.group)
+	if errors.Is(err, ErrSlow) && c.b.passes() {
+		_ = c.b.pass(err, 0) // the answer leaves in any case
+	}
+	return err
 }
 
 // AppendLater is Append without the wait: the entry is durable with one of the
 // next commits.
 func (c *Call) AppendLater(payload []byte) error {
+	if c.passed {
+		return nil
+	}
 	_, err := c.append(payload, Calls{Recorded: 1})
 	return err
 }
@@ -115,7 +124,7 @@ func (c *Call) Refuse(payload []byte) error {
 }
 
 func (c *Call) append(payload []byte, term Calls) (ticket, error) {
-	o := operation{kind: opEntry, payload: payload}
+	o := operation{kind: opEntry, payload: payload, call: c}
 	if !c.ended {
 		o.completes, o.intent, o.calls = true, c.intent.intent, c.count(term)
 	}
@@ -129,8 +138,21 @@ func (c *Call) append(payload []byte, term Calls) (ticket, error) {
 // Release gives back what Admit reserved. Every admitted call is released
 // once, whatever else happened to it.
 func (c *Call) Release() {
-	c.b.reserved.Add(-c.reserved)
-	c.reserved = 0
+	if c.held {
+		c.b.inFlight.Add(-1)
+	}
+	c.release()
+}
+
+func (c *Call) release() {
+	if !c.held {
+		return
+	}
+	c.held = false
+	c.b.reserved.Add(-c.size)
+	if !c.caller.Known {
+		c.b.strangers.give(c.caller.Network, c.size)
+	}
 }
 
 // Append makes an entry durable that belongs to no call, as the sidecar's own
@@ -158,8 +180,10 @@ type operation struct {
 	intent    uint64
 	sequence  uint64 // given by the writer
 	payload   []byte
-	at        int64
+	at        int64     // µs since the Unix epoch
+	submitted time.Time // the same, by the clock that does not jump
 	calls     Calls
+	call      *Call // nil for what belongs to none
 }
 
 // group is what one commit makes durable. Its callers wait for done together,
@@ -184,7 +208,8 @@ func (b *Buffer) submit(o operation) (ticket, error) {
 	if len(o.payload) > MaxPayload {
 		return ticket{}, ErrTooLarge
 	}
-	o.at = time.Now().UnixMicro()
+	o.submitted = time.Now()
+	o.at = o.submitted.UnixMicro()
 	b.mu.Lock()
 	if b.ending {
 		b.mu.Unlock()
@@ -197,34 +222,51 @@ func (b *Buffer) submit(o operation) (ticket, error) {
 		b.nextIntent++
 	}
 	b.next.ops = append(b.next.ops, o)
+	enough := 2*int64(len(b.next.ops)) >= b.inFlight.Load()
 	b.mu.Unlock()
-	select {
-	case b.wake <- struct{}{}:
-	default:
+	if enough {
+		signal(b.full)
 	}
+	signal(b.wake)
 	return t, nil
 }
 
-// cancel takes an intent back that the writer has not begun to write. One
-// that it has stays, and the entry that follows completes it.
-func (b *Buffer) cancel(c *Call) {
+func signal(ch chan struct{}) {
+	select {
+	case ch <- struct{}{}:
+	default:
+	}
+}
+
+// cancel takes an intent back that the writer has not begun to write, and reports
+// whether it did. One that it has stays, and the entry that follows completes it.
+func (b *Buffer) cancel(c *Call) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if c.intent.intent != 0 && c.intent.group == b.next {
-		b.next.ops[c.intent.index] = operation{}
-		c.intent, c.seen = ticket{}, false
+	if c.intent.intent == 0 || c.intent.group != b.next {
+		return false
 	}
+	b.next.ops[c.intent.index] = operation{}
+	c.intent, c.seen = ticket{}, false
+	return true
 }
 
 // await waits until the group is durable, at most MaxWait.
 func (b *Buffer) await(g *group) error {
-	t := time.NewTimer(time.Duration(b.maxWait.Load()))
+	err := g.await(time.Duration(b.maxWait.Load()))
+	if errors.Is(err, ErrSlow) {
+		b.tellSlow()
+	}
+	return err
+}
+
+func (g *group) await(d time.Duration) error {
+	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-g.done:
 		return g.err
 	case <-t.C:
-		b.tellSlow()
 		return ErrSlow
 	}
 }
@@ -232,7 +274,7 @@ func (b *Buffer) await(g *group) error {
 // tellSlow logs once that the disk keeps callers waiting.
 func (b *Buffer) tellSlow() {
 	if b.slow.CompareAndSwap(false, true) {
-		b.log().Warn("the buffer's disk has not answered within max_wait; calls that need it are refused until it does",
+		b.log().Warn("the buffer's disk has not answered within max_wait; calls that need it cannot be recorded until it does",
 			"directory", b.dir, "max_wait", time.Duration(b.maxWait.Load()))
 	}
 }

@@ -16,7 +16,16 @@ const (
 
 	// flagCompletes marks the entry that ends its call's intent.
 	flagCompletes = 1 << 0
+	// flagState marks the state: its sequence is the head, its time the commit's.
+	flagState = 1 << 1
+	// flagSum marks a checksum, beside flagState.
+	flagSum = 1 << 2
+	// flagLost marks what stands in a repaired file for an entry that is lost.
+	flagLost = 1 << 3
 )
+
+// magic is how a frame begins.
+var magic = [4]byte{'A', 'U', 'D', '1'}
 
 // MaxPayload bounds one intent or entry, in bytes.
 const MaxPayload = 1 << 20
@@ -32,6 +41,9 @@ type frame struct {
 	time     int64 // of arrival at the buffer, µs since the Unix epoch
 	payload  []byte
 }
+
+func (f *frame) isState() bool  { return f.flags&flagState != 0 }
+func (f *frame) isIntent() bool { return f.flags&flagState == 0 && f.sequence == 0 }
 
 func (f *frame) append(dst []byte) []byte {
 	start := len(dst)

@@ -16,7 +16,7 @@ import (
 // victim appends from many goroutines until it is killed, and prints what it
 // was told is durable.
 func victim(dir string) {
-	b, err := Open(dir, Options{SegmentSize: 256 << 10})
+	b, err := Open(dir, Options{SegmentSize: 256 << 10, MaxWait: time.Minute})
 	if err != nil {
 		fmt.Println("error", err)
 		os.Exit(1)
@@ -25,7 +25,7 @@ func victim(dir string) {
 	for g := range 16 {
 		go func() {
 			for i := 0; ; i++ {
-				c, err := b.Admit(100)
+				c, err := b.Admit(100, Caller{Known: true})
 				if err != nil {
 					panic(err)
 				}
@@ -46,7 +46,7 @@ func victim(dir string) {
 }
 
 func TestAKilledProcessLosesNothingThatItWasToldIsDurable(t *testing.T) {
-	dir := t.TempDir()
+	dir := newDir(t)
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)

@@ -3,27 +3,29 @@ package buffer
 // Hold lets a store's position keep segments from being removed. A store that
 // the buffer does not know begins at the oldest entry that is still there. One
 // that it knows goes on where it was; entries that were removed meanwhile
-// are counted as skipped, and their number is returned: the caller owes them
-// a gap entry.
-func (b *Buffer) Hold(store string) (skipped uint64) {
+// are counted as skipped, and a gap says so.
+func (b *Buffer) Hold(store string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	before := b.head
 	b.segMu.Lock()
-	before := b.segments[0].first - 1
+	if len(b.segments) > 0 {
+		before = b.segments[0].first - 1
+	}
 	b.segMu.Unlock()
 	p, known := b.state.Stores[store]
 	switch {
 	case !known:
 		p = Position{Start: before, Position: before}
 	case p.Position < before:
-		skipped = before - p.Position
-		p.Skipped += skipped
+		n := before - p.Position
+		b.tell(Gap{Reason: GapSkipped, Store: store, First: p.Position + 1, Last: before, Count: n})
+		p.Skipped += n
 		p.Position = before
 	}
 	b.holding[store] = true
 	b.state.Stores[store] = p
 	b.dirty = true
-	return skipped
 }
 
 // Unhold lets the buffer remove what the store has not taken yet. Its position
@@ -52,6 +54,21 @@ func (b *Buffer) Advance(store string, to uint64, delivered, filtered, quarantin
 	p.Delivered += delivered
 	p.Filtered += filtered
 	p.Quarantined += quarantined
+	b.state.Stores[store] = p
+	b.dirty = true
+}
+
+// Damaged moves a store's position over entries that nobody can read, up to to. It
+// is Advance for them.
+func (b *Buffer) Damaged(store string, to uint64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	p := b.state.Stores[store]
+	if to <= p.Position {
+		return
+	}
+	p.Damaged += to - p.Position
+	p.Position = to
 	b.state.Stores[store] = p
 	b.dirty = true
 }

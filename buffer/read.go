@@ -1,70 +1,317 @@
 package buffer
 
 import (
+	"errors"
 	"fmt"
+	"hash/crc32"
+	"io"
+	"os"
+	"sort"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
+
+	"github.com/caddy-audit-log/caddy-audit-log/buffer/internal/pages"
 )
+
+// errHarmed says that a file does not hold what was written to it.
+var errHarmed = errors.New("the file is harmed")
+
+// DamagedError says that entries cannot be read, and never will be. The buffer
+// has recorded a gap for them, or does so with its next commit.
+type DamagedError struct {
+	// First and Last are the sequences of the range.
+	First, Last uint64
+	// Segment is the harmed file.
+	Segment string
+}
+
+// Error implements error.
+func (e *DamagedError) Error() string {
+	return fmt.Sprintf("entries %d to %d cannot be read: %q is harmed", e.First, e.Last, e.Segment)
+}
+
+// Damaged is the range of sequences, for those who do not know this package.
+func (e *DamagedError) Damaged() (first, last uint64) { return e.First, e.Last }
 
 // Read calls visit for each entry from the given sequence to the head, in
 // order, until visit returns false. The payload is valid only during the call.
 // Sequences below the oldest segment no longer exist; reading starts at the
 // oldest that does.
+//
+// It ends before an entry that is damaged. The error is a *DamagedError when that
+// one is the first; read on behind it.
 func (b *Buffer) Read(from uint64, visit func(sequence uint64, payload []byte) bool) error {
 	return b.read(from, func(f frame) bool { return visit(f.sequence, f.payload) })
 }
 
+// ReadPast is Read that goes on behind what is damaged.
+func (b *Buffer) ReadPast(from uint64, visit func(sequence uint64, payload []byte) bool, damaged func(*DamagedError)) error {
+	for {
+		next, stopped := from, false
+		err := b.Read(from, func(sequence uint64, payload []byte) bool {
+			next, stopped = sequence+1, !visit(sequence, payload)
+			return !stopped
+		})
+		var harm *DamagedError
+		switch {
+		case errors.As(err, &harm):
+			damaged(harm)
+			next = harm.Last + 1
+		case err != nil:
+			return err
+		case stopped || next == from:
+			return nil
+		}
+		from = next
+	}
+}
+
 func (b *Buffer) read(from uint64, visit func(frame) bool) error {
 	from = max(from, 1)
-	for {
-		s, db, last, ok, err := b.acquire(from)
-		if err != nil || !ok {
-			return err
+	for visited := false; ; visited = true {
+		s, db, last, ok := b.acquire(from)
+		if !ok {
+			return nil
 		}
 		from = max(from, s.first)
-		more, err := readSegment(db, from, last, visit)
-		b.releaseSegment(s)
-		if err != nil {
-			return fmt.Errorf("reading segment %q: %w", s.path, err)
+		next, err := from, error(nil)
+		stopped := false
+		one := func(f frame) bool {
+			next, stopped = f.sequence+1, !visit(f)
+			return !stopped
 		}
-		if !more {
-			return nil
+		if db != nil {
+			if err = readActive(db, from, last, one); err != nil {
+				// The writer seals it, and then it is read as any harmed file is.
+				b.suspect.Store(true)
+				b.mu.Lock()
+				b.dirty = true
+				b.mu.Unlock()
+				signal(b.wake)
+				err = fmt.Errorf("reading segment %q: %w", s.path, err)
+			}
+		} else {
+			err = b.readSealed(s, from, last, one)
+		}
+		b.releaseSegment(s)
+		switch {
+		case stopped, err != nil && (visited || next > from):
+			return nil // what stopped the reading is met again as the first
+		case err != nil:
+			return err
 		}
 		from = last + 1
 	}
 }
 
-func readSegment(db *bolt.DB, from, last uint64, visit func(frame) bool) (more bool, err error) {
-	err = db.View(func(tx *bolt.Tx) error {
-		c := tx.Bucket(bucketEntries).Cursor()
-		k, v := c.Seek(putKey(new([8]byte), from))
-		for ; from <= last; from++ {
-			if k == nil {
-				return fmt.Errorf("entry %d is missing", from)
+func readActive(db *bolt.DB, from, last uint64, visit func(frame) bool) error {
+	return guarded(func() error {
+		return db.View(func(tx *bolt.Tx) error {
+			c := tx.Bucket(bucketEntries).Cursor()
+			k, v := c.Seek(putKey(new([8]byte), from))
+			for ; from <= last; from++ {
+				if k == nil {
+					return fmt.Errorf("reading entry %d: it is missing", from)
+				}
+				f, err := parseFrame(v)
+				if err != nil {
+					return fmt.Errorf("reading entry %d: %w", from, err)
+				}
+				if f.sequence != from {
+					return fmt.Errorf("reading entry %d: entry %d lies in its place", from, f.sequence)
+				}
+				if !visit(f) {
+					return nil
+				}
+				k, v = c.Next()
 			}
-			f, err := parseFrame(v)
-			if err != nil {
-				return fmt.Errorf("entry %d: %w", from, err)
-			}
-			if f.sequence != from {
-				return fmt.Errorf("entry %d lies where entry %d should", f.sequence, from)
-			}
-			if !visit(f) {
-				return nil
-			}
-			k, v = c.Next()
-		}
-		more = true
-		return nil
+			return nil
+		})
 	})
-	return more, err
 }
 
-// acquire opens the segment that holds the sequence from, or the first one
+// view is how a sealed segment is read: by its pages, or where these are harmed,
+// by an index of the frames that a scan of the file has found.
+type view struct {
+	file *os.File
+	tree *pages.File
+	// index is what was found of a harmed file, by sequence; nil while it looks
+	// unharmed.
+	index []place
+	harm  harm
+	// buf is the frame in hand of a harmed file.
+	buf []byte
+}
+
+// place is where a frame lies.
+type place struct {
+	sequence uint64
+	offset   int64
+}
+
+// readSealed reads a segment that nobody writes to.
+func (b *Buffer) readSealed(s *segment, from, last uint64, visit func(frame) bool) error {
+	// One reader at a time: it is the disk that is waited for.
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.view == nil {
+		if err := b.look(s, last); err != nil {
+			return err
+		}
+	}
+	if s.view.index == nil {
+		next, stopped, err := s.view.walk(from, last, visit)
+		if err == nil || stopped {
+			return nil
+		}
+		if err := b.harmed(s, last, err); err != nil {
+			return err
+		}
+		from = next
+	}
+	return s.view.find(s.path, from, last, visit)
+}
+
+// look decides how a segment is read. A file that its checksum belies is scanned
+// at once, whatever its pages look like.
+func (b *Buffer) look(s *segment, last uint64) error {
+	b.segMu.Lock()
+	want := s.sum
+	b.segMu.Unlock()
+	v := new(view)
+	f, err := s.open()
+	if err == nil {
+		v.file = f
+		err = v.check(want)
+	}
+	s.view = v
+	if err != nil {
+		err = b.harmed(s, last, err)
+	}
+	if err != nil {
+		s.view = nil
+	}
+	return err
+}
+
+// check reads a file once from end to end, which also brings it into memory in
+// large steps, and opens its tree.
+func (v *view) check(want *sum) error {
+	info, err := v.file.Stat()
+	if err != nil {
+		return err
+	}
+	readAhead(v.file)
+	if want != nil && !want.fresh {
+		got, err := sumOf(v.file)
+		if err != nil {
+			return err
+		}
+		if got.Size != want.Size || got.CRC != want.CRC {
+			return fmt.Errorf("%w: its checksum is %08x over %d bytes, and was %08x over %d when it was sealed", errHarmed, got.CRC, got.Size, want.CRC, want.Size)
+		}
+	}
+	v.tree, err = pages.Open(v.file, info.Size())
+	return err
+}
+
+// walk reads by the tree. It returns the sequence that comes next, and an error if
+// that one is not where it should be.
+func (v *view) walk(from, last uint64, visit func(frame) bool) (next uint64, stopped bool, err error) {
+	next = from
+	var bad error
+	err = v.tree.Each(bucketEntries, putKey(new([8]byte), from), func(_, value []byte) bool {
+		if next > last {
+			return false
+		}
+		f, err := parseFrame(value)
+		if err == nil && f.sequence != next {
+			err = fmt.Errorf("%w: entry %d lies in the place of entry %d", errHarmed, f.sequence, next)
+		}
+		if err == nil && f.flags&flagLost != 0 {
+			err = fmt.Errorf("%w: entry %d was lost before it was repaired", errHarmed, next)
+		}
+		if err != nil {
+			bad = err
+			return false
+		}
+		next++
+		stopped = !visit(f)
+		return !stopped
+	})
+	if next > last || stopped {
+		return next, stopped, nil
+	}
+	return next, false, errors.Join(bad, err, fmt.Errorf("%w: entry %d is not in its tree", errHarmed, next))
+}
+
+// find reads by the index.
+func (v *view) find(path string, from, last uint64, visit func(frame) bool) error {
+	i := sort.Search(len(v.index), func(i int) bool { return v.index[i].sequence >= from })
+	for next := from; next <= last; next, i = next+1, i+1 {
+		if i < len(v.index) && v.index[i].sequence == next {
+			f, err := v.frame(v.index[i])
+			if err == nil && f.sequence == next {
+				if !visit(f) {
+					return nil
+				}
+				continue
+			}
+			return fmt.Errorf("reading entry %d of segment %q: %w: it could be read a moment ago", next, path, errors.Join(err, errHarmed))
+		}
+		end := last
+		if i < len(v.index) {
+			end = min(last, v.index[i].sequence-1)
+		}
+		return &DamagedError{First: next, Last: end, Segment: path}
+	}
+	return nil
+}
+
+func (v *view) frame(p place) (frame, error) {
+	if cap(v.buf) < frameHeader+MaxPayload {
+		v.buf = make([]byte, frameHeader+MaxPayload)
+	}
+	head := v.buf[:frameHeader]
+	if _, err := v.file.ReadAt(head, p.offset); err != nil {
+		return frame{}, err
+	}
+	n, ok := frameSize(head)
+	if !ok {
+		return frame{}, errFrame
+	}
+	whole := v.buf[:n]
+	if _, err := v.file.ReadAt(whole, p.offset); err != nil {
+		return frame{}, err
+	}
+	return parseFrame(whole)
+}
+
+// sum is the checksum of a sealed file, whole.
+type sum struct {
+	// Size is the file's length in bytes and CRC its CRC-32C.
+	Size int64  `json:"size"`
+	CRC  uint32 `json:"crc"`
+	// Last is the sequence of its last entry.
+	Last uint64 `json:"last"`
+	// Strangers is what callers that were not known have in it, in bytes.
+	Strangers int64 `json:"strangers,omitempty"`
+	// fresh says that this process has made it, from what it has written.
+	fresh bool
+}
+
+func sumOf(f *os.File) (sum, error) {
+	h := crc32.New(crcTable)
+	n, err := io.Copy(h, io.NewSectionReader(f, 0, 1<<62))
+	return sum{Size: n, CRC: h.Sum32()}, err
+}
+
+// acquire returns the segment that holds the sequence from, or the first one
 // after it, and says which of its entries exist: up to last, the head or the
-// entry before the next segment. It is not ok when there is nothing to read.
-func (b *Buffer) acquire(from uint64) (s *segment, db *bolt.DB, last uint64, ok bool, err error) {
+// entry before the next segment. The database is that of the active segment, and
+// nil for a sealed one. It is not ok when there is nothing to read.
+func (b *Buffer) acquire(from uint64) (s *segment, db *bolt.DB, last uint64, ok bool) {
 	// The head is read first: a segment that is begun meanwhile begins after
 	// it.
 	b.mu.Lock()
@@ -73,7 +320,7 @@ func (b *Buffer) acquire(from uint64) (s *segment, db *bolt.DB, last uint64, ok 
 	b.segMu.Lock()
 	defer b.segMu.Unlock()
 	if from > last || len(b.segments) == 0 {
-		return nil, nil, 0, false, nil
+		return nil, nil, 0, false
 	}
 	i := len(b.segments) - 1
 	for i > 0 && b.segments[i].first > from {
@@ -82,88 +329,35 @@ func (b *Buffer) acquire(from uint64) (s *segment, db *bolt.DB, last uint64, ok 
 	s = b.segments[i]
 	if i+1 < len(b.segments) {
 		last = min(last, b.segments[i+1].first-1)
-	}
-	if s.db == nil {
-		if s.db, err = openForReading(s.path); err != nil {
-			return nil, nil, 0, false, err
-		}
+	} else {
+		db = s.db
 	}
 	s.refs++
-	return s, s.db, last, true, nil
+	return s, db, last, true
 }
 
 func (b *Buffer) releaseSegment(s *segment) {
 	b.segMu.Lock()
 	defer b.segMu.Unlock()
 	s.refs--
-	if s.dead {
-		b.closeIdle(s)
-		return
-	}
-	open := 0
-	for _, o := range b.segments[:max(0, len(b.segments)-1)] {
-		if o.db != nil {
-			open++
-		}
-	}
-	for _, o := range b.segments[:max(0, len(b.segments)-1)] {
-		if open <= keepOpen {
-			return
-		}
-		if o.db != nil && o.refs == 0 {
-			b.closeIdle(o)
-			open--
-		}
-	}
+	b.closeIdle(s)
 }
 
-// closeIdle closes a segment that nobody reads. The caller holds segMu.
+// closeIdle closes what nobody reads: all of a segment that is gone, the database
+// of one that is sealed, the file of one that is not kept open. The caller holds
+// segMu.
 func (b *Buffer) closeIdle(s *segment) {
-	if s.db == nil || s.refs > 0 {
+	if s.refs > 0 || len(b.segments) > 0 && s == b.segments[len(b.segments)-1] {
 		return
 	}
-	db := s.db
-	s.db = nil
-	if err := db.Close(); err != nil {
-		b.log().Warn("closing a segment", "segment", s.path, "error", err)
+	if s.dead || !s.keep {
+		s.close()
+		return
 	}
-}
-
-// Stats is a consistent picture of the buffer.
-type Stats struct {
-	Instance string
-	// Head is the sequence of the newest durable entry, Oldest that of the
-	// oldest one still in a segment; Oldest is Head+1 when there is none.
-	Head, Oldest uint64
-	// Open is the number of durable intents without an end.
-	Open     int
-	Calls    Calls
-	Stores   map[string]Position
-	Bytes    int64
-	MaxBytes int64
-	Segments int
-	// Failing is why the disk fails at this moment, or nil.
-	Failing error
-}
-
-// Stats is cheap and may be called at any time, also after Close.
-func (b *Buffer) Stats() Stats {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	s := b.state.clone()
-	n := b.excluded.Load()
-	s.Calls.add(Calls{Seen: n, Excluded: n})
-	st := Stats{
-		Instance: b.instance, Head: b.head, Oldest: 1, Open: len(b.open), Calls: s.Calls, Stores: s.Stores,
-		Bytes: b.used.Load(), MaxBytes: b.maxSize.Load(), Failing: b.failing,
+	if db := s.db; db != nil {
+		s.db = nil
+		go func() { _ = db.Close() }()
 	}
-	b.segMu.Lock()
-	defer b.segMu.Unlock()
-	st.Segments = len(b.segments)
-	if st.Segments > 0 {
-		st.Oldest = b.segments[0].first
-	}
-	return st
 }
 
 // AppendedAt is when the entry with that sequence came to the buffer. It is

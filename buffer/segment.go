@@ -1,13 +1,15 @@
 package buffer
 
 import (
-	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -19,32 +21,54 @@ const (
 	// growBy is how much a segment's file grows at a time. Each growth is one
 	// more sync for one commit.
 	growBy = 4 << 20
+	// keepFiles bounds the segments whose files stay open, so that one that is
+	// deleted behind our back can be written again.
+	keepFiles = 256
 )
 
 var (
 	bucketEntries = []byte("e")
 	bucketIntents = []byte("i")
 	bucketState   = []byte("s")
+	bucketSums    = []byte("c")
 	keyState      = []byte("state")
 )
 
+// errFormat says that a file is of a version that this program does not read.
+var errFormat = errors.New("its format is not known")
+
 // segment is one file of the buffer: the entries from first up to the next
-// segment's first. Only the newest is written to, by the writer alone.
+// segment's first. Only the newest is written to, by the writer alone, through
+// bbolt. All others are read through the page reader, which a harmed file cannot
+// bring down.
 type segment struct {
 	path  string
 	first uint64
 
 	// Guarded by Buffer.segMu.
-	db   *bolt.DB // nil while closed
-	refs int
-	dead bool  // unlinked; closed when refs is 0
-	size int64 // bytes in use
+	db        *bolt.DB // the active one's; closed when it is sealed and refs is 0
+	refs      int
+	dead      bool  // unlinked; closed when refs is 0
+	size      int64 // bytes in use
+	sum       *sum  // of the sealed file; nil if none is known
+	lost      bool  // it is harmed, and entries of it cannot be read
+	strangers tally // what callers that were not known have in it; guarded by share.mu
+
+	mu   sync.Mutex // guards what follows, and reading it for the first time
+	file *os.File   // of the same inode as db; nil while closed
+	keep bool       // file stays open
+	view *view      // of a sealed segment that has been read
+	// unreadable is since when the disk gives nothing of it.
+	unreadable time.Time
 }
 
 func segmentName(first uint64) string { return fmt.Sprintf("seg-%020d.db", first) }
 
-// listSegments returns the directory's segments, oldest first.
-func listSegments(dir string) ([]*segment, error) {
+func (s *segment) name() string { return filepath.Base(s.path) }
+
+// listSegments returns the directory's segments, oldest first. A file that only
+// looks like one is left alone.
+func listSegments(dir string, log *slog.Logger) ([]*segment, error) {
 	names, err := filepath.Glob(filepath.Join(dir, "seg-*.db"))
 	if err != nil {
 		return nil, err
@@ -53,21 +77,20 @@ func listSegments(dir string) ([]*segment, error) {
 	for _, path := range names {
 		var first uint64
 		name := filepath.Base(path)
-		if _, err := fmt.Sscanf(name, "seg-%d.db", &first); err != nil || first == 0 || segmentName(first) != name {
-			return nil, fmt.Errorf("listing segments: %q is not a name that the buffer gives: move the file elsewhere", path)
-		}
-		info, err := os.Stat(path)
+		info, err := os.Lstat(path)
 		if err != nil {
 			return nil, err
 		}
+		if _, err := fmt.Sscanf(name, "seg-%d.db", &first); err != nil || first == 0 || segmentName(first) != name || !info.Mode().IsRegular() {
+			log.Warn("a file in the buffer's directory is none of the buffer's; it is left alone", "file", path)
+			continue
+		}
 		segs = append(segs, &segment{path: path, first: first, size: info.Size()})
 	}
-	slices.SortFunc(segs, func(a, b *segment) int {
-		if a.first < b.first {
-			return -1
-		}
-		return 1
-	})
+	slices.SortFunc(segs, func(a, b *segment) int { return cmp.Compare(a.first, b.first) })
+	for i, s := range segs {
+		s.keep = i+keepFiles >= len(segs)
+	}
 	return segs, nil
 }
 
@@ -91,9 +114,6 @@ func removeTemporaries(dir string) error {
 // would take the new one for the whole truth.
 var errInDoubt = errors.New("whether the new segment is in the directory is not known")
 
-// syncNewName is syncDir, or what a test puts in its place.
-var syncNewName = syncDir
-
 // createSegment makes a segment durable under its final name, with a first
 // transaction that holds what begin puts there, and leaves it open for
 // appending. Until the rename the directory is as it was before; an error from
@@ -103,6 +123,9 @@ func createSegment(dir string, first uint64, bound int64, begin func(*bolt.Tx) e
 	tmp := path + ".tmp"
 	if err := os.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("creating segment %q: %w", path, err)
+	}
+	if err := at("create"); err != nil {
+		return nil, err
 	}
 	db, err := bolt.Open(tmp, segmentMode, &bolt.Options{
 		Timeout:      time.Second,
@@ -116,109 +139,69 @@ func createSegment(dir string, first uint64, bound int64, begin func(*bolt.Tx) e
 		return nil, fmt.Errorf("creating segment %q: %w", path, err)
 	}
 	db.AllocSize = growBy
+	s := &segment{path: path, first: first, db: db, keep: true}
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("creating segment %q: %w", path, err)
-			_ = db.Close()
+			s.close()
 			_ = os.Remove(tmp)
 		}
 	}()
-	s := &segment{path: path, first: first, db: db}
-	err = db.Update(func(tx *bolt.Tx) error {
-		for _, name := range [][]byte{bucketEntries, bucketIntents, bucketState} {
-			if _, err := tx.CreateBucket(name); err != nil {
-				return err
+	err = guarded(func() error {
+		return db.Update(func(tx *bolt.Tx) error {
+			for _, name := range [][]byte{bucketEntries, bucketIntents, bucketState, bucketSums} {
+				if _, err := tx.CreateBucket(name); err != nil {
+					return err
+				}
 			}
-		}
-		s.size = tx.Size()
-		return begin(tx)
+			s.size = tx.Size()
+			return begin(tx)
+		})
 	})
 	if err != nil {
 		return nil, err
 	}
-	if err := syncFile(tmp); err != nil {
+	if s.file, err = os.OpenFile(tmp, os.O_RDWR, 0); err != nil {
+		return nil, err
+	}
+	if err := errors.Join(at("sync"), s.file.Sync()); err != nil {
+		return nil, err
+	}
+	if err := at("rename"); err != nil {
 		return nil, err
 	}
 	if err := os.Rename(tmp, path); err != nil {
 		return nil, fmt.Errorf("%w: %w", errInDoubt, err)
 	}
-	if err := syncNewName(dir); err != nil {
+	if err := errors.Join(at("renamed"), syncDir(dir)); err != nil {
 		return nil, fmt.Errorf("%w: %w", errInDoubt, err)
 	}
 	return s, nil
 }
 
-func syncFile(path string) error {
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
-	if err != nil {
-		return err
+// close closes the files. Closing bbolt's can wait for a transaction that a fault
+// has cut, so nobody waits for it.
+func (s *segment) close() {
+	s.mu.Lock()
+	if s.file != nil {
+		_ = s.file.Close()
+		s.file, s.view = nil, nil
 	}
-	defer f.Close()
-	return f.Sync()
+	s.mu.Unlock()
+	if db := s.db; db != nil {
+		s.db = nil
+		go func() { _ = db.Close() }()
+	}
 }
 
-// openForReading opens a segment that nobody writes to.
-func openForReading(path string) (*bolt.DB, error) {
-	db, err := bolt.Open(path, segmentMode, &bolt.Options{ReadOnly: true, Timeout: time.Second})
-	if err != nil {
-		return nil, fmt.Errorf("opening segment %q: %w", path, err)
-	}
-	return db, nil
-}
-
-// contents is what a start learns from the newest segment.
-type contents struct {
-	state state
-	head  uint64
-	// unresolved are the intents that no entry completes, by number.
-	unresolved map[uint64][]byte
-}
-
-// load reads all that a start needs from the newest segment. It checks every
-// frame, so that a start never builds on a damaged one.
-func (s *segment) load() (contents, error) {
-	c := contents{head: s.first - 1, unresolved: map[uint64][]byte{}}
-	db, err := openForReading(s.path)
-	if err != nil {
-		return c, err
-	}
-	defer db.Close()
-	err = db.View(func(tx *bolt.Tx) error {
-		e, i, st := tx.Bucket(bucketEntries), tx.Bucket(bucketIntents), tx.Bucket(bucketState)
-		if e == nil || i == nil || st == nil {
-			return errors.New("a bucket is missing")
+// open returns the file for reading, opened if it is not. The caller holds mu.
+func (s *segment) open() (*os.File, error) {
+	if s.file == nil {
+		f, err := os.Open(s.path)
+		if err != nil {
+			return nil, err
 		}
-		var err error
-		if c.state, err = decodeState(st.Get(keyState)); err != nil {
-			return err
-		}
-		if err := i.ForEach(func(k, v []byte) error {
-			f, err := parseFrame(v)
-			if err != nil {
-				return fmt.Errorf("intent %x: %w", k, err)
-			}
-			c.unresolved[f.intent] = bytes.Clone(f.payload)
-			return nil
-		}); err != nil {
-			return err
-		}
-		return e.ForEach(func(k, v []byte) error {
-			f, err := parseFrame(v)
-			if err != nil {
-				return fmt.Errorf("entry %x: %w", k, err)
-			}
-			if f.sequence != c.head+1 {
-				return fmt.Errorf("entry %d follows entry %d", f.sequence, c.head)
-			}
-			c.head = f.sequence
-			if f.flags&flagCompletes != 0 {
-				delete(c.unresolved, f.intent)
-			}
-			return nil
-		})
-	})
-	if err != nil {
-		return c, fmt.Errorf("reading segment %q: %w", s.path, err)
+		s.file = f
 	}
-	return c, nil
+	return s.file, nil
 }

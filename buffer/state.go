@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"slices"
+	"time"
 )
 
 // Calls are the terms of the conservation of calls, since the buffer's first
@@ -47,41 +49,114 @@ type Position struct {
 	Damaged     uint64 `json:"damaged"`
 }
 
+// origin is a buffer's UUID and the first sequence that it counts for.
+type origin struct {
+	Instance string `json:"instance"`
+	First    uint64 `json:"first"`
+}
+
 // state is what bucket s holds: all that a start needs and no entry says.
 type state struct {
-	Format     int    `json:"format"`
-	Instance   string `json:"instance"`
+	Format int `json:"format"`
+	// Origins are the UUIDs of the entries that are here, by their first
+	// sequence. The last one is that of what is recorded now.
+	Origins []origin `json:"origins"`
+	// Home is where the directory was when it was last opened, by what a copy of
+	// it cannot have; empty where the system does not say.
+	Home string `json:"home,omitempty"`
+	// Head is the sequence of the newest entry, and Open the number of intents
+	// without an end, as of the commit that wrote this: a start holds what it
+	// finds against them.
+	Head       uint64 `json:"head"`
+	Open       int    `json:"open"`
 	NextIntent uint64 `json:"next_intent"`
 	// Clean is set by the last commit of a Close, and by no other.
-	Clean  bool                `json:"clean,omitempty"`
-	Calls  Calls               `json:"calls"`
-	Stores map[string]Position `json:"stores"`
+	Clean bool `json:"clean,omitempty"`
+	// MayPass says that OnFault was Pass, so that calls may have passed with
+	// nothing but this to say so.
+	MayPass bool `json:"may_pass,omitempty"`
+	// Passing is the episode of passed calls that no gap tells of yet, and
+	// PassTold the beginning of the last one that does.
+	Passing  *episode `json:"passing,omitempty"`
+	PassTold int64    `json:"pass_told,omitempty"`
+	Calls    Calls    `json:"calls"`
+	// Strangers are the bytes of entries of callers that were not known.
+	Strangers int64               `json:"strangers,omitempty"`
+	Stores    map[string]Position `json:"stores"`
+	// Harmed is how many entries of a segment, by its first, gaps tell of.
+	Harmed map[uint64]uint64 `json:"harmed,omitempty"`
+}
+
+func newState(instance string) state {
+	return state{Format: formatVersion, Origins: []origin{{Instance: instance, First: 1}}, NextIntent: 1, Stores: map[string]Position{}}
 }
 
 func (s *state) clone() state {
 	c := *s
+	c.Origins = slices.Clone(s.Origins)
 	c.Stores = maps.Clone(s.Stores)
+	c.Harmed = maps.Clone(s.Harmed)
+	if s.Passing != nil {
+		p := *s.Passing
+		c.Passing = &p
+	}
 	return c
 }
 
+// instance is the UUID of what is recorded now.
+func (s *state) instance() string { return s.Origins[len(s.Origins)-1].Instance }
+
+// instanceOf is the UUID that an entry was recorded under.
+func (s *state) instanceOf(sequence uint64) string {
+	for _, o := range slices.Backward(s.Origins) {
+		if o.First <= sequence {
+			return o.Instance
+		}
+	}
+	return s.Origins[0].Instance
+}
+
+// reached is the highest sequence that the state knows of.
+func (s *state) reached() uint64 {
+	n := s.Head
+	for _, p := range s.Stores {
+		n = max(n, p.Position)
+	}
+	return n
+}
+
+// encode makes the value of bucket s: a frame, so that it can be found in a file
+// whose pages are otherwise lost.
 func (s *state) encode() []byte {
 	b, err := json.Marshal(s)
 	if err != nil { // numbers and strings always encode
 		panic(err)
 	}
-	return b
+	f := frame{flags: flagState, sequence: s.Head, time: time.Now().UnixMicro(), payload: b}
+	return f.append(make([]byte, 0, frameHeader+len(b)))
 }
 
-func decodeState(b []byte) (state, error) {
-	var s state
-	if err := json.Unmarshal(b, &s); err != nil {
+func decodeState(b []byte) (s state, at time.Time, err error) {
+	f, err := parseFrame(b)
+	if err != nil {
+		return s, at, fmt.Errorf("decoding state: %w", err)
+	}
+	if !f.isState() {
+		return s, at, fmt.Errorf("decoding state: %w: it is something else", errFrame)
+	}
+	s, err = stateOf(f)
+	return s, time.UnixMicro(f.time), err
+}
+
+func stateOf(f frame) (s state, err error) {
+	if err := json.Unmarshal(f.payload, &s); err != nil {
 		return s, fmt.Errorf("decoding state: %w", err)
 	}
 	if s.Format != formatVersion {
-		return s, fmt.Errorf("its format is version %d and this program reads version %d: use the release that wrote it, or drain it there first", s.Format, formatVersion)
+		return s, fmt.Errorf("%w: it is version %d and this program reads version %d: use the release that wrote it, or drain it there first", errFormat, s.Format, formatVersion)
 	}
-	if s.Instance == "" || s.NextIntent == 0 {
-		return s, fmt.Errorf("decoding state: instance or next_intent is missing")
+	if len(s.Origins) == 0 || s.Origins[0].Instance == "" || s.NextIntent == 0 {
+		return s, fmt.Errorf("decoding state: %w: origins or next_intent is missing", errFrame)
 	}
 	if s.Stores == nil {
 		s.Stores = map[string]Position{}

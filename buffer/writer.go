@@ -1,33 +1,38 @@
 package buffer
 
 import (
-	"errors"
 	"fmt"
-	"maps"
-	"os"
 	"runtime"
-	"slices"
+	"runtime/debug"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
 )
 
-// write is the writer: the one goroutine that changes files. It commits
-// whatever was submitted while its last commit ran, so that the disk sets the
-// size of a group and nobody waits for a clock.
+// pace is how soon after a commit the next one may begin while most of the calls
+// in flight are not waiting for it. A commit costs processor time whatever it
+// holds, so fewer and fuller ones leave more of it to the calls; one that is alone,
+// or that everybody waits for, waits for nothing.
+const pace = 2 * time.Millisecond
+
+// write is the writer: the one goroutine that changes segments. It commits
+// whatever was submitted while its last commit ran.
 func (b *Buffer) write() {
 	defer close(b.done)
-	tick := time.NewTicker(flushEvery)
+	debug.SetPanicOnFault(true) // see guarded; it is this goroutine's for good
+	tick := time.NewTicker(tickEvery)
 	defer tick.Stop()
+	b.commit(b.take(true)) // what Open has found
 	for {
 		flush := false
 		select {
 		case <-b.wake:
-			// Those whom the last commit woke are about to submit again:
-			// let them, or groups catch only half of the callers.
-			runtime.Gosched()
+			b.gather()
+			flush = b.suspect.Load()
 		case <-tick.C:
 			b.tellPending()
+			b.watch()
+			b.measureFree()
 			flush = true
 		case <-b.quit:
 			b.mu.Lock()
@@ -41,6 +46,30 @@ func (b *Buffer) write() {
 	}
 }
 
+// gather waits until the next commit is worth its cost: at least half of the calls
+// in flight wait for it, or the last one is long enough ago.
+func (b *Buffer) gather() {
+	// Those whom the last commit woke are about to submit again: let them, or
+	// groups catch only half of the callers.
+	runtime.Gosched()
+	rest := pace - time.Since(b.lastCommit)
+	if rest <= 0 {
+		return
+	}
+	select {
+	case <-b.full: // of this group, or of one before; then this commit is early, no more
+		return
+	default:
+	}
+	t := time.NewTimer(rest)
+	defer t.Stop()
+	select {
+	case <-b.full:
+	case <-t.C:
+	case <-b.quit:
+	}
+}
+
 // batch is a group on its way to the disk.
 type batch struct {
 	group     *group
@@ -48,6 +77,8 @@ type batch struct {
 	calls     Calls  // what the group adds
 	state     []byte // bucket s with the group
 	positions map[string]Position
+	sums      map[uint64]sum
+	mayPass   bool
 }
 
 // take closes the gathering group and fixes what its commit will hold. It
@@ -59,13 +90,21 @@ func (b *Buffer) take(flush bool) *batch {
 	if len(b.next.ops) == 0 && !(flush && (b.dirty || b.excluded.Load() > 0)) {
 		return nil
 	}
-	t := &batch{group: b.next, head: b.head}
-	b.next = newGroup()
+	passed := b.tellPassed()
+	t := &batch{group: b.next, head: b.head, calls: passed, sums: b.sums}
+	b.next, b.sums = newGroup(), map[uint64]sum{}
+	open := len(b.open)
 	for i := range t.group.ops {
 		o := &t.group.ops[i]
-		if o.kind == opEntry {
+		switch {
+		case o.kind == opEntry:
 			t.head++
 			o.sequence = t.head
+			if o.completes && o.intent != 0 {
+				open--
+			}
+		case o.kind == opIntent:
+			open++
 		}
 		t.calls.add(o.calls)
 	}
@@ -74,8 +113,9 @@ func (b *Buffer) take(flush bool) *batch {
 
 	s := b.state.clone()
 	s.Calls.add(t.calls)
-	s.NextIntent = b.nextIntent
-	t.state, t.positions = s.encode(), s.Stores
+	s.NextIntent, s.Head, s.Open = b.nextIntent, t.head, open
+	s.Strangers = b.strangersIn(t)
+	t.state, t.positions, t.mayPass = s.encode(), s.Stores, s.MayPass
 	b.dirty = false
 	return t
 }
@@ -98,7 +138,7 @@ func (b *Buffer) commit(t *batch) {
 			return
 		}
 		start := time.Now()
-		err := b.apply(t)
+		err := guarded(func() error { return b.apply(t) })
 		if b.onCommit != nil {
 			b.onCommit(Commit{Duration: time.Since(start), Err: err})
 		}
@@ -108,6 +148,7 @@ func (b *Buffer) commit(t *batch) {
 		b.fails(err)
 		b.mustReplace = true
 	}
+	b.lastCommit = time.Now()
 	b.publish(t)
 	if b.slow.CompareAndSwap(true, false) {
 		took := time.Since(b.clock) - time.Duration(b.busySince.Load())
@@ -128,6 +169,9 @@ func (b *Buffer) apply(t *batch) error {
 	e, in := tx.Bucket(bucketEntries), tx.Bucket(bucketIntents)
 	e.FillPercent, in.FillPercent = 1, 1
 	b.arena = b.arena[:0]
+	if err := at("append"); err != nil {
+		return err
+	}
 	var key [8]byte
 	for i := range t.group.ops {
 		o := &t.group.ops[i]
@@ -150,22 +194,35 @@ func (b *Buffer) apply(t *batch) error {
 			return err
 		}
 	}
+	if err := putSums(tx, t.sums); err != nil {
+		return err
+	}
 	if err := tx.Bucket(bucketState).Put(keyState, t.state); err != nil {
 		return err
 	}
-	return tx.Commit()
+	if err := at("commit"); err != nil {
+		return err
+	}
+	if err := tx.Commit(); err != nil {
+		return err
+	}
+	if len(t.group.ops) == 0 {
+		return at("position")
+	}
+	return at("committed")
 }
 
 // publish makes a durable batch visible and wakes its callers.
 func (b *Buffer) publish(t *batch) {
+	active := b.active()
 	b.mu.Lock()
 	b.state.Calls.add(t.calls)
-	b.written, b.committed = t.state, t.positions
+	b.written, b.committed, b.armed = t.state, t.positions, t.mayPass
 	for i := range t.group.ops {
 		o := &t.group.ops[i]
 		switch {
 		case o.kind == opIntent:
-			b.open[o.intent] = &openIntent{payload: o.payload, begun: time.UnixMicro(o.at)}
+			b.open[o.intent] = &openIntent{payload: o.payload, at: o.at, begun: o.submitted}
 		case o.completes && o.intent != 0:
 			delete(b.open, o.intent)
 		}
@@ -178,11 +235,42 @@ func (b *Buffer) publish(t *batch) {
 	healed := b.failing != nil
 	b.failing = nil
 	b.mu.Unlock()
+	for i := range t.group.ops {
+		if o := &t.group.ops[i]; o.stranger() {
+			b.strangers.wrote(active, o.call.caller.Network, o.size())
+		}
+	}
 	close(t.group.done)
 	if healed {
 		b.log().Info("buffer's disk works again", "directory", b.dir, "after", time.Since(b.failedSince).Round(time.Millisecond))
 	}
 	b.measure()
+}
+
+// stranger reports whether an operation is of a caller that is not known.
+func (o *operation) stranger() bool {
+	return o.kind != opNone && o.call != nil && !o.call.caller.Known
+}
+
+// size is what an operation takes of a segment, about.
+func (o *operation) size() int64 { return int64(len(o.payload)) + frameHeader + 24 }
+
+// strangersIn is what callers that are not known will have in the active segment
+// with a batch.
+func (b *Buffer) strangersIn(t *batch) (n int64) {
+	for i := range t.group.ops {
+		if o := &t.group.ops[i]; o.stranger() {
+			n += o.size()
+		}
+	}
+	b.segMu.Lock()
+	defer b.segMu.Unlock()
+	if len(b.segments) > 0 {
+		if s := b.segments[len(b.segments)-1]; s.db != nil {
+			n += b.strangers.of(s)
+		}
+	}
+	return n
 }
 
 // fails notes that the disk fails, and logs the first time.
@@ -193,108 +281,9 @@ func (b *Buffer) fails(err error) {
 	b.mu.Unlock()
 	if first {
 		b.failedSince = time.Now()
-		b.log().Error("buffer's disk fails; calls that need it are refused until it works",
+		b.log().Error("buffer's disk fails; calls that need it cannot be recorded until it works",
 			"directory", b.dir, "error", err)
 	}
-}
-
-// replace begins a new segment if the active one must not be appended to,
-// trying until it can. It fails only when the buffer is being closed.
-func (b *Buffer) replace() error {
-	for b.mustReplace {
-		err := b.begin()
-		if err == nil {
-			break
-		}
-		b.fails(err)
-		select {
-		case <-b.quit:
-			return err
-		case <-time.After(retryEvery):
-		}
-	}
-	return nil
-}
-
-// rotate seals the active segment when it has its size. When the new one
-// cannot be made, the old one goes on, and the next attempt is made after it
-// has grown some more. When that is in doubt, the old one must not go on, and
-// the next commit makes the new one first.
-func (b *Buffer) rotate() {
-	if b.active().size < b.rotateAt {
-		return
-	}
-	switch err := b.begin(); {
-	case errors.Is(err, errInDoubt):
-		b.fails(err)
-		b.mustReplace = true
-	case err != nil:
-		b.rotateAt += b.segmentSize() / 8
-		b.log().Warn("beginning a new segment; the current one is used for longer", "directory", b.dir, "error", err)
-	}
-}
-
-// begin makes a new active segment that holds the state as committed and all
-// open intents.
-func (b *Buffer) begin() error {
-	b.mu.Lock()
-	first := b.head + 1
-	open := maps.Clone(b.open)
-	b.mu.Unlock()
-	s, err := createSegment(b.dir, first, b.segmentSize(), func(tx *bolt.Tx) error {
-		i := tx.Bucket(bucketIntents)
-		i.FillPercent = 1
-		for _, n := range sortedKeys(open) {
-			f := frame{intent: n, time: open[n].begun.UnixMicro(), payload: open[n].payload}
-			if err := i.Put(putKey(new([8]byte), n), f.append(nil)); err != nil {
-				return err
-			}
-		}
-		return tx.Bucket(bucketState).Put(keyState, b.written)
-	})
-	if err != nil {
-		return err
-	}
-	b.rotateAt, b.mustReplace = b.segmentSize(), false
-	b.segMu.Lock()
-	defer b.segMu.Unlock()
-	if last := b.segments[len(b.segments)-1]; last.first == first {
-		// It has no entry that counts, and the rename has replaced its file.
-		b.segments = b.segments[:len(b.segments)-1]
-		last.dead = true
-		b.closeIdle(last)
-	}
-	b.segments = append(b.segments, s)
-	b.measureLocked()
-	return nil
-}
-
-// unlinkDrained removes the oldest segments that every holding store is done
-// with, by the positions that the newest segment holds.
-func (b *Buffer) unlinkDrained() {
-	b.mu.Lock()
-	drained := b.head
-	for name := range b.holding {
-		drained = min(drained, b.committed[name].Position)
-	}
-	if len(b.holding) == 0 {
-		drained = 0 // nobody has taken anything: the buffer is the only copy
-	}
-	b.mu.Unlock()
-
-	b.segMu.Lock()
-	defer b.segMu.Unlock()
-	for len(b.segments) > 1 && b.segments[1].first <= drained+1 {
-		s := b.segments[0]
-		if err := os.Remove(s.path); err != nil && !errors.Is(err, os.ErrNotExist) {
-			b.log().Warn("removing a drained segment; it is tried again", "segment", s.path, "error", err)
-			return
-		}
-		s.dead = true
-		b.segments = b.segments[1:]
-		b.closeIdle(s)
-	}
-	b.measureLocked()
 }
 
 // tellPending appends an entry for each intent that has been open for long.
@@ -323,37 +312,11 @@ func (b *Buffer) tellPending() {
 	}
 }
 
-// active is the segment that the writer writes to.
-func (b *Buffer) active() *segment {
-	b.segMu.Lock()
-	defer b.segMu.Unlock()
-	return b.segments[len(b.segments)-1]
-}
-
-// measure brings the sizes up to date.
-func (b *Buffer) measure() {
-	b.segMu.Lock()
-	defer b.segMu.Unlock()
-	b.measureLocked()
-}
-
-func (b *Buffer) measureLocked() {
-	if len(b.segments) == 0 {
-		return
+func putSums(tx *bolt.Tx, sums map[uint64]sum) error {
+	for _, first := range sortedKeys(sums) {
+		if err := tx.Bucket(bucketSums).Put(putKey(new([8]byte), first), sums[first].encode()); err != nil {
+			return err
+		}
 	}
-	active := b.segments[len(b.segments)-1]
-	_ = active.db.View(func(tx *bolt.Tx) error {
-		active.size = tx.Size()
-		return nil
-	})
-	var sum int64
-	for _, s := range b.segments {
-		sum += s.size
-	}
-	b.used.Store(sum)
+	return nil
 }
-
-// size is what the buffer holds on disk, in bytes.
-func (b *Buffer) size() int64 { return b.used.Load() }
-
-func sortedKeys[V any](m map[uint64]V) []uint64 { return slices.Sorted(maps.Keys(m)) }

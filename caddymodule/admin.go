@@ -24,8 +24,9 @@ func init() {
 	caddy.RegisterModule(Admin{})
 }
 
-// The admin routes. All of them only read.
+// The admin routes. All but pass only read.
 const (
+	passPath   = "/audit_log/pass"
 	statusPath = "/audit_log/status"
 	exportPath = "/audit_log/export"
 	tailPath   = "/audit_log/tail"
@@ -50,6 +51,7 @@ func (Admin) Routes() []caddy.AdminRoute {
 		{Pattern: statusPath, Handler: reading(http.MethodGet, (*App).serveStatus)},
 		{Pattern: exportPath, Handler: reading(http.MethodGet, (*App).serveExport)},
 		{Pattern: tailPath, Handler: reading(http.MethodGet, (*App).serveTail)},
+		{Pattern: passPath, Handler: reading(http.MethodPost, (*App).servePass)},
 		{Pattern: searchPath, Handler: reading(http.MethodPost, (*App).serveSearch)},
 	}
 }
@@ -236,7 +238,7 @@ func (a *App) newest(ctx context.Context, b *buffer.Buffer, head uint64, n int) 
 			return nil, err
 		}
 		if e, err := audit.Decode(doc); err == nil && e.Origin != nil &&
-			(e.Origin.Instance != b.Instance() || e.Origin.Sequence < from) && len(stored)+len(lines) < n {
+			(e.Origin.Instance != b.Instance(e.Origin.Sequence) || e.Origin.Sequence < from) && len(stored)+len(lines) < n {
 			stored = append(stored, slices.Clone(doc))
 		}
 	}
@@ -249,14 +251,14 @@ func bufferLines(b *buffer.Buffer, from uint64, n int) (lines [][]byte, err erro
 	if n <= 0 {
 		return nil, nil
 	}
-	readErr := b.Read(from, func(sequence uint64, payload []byte) bool {
+	readErr := b.ReadPast(from, func(sequence uint64, payload []byte) bool {
 		var r forwarder.Record
-		if r, err = forwarder.NewRecord(b.Instance(), sequence, payload); err != nil {
+		if r, err = forwarder.NewRecord(b.Instance(sequence), sequence, payload); err != nil {
 			return false
 		}
 		lines = append(lines, r.JSON)
 		return len(lines) < n
-	})
+	}, func(*buffer.DamagedError) {}) // a gap tells of them
 	return lines, errors.Join(err, readErr)
 }
 

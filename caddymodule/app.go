@@ -85,8 +85,16 @@ type BufferConfig struct {
 	// let go, and its entry follows when the disk answers. Default: 2s.
 	MaxWait caddy.Duration `json:"max_wait,omitempty"`
 
-	// OnFault is what happens to calls while the buffer is full, failing or
-	// slow: "reject", the only choice of this version, refuses them with 503.
+	// MinFree is how many bytes of the filesystem are left to others: with less
+	// free, the buffer counts as full. Default: 256 MiB, or a twentieth of the
+	// filesystem if that is less.
+	MinFree int64 `json:"min_free,omitempty"`
+
+	// OnFault is what happens to calls while the buffer is full, or its disk failing
+	// or slow. "reject" refuses them with 503 before the API is called. "pass" lets
+	// them through unrecorded: they are counted, a marker on the disk says so from
+	// before the first one, and an audit.gap entry follows when the buffer works
+	// again. Default: "reject".
 	OnFault string `json:"on_fault,omitempty"`
 
 	// DefinedAt is the file and line of these options, for error messages. A
@@ -174,10 +182,10 @@ func (c *BufferConfig) wrong(format string, args ...any) error {
 // making it.
 func (c *BufferConfig) check(dir string) error {
 	switch {
-	case c.OnFault != "" && c.OnFault != "reject":
-		return c.wrong("on_fault %q: this version knows only reject", c.OnFault)
-	case c.MaxSize < 0 || c.SegmentSize < 0 || c.MaxWait < 0:
-		return c.wrong("max_size, segment_size and max_wait must be above zero")
+	case c.OnFault != "" && c.OnFault != onFaultReject && c.OnFault != onFaultPass:
+		return c.wrong("on_fault %q: it is reject or pass", c.OnFault)
+	case c.MaxSize < 0 || c.SegmentSize < 0 || c.MaxWait < 0 || c.MinFree < 0:
+		return c.wrong("max_size, segment_size, max_wait and min_free must be above zero")
 	case c.MaxSize > 0 && c.MaxSize < buffer.MaxPayload:
 		return c.wrong("max_size %d: give it at least 1MiB", c.MaxSize)
 	case c.SegmentSize > 0 && c.SegmentSize < buffer.MaxPayload:
@@ -203,12 +211,21 @@ func (c *BufferConfig) check(dir string) error {
 	}
 }
 
+const (
+	onFaultReject = "reject"
+	onFaultPass   = "pass"
+)
+
 func (a *App) options() buffer.Options {
-	return buffer.Options{
+	o := buffer.Options{
 		MaxSize: a.Buffer.MaxSize, SegmentSize: a.Buffer.SegmentSize, MaxWait: time.Duration(a.Buffer.MaxWait),
-		Logger: a.log, OnCommit: observeCommit,
+		MinFree: a.Buffer.MinFree, Logger: a.log, OnCommit: observeCommit, Gap: gapEntry,
 		Pending: func(intent []byte) []byte { return audit.Pending(intent, time.Now()) },
 	}
+	if a.Buffer.OnFault == onFaultPass {
+		o.OnFault = buffer.Pass
+	}
+	return o
 }
 
 // open opens the buffer and starts delivery, once. Start calls it, and so does
@@ -260,7 +277,7 @@ type delivery struct {
 // startDelivery starts a store's forwarder, which begins as soon as the one of
 // the configuration before has ended, and ends with ctx.
 func startDelivery(ctx context.Context, s *shared, n namedOpener, log *slog.Logger, o forwarder.Options) *delivery {
-	store := &lateStore{Opener: n.open, log: log.With("store", n.name)}
+	store := &lateStore{Opener: n.open, name: n.name, buf: s.buf, log: log.With("store", n.name)}
 	d := &delivery{forwarder: forwarder.New(n.name, s.buf, store, o), done: make(chan struct{})}
 	lease := s.lease(n.name)
 	go func() {
@@ -286,6 +303,8 @@ func startDelivery(ctx context.Context, s *shared, n namedOpener, log *slog.Logg
 // forwarder's goroutine uses it, but for Describe.
 type lateStore struct {
 	forwarder.Opener
+	name  string
+	buf   *buffer.Buffer
 	log   *slog.Logger
 	store forwarder.Store
 }
@@ -296,9 +315,27 @@ func (l *lateStore) Write(ctx context.Context, batch []forwarder.Record) error {
 		if err != nil {
 			return err
 		}
+		if err := l.compare(ctx, store, batch[0].Entry.Origin.Instance); err != nil {
+			return errors.Join(err, store.Close())
+		}
 		l.store = store
 	}
 	return l.store.Write(ctx, batch)
+}
+
+// compare asks a store how far it has got with this buffer. One that is ahead has
+// seen entries that the buffer has not: it was put back to a time before.
+func (l *lateStore) compare(ctx context.Context, store forwarder.Store, instance string) error {
+	witness, ok := store.(forwarder.Witness)
+	if !ok {
+		return nil
+	}
+	highest, err := witness.Highest(ctx, instance)
+	if err != nil {
+		return err
+	}
+	l.buf.Ahead(l.name, highest)
+	return nil
 }
 
 func (l *lateStore) Close() error {

@@ -28,7 +28,8 @@ func init() {
 //			max_size     <size>
 //			segment_size <size>
 //			max_wait     <duration>
-//			on_fault     reject
+//			min_free     <size>
+//			on_fault     reject|pass
 //		}
 //		store <name> <args...> {
 //			...
@@ -108,11 +109,13 @@ func (c *BufferConfig) unmarshal(d *caddyfile.Dispenser) error {
 		case "max_wait":
 			c.MaxWait, err = parseDuration(value)
 		case "on_fault":
-			if c.OnFault = value; value != "reject" {
-				err = fmt.Errorf("%q: this version knows only reject", value)
+			if c.OnFault = value; value != onFaultReject && value != onFaultPass {
+				err = fmt.Errorf("%q: it is reject or pass", value)
 			}
+		case "min_free":
+			c.MinFree, err = parseSize(value)
 		default:
-			return d.Errf("%q is not an option of buffer: this version knows max_size, segment_size, max_wait, on_fault", option)
+			return d.Errf("%q is not an option of buffer: this version knows max_size, segment_size, max_wait, min_free, on_fault", option)
 		}
 		if err != nil {
 			return d.Errf("%s %w", option, err)

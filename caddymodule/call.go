@@ -45,6 +45,22 @@ type call struct {
 	failed bool
 }
 
+// room is what the buffer keeps free for the call's end.
+func (c *call) room() int {
+	if c.selection == nil {
+		return reserveBytes
+	}
+	return min(reserveBytes+2*c.handler.captureLimit, buffer.MaxPayload)
+}
+
+// caller is who calls, for the share of those who are not known.
+func (c *call) caller() buffer.Caller {
+	if c.known.Has(&c.entry.Actor) {
+		return buffer.Caller{Known: true}
+	}
+	return buffer.Caller{Network: networkOf(c.entry.Actor.IP)}
+}
+
 // begin makes the intent durable. After an error the call is refused, and an
 // entry that says so is recorded as soon as the disk takes it.
 func (c *call) begin() error {

@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -36,7 +37,16 @@ func (s *shared) event(code string, facts map[string]any) {
 // began records the first configuration's start.
 func (s *shared) began(a *App) {
 	if r := s.buf.Recovered(); r.Unclean {
-		s.event(audit.EventUncleanStart, map[string]any{"calls_unknown": r.Unknown})
+		facts := map[string]any{"calls_unknown": r.Unknown}
+		if !r.At.IsZero() {
+			facts["last_commit"] = r.At.UTC().Format(time.RFC3339Nano)
+		}
+		if r.MayHavePassed {
+			// With on_fault pass, a disk that took not even the marker leaves
+			// nothing else behind.
+			facts["may_have_passed_since"] = facts["last_commit"]
+		}
+		s.event(audit.EventUncleanStart, facts)
 	}
 	policy := a.policy()
 	version, _ := caddy.Version()
@@ -69,6 +79,7 @@ func (s *shared) beat() {
 		select {
 		case <-tick.C:
 			s.heartbeat()
+			s.saveKnown()
 		case <-s.closing:
 			return
 		}
@@ -111,7 +122,8 @@ func (s *shared) changed(from, to *App) {
 // sorted line each.
 func (a *App) policy() []string {
 	c := a.options()
-	lines := []string{fmt.Sprintf("buffer %s max_size %d max_wait %s on_fault reject", a.dir, c.MaxSize, c.MaxWait)}
+	lines := []string{fmt.Sprintf("buffer %s max_size %d max_wait %s min_free %d on_fault %s",
+		a.dir, c.MaxSize, c.MaxWait, c.MinFree, cmp.Or(a.Buffer.OnFault, onFaultReject))}
 	for _, n := range a.stores {
 		d := n.open.Describe()
 		lines = append(lines, fmt.Sprintf("store %s %s %s", n.name, d.Kind, d.Location))

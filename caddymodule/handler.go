@@ -254,7 +254,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 	c.capture(rule.Level)
 	w.Header().Set(auditIDHeader, c.entry.ID)
-	if c.record, err = s.buf.Admit(reserveBytes); err != nil {
+	if c.record, err = s.buf.Admit(c.room(), c.caller()); err != nil {
 		return refuse(w)
 	}
 	defer c.record.Release()
@@ -262,6 +262,10 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		if err := c.begin(); err != nil {
 			return refuse(w)
 		}
+	}
+	if c.record.Passed() {
+		w.Header().Del(auditIDHeader) // there is no such entry
+		return h.unrecorded(w, r, next)
 	}
 	caddyhttp.SetVar(r.Context(), callVar, c)
 	r.Header.Set(auditIDHeader, c.entry.ID)

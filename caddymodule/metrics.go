@@ -141,6 +141,14 @@ var (
 	descMax     = desc("buffer_max_bytes", "Bytes that the buffer may use: max_size.")
 	descSegs    = desc("buffer_segments", "Segments that the buffer holds.")
 	descFailing = desc("buffer_failing", "1 while the buffer's disk fails, else 0.")
+	descSlow    = desc("buffer_slow", "1 while the buffer's disk keeps calls waiting for longer than max_wait, else 0.")
+	descPassing = desc("passing", "1 while calls pass unrecorded, else 0.")
+	descOrdered = desc("pass_until_seconds", "Until when calls may pass by order (caddy audit pass), in seconds since the Unix epoch; 0 if nobody has ordered it.")
+	descFree    = desc("disk_free_bytes", "Bytes that the buffer's filesystem has left.")
+	descMinFree = desc("disk_min_free_bytes", "Bytes of the filesystem that the buffer leaves to others: min_free. With less, it counts as full.")
+	descShare   = desc("strangers_bytes", "Bytes of the buffer that callers use who are not known.")
+	descShares  = desc("strangers_max_bytes", "Bytes of the buffer that callers may use who are not known; beyond them, they are refused.")
+	descDamaged = desc("damaged_entries_total", "Entries that were found unreadable because a file was harmed. An audit.gap entry tells which.")
 	descOldest  = desc("oldest_pending_seconds",
 		"Age of the oldest entry that some store has not taken yet: what would be lost with the disk. 0 when there is none.")
 	descEntries = desc("store_entries_total",
@@ -150,7 +158,8 @@ var (
 	descDown    = desc("store_failing", "1 while the store's last batch has failed, else 0.", "store")
 
 	descs = []*prometheus.Desc{
-		descSeen, descCalls, descOpen, descHead, descBytes, descMax, descSegs, descFailing, descOldest,
+		descSeen, descCalls, descOpen, descHead, descBytes, descMax, descSegs, descFailing, descSlow, descPassing, descOrdered,
+		descFree, descMinFree, descShare, descShares, descDamaged, descOldest,
 		descEntries, descStart, descPending, descDown,
 	}
 )
@@ -195,6 +204,18 @@ func (terms) Collect(ch chan<- prometheus.Metric) {
 	gauge(descMax, float64(s.BufferMaxBytes))
 	gauge(descSegs, float64(s.Segments))
 	flag(descFailing, s.Failing != "")
+	flag(descSlow, s.Slow)
+	flag(descPassing, s.PassingSince != nil)
+	until := 0.0
+	if s.PassUntil != nil {
+		until = float64(s.PassUntil.Unix())
+	}
+	gauge(descOrdered, until)
+	gauge(descFree, float64(s.FreeBytes))
+	gauge(descMinFree, float64(s.MinFreeBytes))
+	gauge(descShare, float64(s.StrangersBytes))
+	gauge(descShares, float64(s.StrangersMaxBytes))
+	counter(descDamaged, s.Damaged)
 	gauge(descOldest, s.OldestPendingSeconds)
 	for _, st := range s.Stores {
 		for _, t := range st.terms() {

@@ -216,13 +216,14 @@ func (s *search) readBuffer(ctx context.Context, w *window) (err error) {
 	if s.buf == nil {
 		return nil
 	}
-	readErr := s.buf.Read(s.buf.Stats().Oldest, func(sequence uint64, payload []byte) bool {
+	var harmed error
+	readErr := s.buf.ReadPast(s.buf.Stats().Oldest, func(sequence uint64, payload []byte) bool {
 		if err = ctx.Err(); err == nil && w.mayMatch(payload) {
-			err = w.add(s.buf.Instance(), sequence, payload)
+			err = w.add(s.buf.Instance(sequence), sequence, payload)
 		}
 		return err == nil
-	})
-	if err = errors.Join(err, readErr); err != nil {
+	}, func(d *buffer.DamagedError) { harmed = d })
+	if err = errors.Join(err, readErr, harmed); err != nil {
 		return fmt.Errorf("searching the buffer: %w", err)
 	}
 	return nil

@@ -223,7 +223,7 @@ func (s fakeStore) Read(_ context.Context, q forwarder.Query) iter.Seq2[[]byte, 
 }
 
 func TestASearchShowsEachEntryOnceInItsHighestRevisionAndInOrder(t *testing.T) {
-	b, err := buffer.Open(t.TempDir(), buffer.Options{})
+	b, err := buffer.Open(filepath.Join(t.TempDir(), "b"), buffer.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -294,7 +294,7 @@ func TestASearchShowsEachEntryOnceInItsHighestRevisionAndInOrder(t *testing.T) {
 }
 
 func TestAnEntryThatCannotBeReadDoesNotHideTheOthers(t *testing.T) {
-	b, err := buffer.Open(t.TempDir(), buffer.Options{})
+	b, err := buffer.Open(filepath.Join(t.TempDir(), "b"), buffer.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -44,6 +44,7 @@ type shared struct {
 	begun     bool // a start is recorded, and no stop after it
 	beats     sync.Once
 	stopDrain context.CancelFunc // ends a drain, if there is one
+	passEnds  *time.Timer        // ends an order to let calls pass
 
 	beating sync.WaitGroup
 	closing chan struct{} // closed when the last user has gone
@@ -79,9 +80,8 @@ func (s *shared) join(a *App) {
 	s.begun = true
 	s.generations = append(s.generations, a)
 	s.buf.Configure(a.options())
-	skipped := map[string]uint64{}
 	for _, n := range a.stores {
-		skipped[n.name] = s.buf.Hold(n.name)
+		s.buf.Hold(n.name)
 	}
 	s.mu.Unlock()
 
@@ -89,11 +89,6 @@ func (s *shared) join(a *App) {
 		s.began(a)
 	} else if before != nil {
 		s.changed(before, a)
-	}
-	for store, n := range skipped {
-		if n > 0 {
-			s.event(audit.EventGap, map[string]any{"store": store, "entries": n, "reason": "the store was not configured when they were removed"})
-		}
 	}
 }
 
@@ -209,18 +204,37 @@ func (p *pool) tryAcquire(dir string, o buffer.Options) (*shared, error) {
 	if err != nil {
 		return nil, errors.Join(err, b.Close(context.Background()))
 	}
-	s := &shared{dir: dir, buf: b, key: key, known: identity.NewKnown(), leases: map[string]chan struct{}{}, closing: make(chan struct{}), closed: make(chan struct{})}
+	known := identity.NewKnown()
+	if err := loadKnown(dir, known); err != nil && o.Logger != nil {
+		o.Logger.Warn("reading the callers that are known; they are learned anew", "error", err)
+	}
+	s := &shared{dir: dir, buf: b, key: key, known: known, leases: map[string]chan struct{}{}, closing: make(chan struct{}), closed: make(chan struct{})}
 	p.open[dir] = s
+	s.resumePass()
 	return s, nil
 }
 
 // close closes a buffer that nobody uses.
 func (p *pool) close(s *shared) {
 	close(s.closing)
-	s.beating.Wait()
-	s.stopped()
+	s.mu.Lock()
+	if s.passEnds != nil {
+		s.passEnds.Stop()
+	}
+	s.mu.Unlock()
 	ctx, cancel := context.WithTimeout(context.Background(), closeWithin)
 	defer cancel()
+	said := make(chan struct{})
+	go func() {
+		defer close(said)
+		s.beating.Wait()
+		s.stopped()
+		s.saveKnown()
+	}()
+	select {
+	case <-said:
+	case <-ctx.Done(): // the disk hangs, and a stop must end all the same
+	}
 	if err := s.buf.Close(ctx); err != nil {
 		s.log().Error("closing the audit buffer", "error", err)
 	}

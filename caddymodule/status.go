@@ -25,8 +25,24 @@ type Status struct {
 	// OldestPendingSeconds is what would be lost with the disk. Only a running
 	// server says it.
 	OldestPendingSeconds float64 `json:"oldest_pending_seconds,omitempty"`
-	// Failing is why the buffer's disk fails, if it does.
+	// FreeBytes is what the buffer's filesystem has left, of which MinFreeBytes are
+	// for others; absent where the system does not say.
+	FreeBytes    int64 `json:"free_bytes,omitempty"`
+	MinFreeBytes int64 `json:"min_free_bytes,omitempty"`
+	// StrangersBytes is what callers that are not known use of the buffer, of at
+	// most StrangersMaxBytes.
+	StrangersBytes    int64 `json:"strangers_bytes"`
+	StrangersMaxBytes int64 `json:"strangers_max_bytes,omitempty"`
+	// Damaged is the number of entries that this process has found unreadable.
+	Damaged uint64 `json:"damaged,omitempty"`
+	// Failing is why the buffer's disk fails, if it does, and Slow says that it keeps
+	// calls waiting for longer than max_wait.
 	Failing string `json:"failing,omitempty"`
+	Slow    bool   `json:"slow,omitempty"`
+	// PassingSince is since when calls pass unrecorded, if they do. PassUntil is until
+	// when they may by order, whatever on_fault says.
+	PassingSince *time.Time `json:"passing_since,omitempty"`
+	PassUntil    *time.Time `json:"pass_until,omitempty"`
 
 	Calls  StatusCalls   `json:"calls"`
 	Stores []StatusStore `json:"stores"`
@@ -89,6 +105,15 @@ func statusOf(dir string, b buffer.Stats, stores []namedOpener) Status {
 	}
 	if b.Failing != nil {
 		s.Failing = b.Failing.Error()
+	}
+	s.FreeBytes, s.MinFreeBytes = max(0, b.FreeBytes), b.MinFreeBytes
+	s.StrangersBytes, s.StrangersMaxBytes = b.StrangersBytes, b.StrangersMaxBytes
+	s.Damaged, s.Slow = b.Damaged, b.Slow
+	if b.Passing {
+		s.PassingSince = &b.PassingSince
+	}
+	if !b.Ordered.IsZero() {
+		s.PassUntil = &b.Ordered
 	}
 	s.Calls.Holds = b.Calls.Seen == sum(s.Calls.terms())+uint64(b.Open)
 	s.Conserved = s.Calls.Holds

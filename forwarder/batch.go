@@ -27,7 +27,6 @@ func (b *batch) read(source Source, from, head uint64, entries, size int) error 
 	clear(b.records)
 	b.records, b.bytes = b.records[:0], 0
 
-	instance := source.Instance()
 	next := from
 	var bad error
 	err := source.Read(from, func(sequence uint64, payload []byte) bool {
@@ -36,7 +35,7 @@ func (b *batch) read(source Source, from, head uint64, entries, size int) error 
 			bad = fmt.Errorf("reading entry %d: the source gave entry %d instead", next, sequence)
 			return false
 		}
-		r, err := NewRecord(instance, sequence, payload)
+		r, err := NewRecord(source.Instance(sequence), sequence, payload)
 		if err != nil {
 			bad = fmt.Errorf("reading entry %d: %w", sequence, err)
 			return false

@@ -68,7 +68,9 @@ func (s *fakeSource) set(change func(*fakeSource)) {
 	change(s)
 }
 
-func (s *fakeSource) Instance() string { return testInstance }
+func (s *fakeSource) Instance(uint64) string { return testInstance }
+
+func (s *fakeSource) Damaged(store string, to uint64) { s.Advance(store, to, 0, 0, 0) }
 
 func (s *fakeSource) Wait(ctx context.Context, after uint64) (uint64, error) {
 	for {

@@ -2,6 +2,7 @@ package forwarder
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime/debug"
 	"time"
@@ -55,6 +56,16 @@ func (f *Forwarder) Run(ctx context.Context) error {
 		}
 		if err == nil {
 			err = b.read(f.source, position+1, head, limit, f.o.BatchBytes)
+		}
+		var harmed interface{ Damaged() (first, last uint64) }
+		if errors.As(err, &harmed) {
+			if first, last := harmed.Damaged(); first == position+1 && last >= first {
+				f.o.Logger.Error("entries cannot be delivered: the buffer's file is harmed; a gap tells of them",
+					"store", f.name, "first", first, "last", last)
+				position = last
+				f.source.Damaged(f.name, position)
+				continue
+			}
 		}
 		if err != nil {
 			f.failed(err, position+1)

@@ -89,6 +89,14 @@ func (q *Query) Matches(e *audit.Entry) bool {
 		(q.From.IsZero() || !at.Before(q.From)) && (q.To.IsZero() || at.Before(q.To))
 }
 
+// Witness is a store that knows how far it has got with a buffer. A buffer whose
+// head is behind that has been put back to a time before.
+type Witness interface {
+	// Highest is the highest sequence that the store ever took of an instance; zero
+	// if it took none.
+	Highest(ctx context.Context, instance string) (sequence uint64, err error)
+}
+
 // Reader is a store whose entries can be read back.
 type Reader interface {
 	// Read yields the JSON of each entry's highest revision. It holds no
@@ -102,14 +110,17 @@ type Reader interface {
 // Source is the buffer as the forwarder sees it. Sequences start at 1 and
 // have no gaps.
 type Source interface {
-	// Instance is the buffer's UUID, the instance of Origin.
-	Instance() string
+	// Instance is the UUID of the buffer that recorded an entry, the instance of
+	// its Origin.
+	Instance(sequence uint64) string
 	// Wait returns the head, the sequence of the newest durable entry, as
 	// soon as it is beyond after. It returns ctx's error if that ends first.
 	Wait(ctx context.Context, after uint64) (head uint64, err error)
 	// Read calls visit for each entry from the given sequence to the head,
 	// in order, until visit returns false. The payload is valid only during
-	// the call.
+	// the call. It ends before an entry that is damaged; when that is the first,
+	// the error has a method Damaged() (first, last uint64): the range that nobody
+	// can read any more.
 	Read(from uint64, visit func(sequence uint64, payload []byte) bool) error
 	// Position is the sequence of the last entry that the store is done
 	// with; zero before the first.
@@ -118,6 +129,9 @@ type Source interface {
 	// step. It returns at once; the position is made durable with one of the
 	// next commits. A position that is lost at a crash repeats a batch.
 	Advance(store string, to uint64, delivered, filtered, quarantined uint64)
+	// Damaged is Advance over entries that cannot be read. The source has recorded a
+	// gap for them.
+	Damaged(store string, to uint64)
 }
 
 // Opener is a store's configuration.

@@ -88,6 +88,18 @@ func (s *Store) write(ctx context.Context, batch []forwarder.Record) error {
 	return s.inPlace()
 }
 
+// Highest implements forwarder.Witness.
+func (s *Store) Highest(ctx context.Context, instance string) (sequence uint64, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var last int64
+	err = s.db.QueryRowContext(ctx, `SELECT coalesce(max(last), 0) FROM received WHERE instance = ?`, instance).Scan(&last)
+	if err != nil {
+		return 0, fmt.Errorf("reading how far audit store %q is: %w%s", s.path, err, cure(err))
+	}
+	return uint64(last), nil
+}
+
 // unknown is NULL for the empty string.
 func unknown(s string) any {
 	if s == "" {

@@ -1,0 +1,279 @@
+package buffer
+
+import (
+	"encoding/binary"
+	"errors"
+	"io/fs"
+	"maps"
+	"os"
+	"slices"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+
+	"github.com/caddy-audit-log/caddy-audit-log/buffer/internal/pages"
+)
+
+// replace begins a new segment if the active one must not be appended to,
+// trying until it can. It fails only when the buffer is being closed.
+func (b *Buffer) replace() error {
+	if b.suspect.Swap(false) {
+		b.mustReplace = true
+	}
+	for b.mustReplace {
+		err := b.begin()
+		if err == nil {
+			break
+		}
+		b.fails(err)
+		select {
+		case <-b.quit:
+			return err
+		case <-time.After(retryEvery):
+		}
+		b.measureFree()
+	}
+	return nil
+}
+
+// rotate seals the active segment when it has its size. When the new one
+// cannot be made, the old one goes on, and the next attempt is made after it
+// has grown some more. When that is in doubt, the old one must not go on, and
+// the next commit makes the new one first.
+func (b *Buffer) rotate() {
+	if b.active().size < b.rotateAt {
+		return
+	}
+	switch err := b.begin(); {
+	case errors.Is(err, errInDoubt):
+		b.fails(err)
+		b.mustReplace = true
+	case err != nil:
+		b.rotateAt += b.segmentSize() / 8
+		b.log().Warn("beginning a new segment; the current one is used for longer", "directory", b.dir, "error", err)
+	}
+}
+
+// begin makes a new active segment that holds the state as committed, all open
+// intents, and the checksums of the segments before.
+func (b *Buffer) begin() error {
+	if err := b.own(); err != nil {
+		return err
+	}
+	b.mu.Lock()
+	first := b.head + 1
+	open := maps.Clone(b.open)
+	state := b.written
+	b.mu.Unlock()
+	b.segMu.Lock()
+	sums := map[uint64]sum{}
+	for _, s := range b.segments {
+		if s.sum != nil {
+			sums[s.first] = *s.sum
+		}
+	}
+	b.segMu.Unlock()
+	s, err := createSegment(b.dir, first, b.segmentSize(), func(tx *bolt.Tx) error {
+		i := tx.Bucket(bucketIntents)
+		i.FillPercent = 1
+		for _, n := range sortedKeys(open) {
+			f := frame{intent: n, time: open[n].at, payload: open[n].payload}
+			if err := i.Put(putKey(new([8]byte), n), f.append(nil)); err != nil {
+				return err
+			}
+		}
+		if err := putSums(tx, sums); err != nil {
+			return err
+		}
+		return tx.Bucket(bucketState).Put(keyState, state)
+	})
+	if err != nil {
+		return err
+	}
+	b.rotateAt, b.mustReplace = b.segmentSize(), false
+	b.segMu.Lock()
+	defer b.segMu.Unlock()
+	if n := len(b.segments); n > 0 {
+		if last := b.segments[n-1]; last.first == first {
+			// It has no entry that counts, and the rename has replaced its file.
+			b.segments = b.segments[:n-1]
+			last.dead = true
+			b.strangers.gone(last)
+			defer b.closeIdle(last)
+		} else {
+			b.seal(last, first-1)
+			defer b.closeIdle(last)
+		}
+	}
+	b.segments = append(b.segments, s)
+	if n := len(b.segments) - keepFiles; n > 0 {
+		b.segments[n-1].keep = false
+		b.closeIdle(b.segments[n-1])
+	}
+	b.measureLocked()
+	return nil
+}
+
+// seal makes the checksum of a file that nothing is appended to any more, while
+// calls go on, and has it stored with one of the next commits. The caller holds
+// segMu.
+func (b *Buffer) seal(s *segment, last uint64) {
+	if s.sum != nil || s.dead {
+		return
+	}
+	s.refs++
+	b.sealing.Go(func() {
+		defer b.releaseSegment(s)
+		s.mu.Lock()
+		f, err := s.open()
+		var got sum
+		if err == nil {
+			err = at("seal")
+		}
+		if err == nil {
+			got, err = sumOf(f)
+		}
+		s.mu.Unlock()
+		if err != nil {
+			b.log().Warn("making the checksum of a sealed segment; it has none", "segment", s.path, "error", err)
+			return
+		}
+		got.Last, got.Strangers, got.fresh = last, b.strangers.of(s), true
+		b.segMu.Lock()
+		s.sum = &got
+		b.segMu.Unlock()
+		b.mu.Lock()
+		b.sums[s.first], b.dirty = got, true
+		b.mu.Unlock()
+	})
+}
+
+// loadSums reads the checksums that the newest segment holds of those before it. It
+// is no matter if there are none.
+func (b *Buffer) loadSums(segs []*segment) {
+	newest := segs[len(segs)-1]
+	info, err := newest.file.Stat()
+	if err != nil {
+		return
+	}
+	tree, err := pages.Open(newest.file, info.Size())
+	if err != nil {
+		return
+	}
+	_ = tree.Each(bucketSums, nil, func(k, v []byte) bool {
+		for _, s := range segs {
+			if len(k) == 8 && s.first == binary.BigEndian.Uint64(k) {
+				s.sum = decodeSum(v)
+			}
+		}
+		return true
+	})
+}
+
+// sums are frames too, with the segment's last entry as their sequence, so that a
+// flipped bit in one does not make a good file look harmed.
+func (s sum) encode() []byte {
+	p := binary.BigEndian.AppendUint64(nil, uint64(s.Size))
+	p = binary.BigEndian.AppendUint32(p, s.CRC)
+	p = binary.BigEndian.AppendUint64(p, uint64(s.Strangers))
+	f := frame{flags: flagState | flagSum, sequence: s.Last, payload: p}
+	return f.append(nil)
+}
+
+func decodeSum(b []byte) *sum {
+	f, err := parseFrame(b)
+	if err != nil || f.flags&flagSum == 0 || len(f.payload) != 20 {
+		return nil
+	}
+	return &sum{
+		Size: int64(binary.BigEndian.Uint64(f.payload)), CRC: binary.BigEndian.Uint32(f.payload[8:]),
+		Strangers: int64(binary.BigEndian.Uint64(f.payload[12:])), Last: f.sequence,
+	}
+}
+
+// unlinkDrained removes the oldest segments that every holding store is done
+// with, by the positions that the newest segment holds. One that has lost entries
+// is set aside instead: somebody may yet get something out of it.
+func (b *Buffer) unlinkDrained() {
+	b.mu.Lock()
+	drained := b.head
+	for name := range b.holding {
+		drained = min(drained, b.committed[name].Position)
+	}
+	if len(b.holding) == 0 {
+		drained = 0 // nobody has taken anything: the buffer is the only copy
+	}
+	b.mu.Unlock()
+
+	b.segMu.Lock()
+	defer b.segMu.Unlock()
+	for len(b.segments) > 1 && b.segments[1].first <= drained+1 {
+		s := b.segments[0]
+		err := at("unlink")
+		switch {
+		case err != nil:
+		case s.lost:
+			err = os.Rename(s.path, s.path+setAside)
+		default:
+			err = os.Remove(s.path)
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			b.log().Warn("removing a drained segment; it is tried again", "segment", s.path, "error", err)
+			return
+		}
+		s.dead = true
+		b.segments = b.segments[1:]
+		b.strangers.gone(s)
+		b.closeIdle(s)
+	}
+	b.measureLocked()
+}
+
+// setAside is what the name of a harmed file ends with once its stores are done
+// with it. Nothing reads or removes it any more.
+const setAside = ".damaged"
+
+// active is the segment that the writer writes to.
+func (b *Buffer) active() *segment {
+	b.segMu.Lock()
+	defer b.segMu.Unlock()
+	return b.segments[len(b.segments)-1]
+}
+
+// measure brings the sizes up to date.
+func (b *Buffer) measure() {
+	b.segMu.Lock()
+	defer b.segMu.Unlock()
+	b.measureLocked()
+}
+
+func (b *Buffer) measureLocked() {
+	if len(b.segments) == 0 {
+		return
+	}
+	if active := b.segments[len(b.segments)-1]; active.db != nil {
+		_ = guarded(func() error {
+			return active.db.View(func(tx *bolt.Tx) error {
+				active.size = tx.Size()
+				return nil
+			})
+		})
+	}
+	var sum int64
+	for _, s := range b.segments {
+		sum += s.size
+	}
+	b.used.Store(sum)
+}
+
+// measureFree asks what the filesystem has left.
+func (b *Buffer) measureFree() {
+	free, total, err := space(b.dir)
+	if err != nil {
+		free, total = -1, 0
+	}
+	b.free.Store(free)
+	b.total.Store(total)
+}
+
+func sortedKeys[V any](m map[uint64]V) []uint64 { return slices.Sorted(maps.Keys(m)) }

@@ -1,0 +1,116 @@
+package buffer
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+)
+
+// own sees to it that the directory is there and that the lock in it is ours. A
+// lock that somebody has deleted keeps nobody out.
+func (b *Buffer) own() error {
+	path := filepath.Join(b.dir, lockName)
+	if same(path, b.lock) {
+		return nil
+	}
+	if err := makeDir(b.dir); err != nil {
+		return err
+	}
+	lock, err := takeLock(b.dir)
+	if err != nil {
+		return fmt.Errorf("taking the lock %q again, which was removed: %w", path, err)
+	}
+	b.log().Error("the buffer's lock was removed; it is made anew", "lock", path)
+	_ = b.lock.Close()
+	b.lock = lock
+	b.mu.Lock()
+	if home := homeOf(lock); b.state.Home != "" && home != "" {
+		b.state.Home, b.dirty = home, true
+	}
+	b.mu.Unlock()
+	return nil
+}
+
+// same reports whether a path still names an open file.
+func same(path string, f *os.File) bool {
+	is, err := os.Stat(path)
+	if err != nil {
+		return false
+	}
+	was, err := f.Stat()
+	return err == nil && os.SameFile(is, was)
+}
+
+// watch looks for files that somebody has deleted or put another in the place of.
+// As long as they are open here nothing is lost: the active segment is given up for
+// a new one, and the others are written again. Only the writer calls it.
+func (b *Buffer) watch() {
+	if err := b.own(); err != nil {
+		b.fails(err)
+		b.mustReplace = true
+		return
+	}
+	b.segMu.Lock()
+	segs := append([]*segment(nil), b.segments...)
+	for _, s := range segs {
+		s.refs++
+	}
+	b.segMu.Unlock()
+	for i, s := range segs {
+		active := i == len(segs)-1 && s.db != nil
+		s.mu.Lock()
+		gone := s.file != nil && !same(s.path, s.file)
+		s.mu.Unlock()
+		switch {
+		case !gone:
+		case active:
+			b.log().Error("the active segment was deleted or replaced behind our back; a new one is begun", "segment", s.path)
+			b.mustReplace = true
+			b.mu.Lock()
+			b.dirty = true // so that it happens now
+			b.mu.Unlock()
+		default:
+			b.rescue(s)
+		}
+		b.releaseSegment(s)
+	}
+}
+
+// rescue writes a sealed segment again whose file was deleted, from the file as it
+// is still open here. Another file in its place is set aside.
+func (b *Buffer) rescue(s *segment) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	err := func() error {
+		if _, err := os.Lstat(s.path); err == nil {
+			if err := os.Rename(s.path, s.path+".replaced"); err != nil {
+				return err
+			}
+		}
+		tmp := s.path + ".tmp"
+		f, err := os.OpenFile(tmp, os.O_RDWR|os.O_CREATE|os.O_TRUNC, segmentMode)
+		if err != nil {
+			return err
+		}
+		_, err = io.Copy(f, io.NewSectionReader(s.file, 0, 1<<62))
+		if err = errors.Join(err, f.Sync()); err == nil {
+			err = os.Rename(tmp, s.path)
+		}
+		if err == nil {
+			err = syncDir(b.dir)
+		}
+		if err != nil {
+			return errors.Join(err, f.Close(), os.Remove(tmp))
+		}
+		_ = s.file.Close()
+		s.file, s.view = f, nil
+		return nil
+	}()
+	if err != nil {
+		b.log().Error("writing a segment again that was deleted behind our back; it is tried again", "segment", s.path, "error", err)
+		return
+	}
+	b.log().Error("a segment was deleted or replaced behind our back; it is written again", "segment", s.path)
+}

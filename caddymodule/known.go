@@ -1,0 +1,40 @@
+package caddymodule
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/caddy-audit-log/caddy-audit-log/identity"
+)
+
+func knownPath(dir string) string { return filepath.Join(dir, "known") }
+
+// loadKnown reads the callers that the API had accepted before a restart. Without
+// them, a full share of strangers would keep everybody out.
+func loadKnown(dir string, k *identity.Known) error {
+	b, err := os.ReadFile(knownPath(dir))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		err = k.UnmarshalBinary(b)
+	}
+	if err != nil {
+		return fmt.Errorf("reading %q: %w", knownPath(dir), err)
+	}
+	return nil
+}
+
+// saveKnown writes them. A kill forgets those of the last minute.
+func (s *shared) saveKnown() {
+	b, err := s.known.MarshalBinary()
+	if err == nil {
+		err = writeDurably(knownPath(s.dir), b)
+	}
+	if err != nil {
+		s.log().Warn("writing the callers that are known; the next start learns them anew", "error", err)
+	}
+}

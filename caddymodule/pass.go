@@ -1,0 +1,112 @@
+package caddymodule
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+	"unicode/utf8"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/caddy-audit-log/caddy-audit-log/audit"
+)
+
+const (
+	// maxPass bounds an order to let calls pass: a fault that lasts for longer
+	// wants another decision.
+	maxPass = 24 * time.Hour
+	// maxPassReason bounds its reason, in bytes.
+	maxPassReason = 1000
+)
+
+// passOrder is the body of a POST to passPath.
+type passOrder struct {
+	// Seconds is for how long calls may pass; zero ends an order.
+	Seconds float64 `json:"seconds"`
+	// Reason is what the entry says.
+	Reason string `json:"reason"`
+}
+
+// passAnswer says until when calls may pass; it is zero when they may not.
+type passAnswer struct {
+	Until time.Time `json:"until,omitzero"`
+}
+
+// servePass lets calls pass for a time that cannot be recorded, or ends that. What
+// can be recorded still is.
+func (a *App) servePass(w http.ResponseWriter, r *http.Request) error {
+	var o passOrder
+	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, 64<<10))
+	dec.DisallowUnknownFields()
+	bad := func(format string, args ...any) error {
+		return caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: fmt.Errorf(format, args...)}
+	}
+	if err := dec.Decode(&o); err != nil {
+		return bad("reading the order: %w", err)
+	}
+	d := time.Duration(o.Seconds * float64(time.Second))
+	switch {
+	case d < 0 || d > maxPass:
+		return bad("letting calls pass for %s: give a time of up to %s", d, maxPass)
+	case d > 0 && o.Reason == "":
+		return bad("letting calls pass: give a reason, which the audit log keeps")
+	case len(o.Reason) > maxPassReason || !utf8.ValidString(o.Reason):
+		return bad("letting calls pass: the reason must be a text of up to %d bytes", maxPassReason)
+	}
+	s := a.shared.Load()
+	if s == nil {
+		return caddy.APIError{HTTPStatus: http.StatusServiceUnavailable, Err: errors.New("the audit buffer is not open")}
+	}
+	answer := s.orderPass(d, o.Reason)
+	w.Header().Set("Content-Type", "application/json")
+	return json.NewEncoder(w).Encode(answer)
+}
+
+// orderPass lets calls pass for d, or ends that with zero. It ends by itself.
+func (s *shared) orderPass(d time.Duration, reason string) (answer passAnswer) {
+	s.mu.Lock()
+	if s.passEnds != nil {
+		s.passEnds.Stop()
+		s.passEnds = nil
+	}
+	facts := map[string]any{"state": "withdrawn"}
+	if d > 0 {
+		answer.Until = time.Now().Add(d)
+		facts = map[string]any{"state": "begun", "until": answer.Until.UTC().Format(time.RFC3339), "reason": reason}
+		s.passEnds = time.AfterFunc(d, s.passEnded)
+	} else if reason != "" {
+		facts["reason"] = reason
+	}
+	s.buf.PassUntil(answer.Until)
+	s.mu.Unlock()
+	s.log().Warn("whether calls may pass unrecorded was ordered", "state", facts["state"], "until", answer.Until, "reason", reason)
+	go s.passEvent(facts) // the disk may be what this is about
+	return answer
+}
+
+// resumePass goes on with an order that was given before a restart.
+func (s *shared) resumePass() {
+	until := s.buf.Ordered()
+	if until.IsZero() {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.passEnds = time.AfterFunc(time.Until(until), s.passEnded)
+}
+
+// passEnded ends an order whose time is over, by the clock that does not jump.
+func (s *shared) passEnded() {
+	s.buf.PassUntil(time.Time{})
+	s.passEvent(map[string]any{"state": "ended"})
+}
+
+func (s *shared) passEvent(facts map[string]any) {
+	if !s.hold() {
+		return // the buffer is closed; the next start goes on
+	}
+	defer s.release()
+	s.event(audit.EventPass, facts)
+}
