@@ -103,6 +103,11 @@ func (o *Offline) Read(from uint64, visit func(sequence uint64, payload []byte) 
 	return o.b.Read(from, visit)
 }
 
+// ReadPast is Buffer.ReadPast.
+func (o *Offline) ReadPast(from uint64, visit func(sequence uint64, payload []byte) bool, damaged func(*DamagedError)) error {
+	return o.b.ReadPast(from, visit, damaged)
+}
+
 // Checksum is what a file's checksum says.
 type Checksum string
 

@@ -35,6 +35,7 @@ func (b *Buffer) write() {
 			b.measureFree()
 			flush = true
 		case <-b.quit:
+			b.sealing.Wait() // so that their checksums are stored
 			b.mu.Lock()
 			b.state.Clean, b.dirty = true, true
 			b.mu.Unlock()
@@ -87,7 +88,7 @@ type batch struct {
 func (b *Buffer) take(flush bool) *batch {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if len(b.next.ops) == 0 && !(flush && (b.dirty || b.excluded.Load() > 0)) {
+	if len(b.next.ops) == 0 && !(flush && (b.dirty || b.passing != nil || b.excluded.Load() > 0)) {
 		return nil
 	}
 	passed := b.tellPassed()

@@ -36,7 +36,8 @@ them with the server's environment, and as its user.`,
 		CobraFunc: func(cmd *cobra.Command) {
 			cmd.Args = cobra.NoArgs
 			cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
-			cmd.AddCommand(demoCommand(), statusCommand(), tailCommand(), searchCommand(), exportCommand(), catalogCommand())
+			cmd.AddCommand(demoCommand(), statusCommand(), tailCommand(), searchCommand(), exportCommand(), drainCommand(),
+				deliverCommand(), passCommand(), bufferCommand(), catalogCommand())
 		},
 	})
 }

@@ -1,0 +1,263 @@
+package caddymodule
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"os"
+	"os/signal"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/spf13/cobra"
+
+	"github.com/caddy-audit-log/caddy-audit-log/audit"
+	"github.com/caddy-audit-log/caddy-audit-log/buffer"
+	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
+)
+
+func drainCommand() *cobra.Command {
+	var p place
+	var wait bool
+	var timeout time.Duration
+	cmd := &cobra.Command{
+		Use:   "drain [--wait] [--timeout <duration>]",
+		Short: "Says whether the stores have everything, and waits until they do",
+		Long: `
+Says whether every store of the configuration has all entries that were recorded
+before the command began. With --wait it waits for that. Exits with 1 if something
+is left.
+
+Nothing is lost without it: what is not delivered stays in the buffer. It is for
+machines whose disk goes away with them: run it before the stop, when no more
+calls arrive.`,
+		Example: "  caddy audit drain --wait --timeout 5m && caddy stop",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
+			defer stop()
+			if timeout > 0 {
+				var cancel context.CancelFunc
+				ctx, cancel = context.WithTimeout(ctx, timeout)
+				defer cancel()
+			}
+			return drained(ctx, &p, wait, cmd.OutOrStdout())
+		},
+	}
+	p.flags(cmd)
+	cmd.Flags().BoolVar(&wait, "wait", false, "Wait until the stores have everything")
+	cmd.Flags().DurationVar(&timeout, "timeout", 0, "Wait no longer than this (default: until interrupted)")
+	return cmd
+}
+
+// drained waits until the stores have what is there now.
+func drained(ctx context.Context, p *place, wait bool, w io.Writer) error {
+	first, err := p.status(context.WithoutCancel(ctx))
+	if err != nil {
+		return err
+	}
+	bar := newBar("draining")
+	defer bar.end()
+	begun := first.left(first.Head)
+	for s := first; ; {
+		left := s.left(first.Head)
+		switch {
+		case left == 0:
+			_, err := fmt.Fprintf(w, "the stores have every entry up to %s\n", humanize.Comma(int64(first.Head)))
+			return err
+		case !s.Live:
+			return fmt.Errorf("draining: %s entries wait and the server is not running: start it, or run \"caddy audit deliver %s\"", humanize.Comma(int64(left)), s.Directory)
+		case !wait:
+			return fmt.Errorf("draining: %s entries wait: --wait waits for them", humanize.Comma(int64(left)))
+		}
+		bar.set(int64(begun-left), int64(begun))
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("draining: %s entries are left, and stay in the buffer: %s", humanize.Comma(int64(left)), s.whyLeft())
+		case <-time.After(drainPoll):
+		}
+		next, err := p.status(ctx)
+		if err != nil && ctx.Err() == nil {
+			return err
+		}
+		if err == nil {
+			s = next
+		}
+	}
+}
+
+// left is how many entries up to a head the slowest configured store has not taken.
+func (s *Status) left(head uint64) (n uint64) {
+	for _, st := range s.Stores {
+		if st.Configured && st.Position.Position < head {
+			n = max(n, head-st.Position.Position)
+		}
+	}
+	return n
+}
+
+func (s *Status) whyLeft() string {
+	for _, st := range s.Stores {
+		if st.FailingSince != nil {
+			return fmt.Sprintf("store %s is failing: %s", st.Name, st.LastError)
+		}
+	}
+	return "time was up"
+}
+
+func deliverCommand() *cobra.Command {
+	var p place
+	cmd := &cobra.Command{
+		Use:   "deliver <directory>",
+		Short: "Delivers the buffer of a machine or volume that is gone",
+		Long: `
+Takes over a buffer whose server is gone, for instance from its volume or from a
+copy of its directory, and delivers what waits in it to the stores of the
+configuration. The entries keep their own origin, and calls that had no end become
+unknown. It ends when the stores have everything; until then it can be interrupted
+and run again. A live server may go on beside it, with its own buffer.
+
+The directory must not be in use anywhere else: what two machines deliver from the
+same buffer is not told apart.`,
+		Example: "  caddy audit deliver /mnt/old-volume/audit-data/buffer",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
+			defer stop()
+			app, done, err := p.offline(ctx)
+			if err != nil {
+				return err
+			}
+			defer done()
+			return deliver(ctx, app, args[0], cmd.OutOrStdout())
+		},
+	}
+	p.configFlags(cmd)
+	return cmd
+}
+
+// deliver adopts the buffer in dir and runs the configuration's stores on it until
+// nothing waits.
+func deliver(ctx context.Context, app *App, dir string, w io.Writer) (err error) {
+	if _, err := buffer.Inspect(dir); err != nil {
+		return err // one that is not there would be made
+	}
+	o := adoptOptions()
+	o.Logger = app.log
+	b, err := buffer.Open(dir, o)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeWithin)
+		defer cancel()
+		err = errors.Join(err, b.Close(ctx))
+	}()
+	s := &shared{dir: dir, buf: b, leases: map[string]chan struct{}{}, last: app}
+	if r := b.Recovered(); r.Unclean {
+		s.event(audit.EventUncleanStart, map[string]any{"calls_unknown": r.Unknown, "adopted": true})
+	}
+	for _, n := range app.stores {
+		b.Hold(n.name)
+	}
+	before := b.Stats()
+	running, cancel := context.WithCancel(ctx)
+	var stores []*delivery
+	for _, n := range app.stores {
+		stores = append(stores, startDelivery(running, s, n, app.log, forwarder.Options{Logger: app.log}))
+	}
+	defer func() {
+		cancel()
+		for _, d := range stores {
+			<-d.done
+		}
+	}()
+	bar := newBar("delivering")
+	defer bar.end()
+	begun := s.pending(app)
+	for {
+		left := s.pending(app)
+		if left == 0 {
+			break
+		}
+		bar.set(int64(begun-min(left, begun)), int64(begun))
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("delivering %q: %s entries are left, and stay there: run it again", dir, humanize.Comma(int64(left)))
+		case <-time.After(drainPoll):
+		}
+	}
+	after := b.Stats()
+	for _, n := range app.stores {
+		was, is := before.Stores[n.name], after.Stores[n.name]
+		fmt.Fprintf(w, "%s: %s delivered", n.name, humanize.Comma(int64(is.Delivered-was.Delivered)))
+		if lost := is.Damaged - was.Damaged; lost > 0 {
+			fmt.Fprintf(w, ", %s cannot be read; a gap tells which", humanize.Comma(int64(lost)))
+		}
+		fmt.Fprintln(w)
+	}
+	names := slices.DeleteFunc(slices.Collect(maps.Keys(after.Stores)), app.has)
+	slices.Sort(names)
+	for _, name := range names {
+		if n := after.Head - after.Stores[name].Position; n > 0 {
+			fmt.Fprintf(w, "%s: %s not delivered: this configuration has no such store\n", printable(name), humanize.Comma(int64(n)))
+		}
+	}
+	_, err = fmt.Fprintln(w, "everything is delivered; the directory can be removed")
+	return err
+}
+
+func passCommand() *cobra.Command {
+	var p place
+	var d time.Duration
+	var reason string
+	var end bool
+	cmd := &cobra.Command{
+		Use:   "pass --for <duration> --reason <text>",
+		Short: "Lets calls through for a time that cannot be recorded: break glass",
+		Long: `
+Lets calls through for a time although they cannot be recorded, whatever on_fault
+says: for when the buffer's disk is broken and the API must go on. What can be
+recorded still is. It ends by itself, outlives a restart if the disk takes the
+note, and is an entry of the log, with its reason. How many calls passed is an
+audit.gap entry, as soon as one can be recorded.`,
+		Example: "  caddy audit pass --for 15m --reason \"volume is read-only, ticket 4711\"\n  caddy audit pass --end",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if end == (d > 0) {
+				return errors.New("letting calls pass: give either --for and --reason, or --end")
+			}
+			order, err := json.Marshal(passOrder{Seconds: d.Seconds(), Reason: reason})
+			if err != nil {
+				return err
+			}
+			body, err := p.ask(cmd.Context(), http.MethodPost, passPath, nil, bytes.NewReader(order))
+			if err != nil {
+				return err
+			}
+			defer body.Close()
+			var answer passAnswer
+			if err := json.NewDecoder(body).Decode(&answer); err != nil {
+				return fmt.Errorf("reading the server's answer: %w", err)
+			}
+			if answer.Until.IsZero() {
+				_, err = fmt.Fprintln(cmd.OutOrStdout(), "calls that cannot be recorded are again handled as on_fault says")
+				return err
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "calls that cannot be recorded pass until %s\n", answer.Until.Format(time.RFC3339))
+			return err
+		},
+	}
+	p.flags(cmd)
+	cmd.Flags().DurationVar(&d, "for", 0, "For how long, at most 24h")
+	cmd.Flags().StringVar(&reason, "reason", "", "Why; the audit log keeps it")
+	cmd.Flags().BoolVar(&end, "end", false, "End it now")
+	return cmd
+}
