@@ -416,7 +416,7 @@ func (w *walk) load(l *level) error {
 		return err
 	}
 	l.b = l.buf // it may have moved
-	end, err := l.layout(whole)
+	end, err := l.layout()
 	if err != nil {
 		return err
 	}
@@ -478,7 +478,7 @@ func (p *page) readInline(b []byte) error {
 	if !p.leaf || p.tableEnd() > size {
 		return fault("its header is impossible")
 	}
-	end, err := p.layout(size)
+	end, err := p.layout()
 	if err == nil && end != size {
 		err = fault("it does not have its size")
 	}
@@ -504,14 +504,14 @@ func (p *page) element(i int) (at, keyEnd, valueEnd int64) {
 }
 
 // layout checks that all keys and values lie packed behind the elements, as
-// bbolt writes them, and returns their end, which is at most limit. It needs
-// the elements only.
-func (p *page) layout(limit int64) (end int64, err error) {
+// bbolt writes them, and returns where they end, which may be beyond the page.
+// It needs the elements only.
+func (p *page) layout() (end int64, err error) {
 	end = p.tableEnd()
 	for i := range p.count {
 		at, keyEnd, valueEnd := p.element(i)
 		switch {
-		case at != end || keyEnd == at || valueEnd > limit:
+		case at != end || keyEnd == at:
 			return 0, fault("an element lies where none can")
 		case p.leaf && order.Uint32(p.b[headerSize+elementSize*i:])&^flagBucket != 0:
 			return 0, fault("an element's flags are impossible")
