@@ -235,7 +235,7 @@ var harms = map[string]func(r *rand.Rand, file []byte, pageSize int, branches []
 // every pair is still found whose pages, from the root on, were left alone, and
 // that what is missing is said to be.
 func TestDamageCostsNoMoreThanItHit(t *testing.T) {
-	rounds := 30
+	rounds := 20
 	if testing.Short() {
 		rounds = 6
 	}
@@ -266,7 +266,8 @@ func TestDamageCostsNoMoreThanItHit(t *testing.T) {
 					file, ids := harm(r, bytes.Clone(whole), pageSize, slices.Clone(branches))
 					lost += checkLosses(t, &faultyReader{b: file}, byBucket, ids)
 				}
-				if (lost == 0) != (name == "nothing") {
+				// What is hit by chance may be free pages; branches are not.
+				if sure := strings.HasPrefix(name, "branches that point to th"); sure && lost == 0 || name == "nothing" && lost > 0 {
 					t.Errorf("%d pairs were lost in %d rounds", lost, rounds)
 				}
 			})

@@ -138,7 +138,7 @@ func (f *File) PageSize() int { return f.pageSize }
 // Used is the bytes in use by the newest commit: its high-water mark. It is
 // more than the file has when the file was truncated.
 func (f *File) Used() int64 {
-	if f.highWater > uint64(math.MaxInt64/f.pageSize) {
+	if f.highWater > math.MaxInt64/uint64(f.pageSize) {
 		return math.MaxInt64
 	}
 	return int64(f.highWater) * int64(f.pageSize)
