@@ -44,6 +44,8 @@ type device struct {
 	caches []map[int64][]byte
 	flush  uint64 // number of the gathering cache
 	dead   bool
+	// armed makes the next flush that is under way the moment of a cut.
+	armed func()
 }
 
 func newDevice(size int64, seed uint64) (*device, error) {
@@ -71,6 +73,30 @@ func (d *device) survivor() *device {
 func (d *device) cut(survive float64) (lost int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	return d.die(survive)
+}
+
+// cutFlushing is cut in the middle of the next flush, or after a while.
+func (d *device) cutFlushing(survive float64) (lost int) {
+	cut := make(chan int, 1)
+	d.mu.Lock()
+	d.armed = func() { cut <- d.die(survive) }
+	d.mu.Unlock()
+	select {
+	case lost = <-cut:
+		return lost
+	case <-time.After(time.Second):
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.armed = nil
+	if d.dead {
+		return <-cut
+	}
+	return d.die(survive)
+}
+
+func (d *device) die(survive float64) (lost int) {
 	d.dead = true
 	settled := map[int64]bool{} // a newer content of the sector survived
 	for i := len(d.caches) - 1; i >= 0; i-- {
@@ -145,6 +171,10 @@ func (d *device) Fsync(context.Context, fs.FileHandle, uint32) syscall.Errno {
 	time.Sleep(wait)
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.armed != nil {
+		d.armed()
+		d.armed = nil
+	}
 	if d.dead {
 		return syscall.EIO
 	}

@@ -75,7 +75,16 @@ func newDisk(ctx context.Context, dir, mount string, size int64, seed uint64, li
 	if err := d.attach(ctx); err != nil {
 		return nil, err
 	}
-	unix.Sync()
+	root, err := os.Open(mount)
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	if err := unix.Syncfs(int(root.Fd())); err != nil {
+		return nil, fmt.Errorf("flushing the new disk: %w", err)
+	}
+	dev.mu.Lock()
+	defer dev.mu.Unlock()
 	dev.lies = lies
 	return d, nil
 }
@@ -124,8 +133,11 @@ const (
 
 // cut takes the power away at this instant. Whoever still has files open there
 // gets errors from now on.
-func (d *disk) cut(m method, survive float64) (note string, err error) {
-	if m == byCopy {
+func (d *disk) cut(m method, survive float64, flushing bool) (note string, err error) {
+	switch {
+	case m == byCopy && flushing:
+		return fmt.Sprintf("in a flush, %d sectors lost", d.dev.cutFlushing(survive)), nil
+	case m == byCopy:
 		return fmt.Sprintf("%d sectors lost", d.dev.cut(survive)), nil
 	}
 	fd, err := unix.Open(d.mount, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)

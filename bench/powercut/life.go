@@ -38,7 +38,7 @@ func (c *cutter) cuts(ctx context.Context, o options) error {
 		if o.Method == "both" {
 			m = []method{byIoctl, byCopy}[n%2]
 		}
-		if err := c.life(ctx, n+1, m); err != nil {
+		if err := c.life(ctx, o, n+1, m); err != nil {
 			return fmt.Errorf("in life %d: %w", n+1, err)
 		}
 		c.v.Cuts++
@@ -53,7 +53,7 @@ func (c *cutter) cuts(ctx context.Context, o options) error {
 }
 
 // life is one start and its cut.
-func (c *cutter) life(ctx context.Context, n int, m method) error {
+func (c *cutter) life(ctx context.Context, o options, n int, m method) error {
 	c.witness.Phase(fmt.Sprintf("life %d, %s", n, m))
 	p, err := c.site.Start(ctx)
 	if err != nil {
@@ -68,7 +68,7 @@ func (c *cutter) life(ctx context.Context, n int, m method) error {
 			return err
 		}
 		c.lived = true
-		after = time.Duration(50+c.rnd.IntN(1000)) * time.Millisecond
+		after = time.Duration(50+c.rnd.IntN(2000)) * time.Millisecond
 	}
 	if err := sleep(ctx, after); err != nil {
 		return err
@@ -78,16 +78,19 @@ func (c *cutter) life(ctx context.Context, n int, m method) error {
 	}
 	// Of what was written and not flushed all, nothing, or some survives.
 	survive := []float64{0, 1, c.rnd.Float64()}[c.rnd.IntN(3)]
-	lost, err := c.disk.cut(m, survive)
+	if o.Lies {
+		survive = 0 // half of a filesystem would not even mount
+	}
+	lost, err := c.disk.cut(m, survive, c.rnd.IntN(2) == 0)
 	if err != nil {
 		return err
 	}
 	c.note = fmt.Sprintf("%s %s after the start: %s", m, after, lost)
 	// The build runs on without its disk, by which it may be seen to answer what
-	// it cannot record: nothing that comes from here on is excused. Now and then
-	// for long enough that calls wait in vain.
+	// it cannot record: nothing that comes from here on is excused. Sometimes for
+	// long enough that calls wait in vain.
 	linger := time.Duration(c.rnd.IntN(100)) * time.Millisecond
-	if c.rnd.IntN(5) == 0 {
+	if n%5 == 4 {
 		linger = maxWait + 600*time.Millisecond
 	}
 	if err := sleep(ctx, linger); err != nil {

@@ -47,7 +47,7 @@ func main() {
 	fs.StringVar(&o.Method, "method", "both", "how: `ioctl` shuts the filesystem down, copy goes on from a copy of the disk at that instant; or both in turn")
 	fs.IntVar(&o.Clients, "clients", 48, "how `many` clients call")
 	fs.Float64Var(&o.Reads, "reads", 0.25, "`share` of calls that only read")
-	fs.DurationVar(&o.Pause, "pause", 10*time.Millisecond, "how `long` a client rests between two calls, in the mean")
+	fs.DurationVar(&o.Pause, "pause", 5*time.Millisecond, "how `long` a client rests between two calls, in the mean")
 	fs.Uint64Var(&o.Seed, "seed", 0, "seed of the choices (default: a random one)")
 	fs.Int64Var(&o.Size, "size", 2<<10, "size of the disk in `MiB`; it lies in memory, which only what is written takes")
 	fs.StringVar(&o.Segment, "segment-size", "1MiB", "seal the buffer's files at this `size`, so that cuts find them rotating")
