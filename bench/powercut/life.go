@@ -47,7 +47,7 @@ func (c *cutter) cuts(ctx context.Context, o options) error {
 		} else {
 			c.v.Copies++
 		}
-		bar.Step(n+1, o.Cuts, fmt.Sprintf("%s, %d calls answered", c.note, c.witness.Acked()))
+		bar.Step(n+1, o.Cuts, fmt.Sprintf("%s, %d calls answered", c.note, c.witness.Count().Acked))
 	}
 	return nil
 }

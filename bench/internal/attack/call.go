@@ -41,8 +41,11 @@ type Witness struct {
 	unasked  int // calls that reached the API without having been sent
 	timeouts int // answers that neither came nor broke off
 	next     uint64
-	acked    int
+	count    Count
 }
+
+// Count is how many calls were answered, refused, and answered late, so far.
+type Count struct{ Acked, Refused, Late int }
 
 // NewWitness makes one for a product with that max_wait.
 func NewWitness(maxWait time.Duration) *Witness {
@@ -70,9 +73,14 @@ func (w *Witness) answered(id string, status int, refused bool, took time.Durati
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	c := w.calls[id]
-	c.Status, c.Refused, c.Late = status, refused, took >= w.MaxWait
-	if !refused {
-		w.acked++
+	c.Status, c.Refused, c.Late = status, refused, !refused && took >= w.MaxWait
+	if refused {
+		w.count.Refused++
+	} else {
+		w.count.Acked++
+	}
+	if c.Late {
+		w.count.Late++
 	}
 }
 
@@ -82,11 +90,11 @@ func (w *Witness) timedOut() {
 	w.timeouts++
 }
 
-// Acked is how many calls were answered so far.
-func (w *Witness) Acked() int {
+// Count is what came back so far.
+func (w *Witness) Count() Count {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.acked
+	return w.count
 }
 
 // Headers between client and stub API. The product passes them on.
