@@ -45,7 +45,7 @@ func main() {
 	fs := flag.NewFlagSet("faultdisk", flag.ExitOnError)
 	o.Register(fs)
 	fs.StringVar(&o.OnFault, "on-fault", "reject", "the buffer's on_fault: `reject` or pass")
-	fs.StringVar(&o.Only, "only", "", "only the faults with one of these `words` in their names, as in \"fsync,rename hang\" (default: all)")
+	fs.StringVar(&o.Only, "only", "", "only the faults with one of these `names` or a word of theirs, as in \"fsync,rename hang\" (default: every fault)")
 	fs.IntVar(&o.Clients, "clients", 16, "how `many` clients call")
 	fs.Float64Var(&o.Reads, "reads", 0.3, "`share` of calls that only read")
 	fs.DurationVar(&o.Pause, "pause", 5*time.Millisecond, "how `long` a client rests between two calls, in the mean")
@@ -202,7 +202,7 @@ func chosen(only string) []faultfs.Fault {
 	var some []faultfs.Fault
 	for _, f := range table() {
 		for word := range strings.SplitSeq(only, ",") {
-			if word = strings.TrimSpace(word); word != "" && strings.Contains(f.String(), word) {
+			if word = strings.TrimSpace(word); word != "" && strings.Contains(" "+f.String(), " "+word) {
 				some = append(some, f)
 				break
 			}

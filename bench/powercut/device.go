@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -99,8 +100,8 @@ func (d *device) cutFlushing(survive float64) (lost int) {
 func (d *device) die(survive float64) (lost int) {
 	d.dead = true
 	settled := map[int64]bool{} // a newer content of the sector survived
-	for i := len(d.caches) - 1; i >= 0; i-- {
-		for at, before := range d.caches[i] {
+	for _, cache := range slices.Backward(d.caches) {
+		for at, before := range cache {
 			for s := at; s < at+blockSize; s += sectorSize {
 				if settled[s] {
 					continue

@@ -140,12 +140,12 @@ func (d *disk) cut(m method, survive float64, flushing bool) (note string, err e
 	case m == byCopy:
 		return fmt.Sprintf("%d sectors lost", d.dev.cut(survive)), nil
 	}
-	fd, err := unix.Open(d.mount, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	root, err := os.Open(d.mount)
 	if err != nil {
 		return "", fmt.Errorf("cutting the power of %s: %w", d.mount, err)
 	}
-	defer unix.Close(fd)
-	if err := unix.IoctlSetPointerInt(fd, shutdown, noLogFlush); err != nil {
+	defer root.Close()
+	if err := unix.IoctlSetPointerInt(int(root.Fd()), shutdown, noLogFlush); err != nil {
 		return "", fmt.Errorf("cutting the power of %s: %w", d.mount, err)
 	}
 	return "journal not flushed", nil

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/caddy-audit-log/caddy-audit-log/bench/internal/rig"
 )
 
 func testDevice(t *testing.T) *device {
@@ -162,6 +164,35 @@ func TestADiskThatLiesIsNoticed(t *testing.T) {
 	tidy(t)
 }
 
+// So must a product that answers before it has recorded, which here is told to.
+func TestAProductThatDoesNotWaitIsNoticed(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds and runs cmd/caddy")
+	}
+	inTempDir(t)
+	shipped, err := os.ReadFile("../../Caddyfile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const rule = "rule @probes none"
+	if !bytes.Contains(shipped, []byte(rule)) {
+		t.Fatalf("the shipped Caddyfile has no %q", rule)
+	}
+	relaxed := filepath.Join(os.TempDir(), "Caddyfile")
+	if err := os.WriteFile(relaxed, bytes.Replace(shipped, []byte(rule), []byte("@all path /*\n\t\trule @all metadata relaxed #"), 1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	v, err := powercut(t.Context(), options{
+		Setup: rig.Setup{Caddyfile: relaxed},
+		Cuts:  2, Method: "both", Clients: 16, Reads: 0.25, Size: 512, Drain: time.Minute,
+	}, &out)
+	if err != nil || v.held() || v.Missing == 0 || v.Unrecorded == 0 {
+		t.Errorf("got %+v, %v\n%s", v, err, out.String())
+	}
+	tidy(t)
+}
+
 func TestPowercutOfTheRunningBuild(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds and runs cmd/caddy")
@@ -169,7 +200,7 @@ func TestPowercutOfTheRunningBuild(t *testing.T) {
 	inTempDir(t)
 	var out bytes.Buffer
 	v, err := powercut(t.Context(), options{
-		Cuts: 4, Method: "both", Clients: 32, Reads: 0.25, Pause: 5 * time.Millisecond, Size: 512, Segment: "1MiB", Drain: time.Minute,
+		Cuts: 4, Method: "both", Clients: 32, Reads: 0.5, Pause: 5 * time.Millisecond, Size: 512, Segment: "1MiB", Drain: time.Minute,
 	}, &out)
 	if err != nil || !v.held() {
 		t.Errorf("got %+v, %v\n%s", v, err, out.String())

@@ -14,8 +14,8 @@ type Call struct {
 	Status int
 	// Refused says that the product declined before the API.
 	Refused bool
-	// Late says that the answer took max_wait or longer: only such an answer
-	// may have left without its record.
+	// Late says that the answer took max_wait or longer: only such an answer to
+	// a changing call may have left without its record.
 	Late bool
 	// Reached says that the API got it.
 	Reached bool
@@ -28,6 +28,10 @@ type Call struct {
 
 // Acked says that the client got an answer of the API's.
 func (c *Call) Acked() bool { return c.Status != 0 && !c.Refused }
+
+// withheld says that a read was declined after it had waited for the disk in
+// vain. It may have reached the API, where it did nothing.
+func (c *Call) withheld() bool { return c.Refused && c.Late && c.Kind.read() }
 
 // Witness is the truth: it sees both ends of every call and lives in this
 // process, whose memory no fault touches. It is also the stub API.
@@ -73,14 +77,14 @@ func (w *Witness) answered(id string, status int, refused bool, took time.Durati
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	c := w.calls[id]
-	c.Status, c.Refused, c.Late = status, refused, !refused && took >= w.MaxWait
+	c.Status, c.Refused, c.Late = status, refused, took >= w.MaxWait
 	if refused {
 		w.count.Refused++
 	} else {
 		w.count.Acked++
-	}
-	if c.Late {
-		w.count.Late++
+		if c.Late {
+			w.count.Late++
+		}
 	}
 }
 

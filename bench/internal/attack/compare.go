@@ -20,7 +20,7 @@ type Verdict struct {
 	// Unknown are stored calls whose end nobody could record.
 	Unknown int `json:"unknown"`
 	// ReadsLost are reads that reached the API, were not answered and left no
-	// entry: a read has no intent, so this is allowed.
+	// entry: a read has no intent, so this is allowed when the build dies.
 	ReadsLost int    `json:"reads_lost"`
 	Head      uint64 `json:"head"`
 	// Passed are calls that reached the API and are not stored, as on_fault
@@ -31,7 +31,8 @@ type Verdict struct {
 	// that were answered after max_wait.
 	Missing   int `json:"missing"`
 	LateReads int `json:"late_reads"`
-	// Unrecorded are changing calls that reached the API and are not stored.
+	// Unrecorded are changing calls that reached the API and are not stored, and
+	// reads too if nothing died.
 	Unrecorded int `json:"unrecorded"`
 	// Duplicates are ids that are stored in more than one entry.
 	Duplicates int `json:"duplicates"`
@@ -42,7 +43,8 @@ type Verdict struct {
 	// happened; WrongFields those with another route, target or project.
 	WrongStatus int `json:"wrong_status"`
 	WrongFields int `json:"wrong_fields"`
-	// RefusedReached were declined by the product and reached the API.
+	// RefusedReached were declined by the product and reached the API, but for
+	// reads that were declined after max_wait.
 	RefusedReached int `json:"refused_reached"`
 	// Strangers are entries of calls that nobody sent.
 	Strangers int `json:"strangers"`
@@ -169,12 +171,12 @@ func (v *Verdict) count(id string, c *Call) {
 	if c.Reached {
 		v.Reached++
 	}
-	if c.Late {
+	if c.Late && c.Acked() {
 		v.Late++
 	}
 	if c.Refused {
 		v.Refused++
-		if c.Reached {
+		if c.Reached && !c.withheld() {
 			v.Problem(&v.RefusedReached, "call %s (%s) was refused and reached the API", id, c.Phase)
 		}
 	}
@@ -192,7 +194,7 @@ func (v *Verdict) absent(id string, c *Call, r Rules) {
 	}
 	switch {
 	case !c.Reached:
-	case !c.Kind.read():
+	case !c.Kind.read(), !c.Acked() && !r.Deaths:
 		v.Problem(&v.Unrecorded, "call %s (%s %s, %s) reached the API and is not stored", id, c.Kind.Method, c.Kind.Template, c.Phase)
 	case !c.Acked():
 		v.ReadsLost++
@@ -212,6 +214,8 @@ func (v *Verdict) check(id string, c *Call, e rig.Entry, r Rules) {
 	switch {
 	case outcome == "unknown" && r.Deaths && (!c.Acked() || c.Late):
 		// What was known of its end died with the process.
+	case c.withheld() && c.Reached && (c.API == 0 || status == c.API && outcome == rig.OutcomeOf(status)):
+		// The disk answered later, and its record was made.
 	case c.Refused:
 		if outcome != "refused" {
 			why = "was refused"

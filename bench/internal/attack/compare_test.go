@@ -66,6 +66,9 @@ func good() *world {
 	w.w.calls["refused"] = &Call{Kind: k, Status: 503, Refused: true}
 	w.w.calls["refused-and-stored"] = &Call{Kind: k, Status: 503, Refused: true}
 	w.store(k, "refused-and-stored", 0, "refused", 1)
+	w.w.calls["withheld-read"] = &Call{Kind: &ReadKind, Status: 503, Refused: true, Late: true, Reached: true, API: 200}
+	w.store(&ReadKind, "withheld-read", 200, "success", 1)
+	w.w.calls["withheld-read-lost"] = &Call{Kind: &ReadKind, Status: 503, Refused: true, Late: true, Reached: true, API: 200}
 	w.event("audit.started")
 	return w
 }
@@ -84,7 +87,7 @@ func TestAGoodRunHolds(t *testing.T) {
 	if !v.Held() {
 		t.Errorf("got %+v", v)
 	}
-	if v.Acked != 21 || v.Reached != 24 || v.Stored != 25 || v.Unknown != 3 || v.ReadsLost != 1 || v.Refused != 2 || v.Late != 1 {
+	if v.Acked != 21 || v.Reached != 26 || v.Stored != 26 || v.Unknown != 3 || v.ReadsLost != 2 || v.Refused != 4 || v.Late != 1 {
 		t.Errorf("counted %+v", v)
 	}
 }
@@ -116,6 +119,7 @@ func TestPlantedFaultsAreFound(t *testing.T) {
 		"another instance":                        {func(w *world) { w.entries[4].Origin.Instance = "j" }, func(v *Verdict) int { return v.SequenceErrors }},
 		"no origin":                               {func(w *world) { w.entries[4].Origin = nil }, func(v *Verdict) int { return v.SequenceErrors }},
 		"an answered call is unknown":             {func(w *world) { w.entries[3].Outcome, w.entries[3].Action.Status = "unknown", 0 }, func(v *Verdict) int { return v.WrongStatus }},
+		"a read is lost and nothing died":         {func(w *world) { w.rules.Deaths = false }, func(v *Verdict) int { return v.Unrecorded }},
 		"a late call is unknown and nothing died": {func(w *world) { w.rules.Deaths = false }, func(v *Verdict) int { return v.WrongStatus }},
 		"another status is stored":                {func(w *world) { w.entries[3].Action.Status = 299 }, func(v *Verdict) int { return v.WrongStatus }},
 		"another answer than the API's":           {func(w *world) { w.w.calls[id].API = 418 }, func(v *Verdict) int { return v.WrongStatus }},
@@ -124,6 +128,9 @@ func TestPlantedFaultsAreFound(t *testing.T) {
 		"another project":                         {func(w *world) { w.entries[3].ProjectRef = "x" }, func(v *Verdict) int { return v.WrongFields }},
 		"another target type":                     {func(w *world) { w.entries[3].Target.Type = "x" }, func(v *Verdict) int { return v.WrongFields }},
 		"a refused call reached the API":          {func(w *world) { w.w.calls["refused"].Reached = true }, func(v *Verdict) int { return v.RefusedReached }},
+		"a refused read did, and did not wait":    {func(w *world) { w.w.calls["withheld-read-lost"].Late = false }, func(v *Verdict) int { return v.RefusedReached }},
+		"a late refused call reached the API":     {func(w *world) { c := w.w.calls["refused"]; c.Reached, c.Late = true, true }, func(v *Verdict) int { return v.RefusedReached }},
+		"a withheld read is stored wrongly":       {func(w *world) { w.w.calls["withheld-read"].API = 404 }, func(v *Verdict) int { return v.WrongStatus }},
 		"an entry of no call":                     {func(w *world) { w.store(&Kinds[0], "nobody", 200, "success", 1) }, func(v *Verdict) int { return v.Strangers }},
 		"a call that nobody sent reached the API": {func(w *world) { w.w.unasked++ }, func(v *Verdict) int { return v.Strangers }},
 		"a gap":                                {func(w *world) { w.event("audit.gap") }, func(v *Verdict) int { return v.Gaps }},
@@ -144,10 +151,11 @@ func TestWhatPassesIsInAGap(t *testing.T) {
 	pass := func(metadata string, counted uint64) *Verdict {
 		w := good()
 		w.rules.Pass = true // the read that was lost in flight is one of them
+		delete(w.w.calls, "withheld-read-lost")
 		w.w.calls["passed"] = &Call{Kind: &Kinds[0], Reached: true, API: 200, Status: 200}
 		w.w.calls["passed-unread"] = &Call{Kind: &Kinds[0], Reached: true, API: 200}
 		w.st.Calls.Passed = counted
-		for _, m := range strings.Split(metadata, " ") {
+		for m := range strings.SplitSeq(metadata, " ") {
 			w.event("audit.gap").Action.Metadata = json.RawMessage(m)
 		}
 		return judge(w)

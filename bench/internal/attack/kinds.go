@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// Kind is a call that carries the oracle's own id as a value in its path, so
+// Kind is a call that carries an id of our own as a value in its path, so
 // that the id comes back as the entry's target.
 type Kind struct {
 	Method   string
@@ -17,8 +17,9 @@ type Kind struct {
 }
 
 // project stands in every path that has a project besides the id.
-const project = "oracleoracleoracleor"
+const project = "witnesswitnesswitnes"
 
+// Kinds are the changing calls.
 var Kinds = []Kind{
 	{"PATCH", "/v1/projects/{ref}/functions/{function_slug}", "edge_function", "function_slug", slug},
 	{"DELETE", "/v1/projects/{ref}/functions/{function_slug}", "edge_function", "function_slug", slug},

@@ -70,7 +70,16 @@ type Fault struct {
 	Nth int
 }
 
-func (f Fault) String() string { return string(f.Op) + " " + string(f.Kind) }
+func (f Fault) String() string {
+	s := string(f.Op) + " " + string(f.Kind)
+	if f.Chance != 0 {
+		s += fmt.Sprintf(", chance %g", f.Chance)
+	}
+	if f.Nth != 0 {
+		s += fmt.Sprintf(", number %d", f.Nth)
+	}
+	return s
+}
 
 // FS is a mounted filesystem. Its methods are safe for concurrent use.
 type FS struct {
