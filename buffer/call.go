@@ -104,6 +104,23 @@ func (c *Call) Append(payload []byte) error {
 	return err
 }
 
+// Intended reports whether the call's intent is durable: whatever becomes of its
+// end, there is a record of it.
+func (c *Call) Intended() bool {
+	if c.intent.group == nil {
+		return false
+	}
+	select {
+	case <-c.intent.group.done:
+		return c.intent.group.err == nil
+	default:
+		return false
+	}
+}
+
+// Lenient reports whether calls that cannot be recorded go through at this moment.
+func (c *Call) Lenient() bool { return c.b.passes() }
+
 // AppendLater is Append without the wait: the entry is durable with one of the
 // next commits.
 func (c *Call) AppendLater(payload []byte) error {

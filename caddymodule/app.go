@@ -219,7 +219,7 @@ const (
 func (a *App) options() buffer.Options {
 	o := buffer.Options{
 		MaxSize: a.Buffer.MaxSize, SegmentSize: a.Buffer.SegmentSize, MaxWait: time.Duration(a.Buffer.MaxWait),
-		MinFree: a.Buffer.MinFree, Logger: a.log, OnCommit: observeCommit, Gap: gapEntry,
+		MinFree: a.Buffer.MinFree, Logger: a.log, OnCommit: onCommit, Gap: gapEntry,
 		Pending: func(intent []byte) []byte { return audit.Pending(intent, time.Now()) },
 	}
 	if a.Buffer.OnFault == onFaultPass {

@@ -85,7 +85,7 @@ func (c *call) begin() error {
 func (c *call) serve(w http.ResponseWriter) (err error) {
 	trusted := c.handler.trusted
 	var rw *responseWriter
-	rw = newResponseWriter(w, c.request, trusted, func(h http.Header, status int) { c.headers(rw, h, status) })
+	rw = newResponseWriter(w, c.request, trusted, func(h http.Header, status int) bool { return c.headers(rw, h, status) })
 	if op := c.facts.Operation; op != nil && op.Born != "" {
 		rw.born = c.born
 		// What is to be read must not be encoded.
@@ -95,22 +95,31 @@ func (c *call) serve(w http.ResponseWriter) (err error) {
 		trusted.strip(w.Header()) // trailers, and what an error route would send on
 		if p := recover(); p != nil {
 			_ = rw.letGo() // as much as there is: the panic cuts it
+			if rw.withheld && p == http.ErrAbortHandler { //nolint:errorlint // a panic's value, compared as net/http does
+				return // the proxy gives up what we do not let out
+			}
 			c.panicked(rw)
 			panic(p)
 		}
 	}()
 	err = c.api.ServeHTTP(rw, c.request)
 	_ = rw.letGo() // shorter than announced; the server will cut it
-	c.returned(rw, err)
+	if rw.withheld {
+		return nil
+	}
+	if !c.returned(rw, err) {
+		return refuse(w)
+	}
 	return err // as it is: Caddy asserts its type
 }
 
 // returned records what the handlers behind did not write, before the answer
-// to it can leave, or what changed after the headers.
-func (c *call) returned(rw *responseWriter, err error) {
+// to it can leave, or what changed after the headers. It reports false if the answer
+// must not leave.
+func (c *call) returned(rw *responseWriter, err error) bool {
 	if rw.committed {
 		c.ended(rw)
-		return
+		return true
 	}
 	a := audit.Answer{At: time.Now(), Status: http.StatusOK, Source: audit.StatusDefault, Bytes: 0}
 	if err != nil {
@@ -122,7 +131,7 @@ func (c *call) returned(rw *responseWriter, err error) {
 	}
 	a.ClientGone = c.request.Context().Err() != nil
 	c.failed = err != nil
-	c.answered(a)
+	return c.answered(a)
 }
 
 // again serves a call that a handler of ours has in hand. On its way to the API
@@ -137,18 +146,21 @@ func (c *call) again(h *Handler, w http.ResponseWriter, r *http.Request, next ca
 			return next.ServeHTTP(w, r)
 		}
 		defer trusted.strip(w.Header())
-		return next.ServeHTTP(newResponseWriter(w, r, trusted, func(answer http.Header, _ int) { c.assert(trusted.values(answer)) }), r)
+		return next.ServeHTTP(newResponseWriter(w, r, trusted, func(answer http.Header, _ int) bool {
+			c.assert(trusted.values(answer))
+			return true
+		}), r)
 	}
 	defer trusted.strip(w.Header())
 	return next.ServeHTTP(newResponseWriter(w, r, trusted, c.errorAnswered), r)
 }
 
 // errorAnswered records the status that an error route writes.
-func (c *call) errorAnswered(h http.Header, status int) {
+func (c *call) errorAnswered(h http.Header, status int) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.foldedInto != "" || status == c.entry.Action.Status {
-		return
+		return true
 	}
 	c.entry.Answered(audit.Answer{
 		At: time.Now(), Status: status, Source: audit.StatusWritten, Bytes: contentLength(h), ClientGone: c.entry.ClientGone,
@@ -158,6 +170,7 @@ func (c *call) errorAnswered(h http.Header, status int) {
 		c.handler.log.Error("recording the answer of an error route; the entry stands with the error's status",
 			"id", c.entry.ID, "error", err)
 	}
+	return true
 }
 
 // append records a revision of a call that has been released, and the buffer with
@@ -277,9 +290,12 @@ func (c *call) revise(rw *responseWriter) {
 	}
 }
 
-// answered makes the outcome durable before it returns, or after max_wait lets
-// the answer go: a client must never be told to repeat what was done.
-func (c *call) answered(a audit.Answer) {
+// answered makes the outcome durable before it returns. If the disk does not take it
+// within max_wait, the answer to a call that may have changed something leaves all
+// the same: a client must never be told to repeat what was done. It reports false
+// when the answer must not leave: that of a read of which nothing is on the disk,
+// unless on_fault lets calls pass.
+func (c *call) answered(a audit.Answer) (leave bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	a.Platform = c.handler.platform
@@ -291,17 +307,37 @@ func (c *call) answered(a audit.Answer) {
 	}
 	err := c.recordOrFold(a)
 	if c.foldedInto != "" {
-		return
+		return true
 	}
 	if c.late != nil {
 		c.late.Then(c.learned)
 	}
 	if err == nil {
-		return
+		return true
 	}
-	lateAnswers.Inc()
 	if !errors.Is(err, buffer.ErrSlow) {
 		c.handler.log.Error("recording the outcome of a call", "id", c.entry.ID, "error", err)
+	}
+	if !c.facts.Changing && !c.record.Intended() && !c.record.Lenient() && c.entry.Policy.Durability != audit.DurabilityRelaxed {
+		c.withhold(a.Status)
+		return false
+	}
+	lateAnswers.Inc()
+	return true
+}
+
+// withhold has the entry say, once the disk takes anything again, that the client
+// never got the answer. The caller holds mu.
+func (c *call) withhold(status int) {
+	withheldAnswers.Inc()
+	c.note("withheld", status)
+	c.entry.Refused(time.Now(), http.StatusServiceUnavailable)
+	payload, err := c.entry.Encode()
+	if err == nil {
+		err = c.record.AppendLater(payload)
+	}
+	if err != nil {
+		c.handler.log.Error("recording that an answer was withheld", "id", c.entry.ID, "error", err)
 	}
 }
 
@@ -353,8 +389,9 @@ func (c *call) note(name string, value any) {
 	c.entry.Action.Metadata[name] = value
 }
 
-// headers records the answer whose headers are about to be written.
-func (c *call) headers(rw *responseWriter, h http.Header, status int) {
+// headers records the answer whose headers are about to be written. It reports
+// false if they must not be.
+func (c *call) headers(rw *responseWriter, h http.Header, status int) bool {
 	h.Set(auditIDHeader, c.entry.ID) // the API's own, if it sent one back, is gone
 	c.assert(c.handler.trusted.values(h))
 	if t := c.entry.Target; rw.born != nil && status >= 200 && status < 300 && (t == nil || t.ID == "") {
@@ -370,12 +407,15 @@ func (c *call) headers(rw *responseWriter, h http.Header, status int) {
 	default:
 		a.Bytes = contentLength(h)
 	}
-	c.answered(a)
+	if !c.answered(a) {
+		return false
+	}
 	if c.foldedInto != "" {
 		h.Set(auditIDHeader, c.foldedInto)
-		return
+		return true
 	}
 	c.captureResponse(rw, h)
+	return true
 }
 
 // born takes the target from the body of its answer.

@@ -74,7 +74,9 @@ func (w *responseWriter) letGo() error {
 	late := w.Header()
 	clear(late) // what a handler sets after the headers has no effect on them
 	maps.Copy(late, held.header)
-	w.commit(held.status)
+	if err := w.commit(held.status); err != nil {
+		return err
+	}
 	w.ResponseWriter.WriteHeader(held.status)
 	if len(held.body) == 0 {
 		return nil

@@ -40,6 +40,10 @@ var (
 		Name: "caddy_audit_late_records_total",
 		Help: "Answers that left before their outcome was durable, because the disk took longer than max_wait.",
 	})
+	withheldAnswers = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "caddy_audit_withheld_answers_total",
+		Help: "Answers to reads that were not let out, because the disk did not take their record within max_wait; the client got 503.",
+	})
 	batchSeconds = prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name:    "caddy_audit_store_batch_duration_seconds",
 		Help:    "Time that a store took for one batch, whether it took it or not.",
@@ -82,6 +86,9 @@ var (
 	diskBuckets = []float64{.0002, .0005, .001, .002, .005, .01, .02, .05, .1, .25, .5, 1, 2.5}
 )
 
+// onCommit is observeCommit, or what a test puts in its place to be a slow disk.
+var onCommit = observeCommit
+
 func observeCommit(c buffer.Commit) {
 	commitSeconds.Observe(c.Duration.Seconds())
 	commits.Inc()
@@ -111,7 +118,7 @@ func registerMetrics(r *prometheus.Registry) error {
 		return nil
 	}
 	for _, c := range []prometheus.Collector{
-		commitSeconds, commits, commitFailures, overheadSeconds, lateAnswers, batchSeconds, batchFailures, verifications, unmatchedCalls, lookups, lookupSeconds,
+		commitSeconds, commits, commitFailures, overheadSeconds, lateAnswers, withheldAnswers, batchSeconds, batchFailures, verifications, unmatchedCalls, lookups, lookupSeconds,
 		terms{},
 	} {
 		var already prometheus.AlreadyRegisteredError

@@ -22,8 +22,9 @@ type responseWriter struct {
 	request *http.Request
 	// trusted are taken away from everything that leaves.
 	trusted answerHeaders
-	// record makes the answer's headers durable.
-	record func(h http.Header, status int)
+	// record makes the answer's headers durable. It reports false if the answer
+	// must not leave.
+	record func(h http.Header, status int) bool
 	// born reads the body of an answer whose target is born in it; nil for all
 	// other calls.
 	born func(body []byte)
@@ -31,34 +32,50 @@ type responseWriter struct {
 	// seen looks at the body as it passes; nil if nobody does.
 	seen      *audit.Body
 	committed bool
+	withheld  bool // the client got our refusal instead
 	hijacked  bool
 	failed    bool // a write failed: the client has gone
 	sent      atomic.Int64
 }
 
-func newResponseWriter(w http.ResponseWriter, r *http.Request, trusted answerHeaders, record func(http.Header, int)) *responseWriter {
+func newResponseWriter(w http.ResponseWriter, r *http.Request, trusted answerHeaders, record func(http.Header, int) bool) *responseWriter {
 	return &responseWriter{
 		ResponseWriterWrapper: &caddyhttp.ResponseWriterWrapper{ResponseWriter: w}, request: r, trusted: trusted, record: record,
 	}
 }
 
-func (w *responseWriter) commit(status int) {
+// errWithheld ends what would go on writing an answer that must not leave.
+var errWithheld = errors.New("the answer is withheld, because it could not be recorded")
+
+// commit records the answer once, before its first byte. After errWithheld nothing of
+// it may leave.
+func (w *responseWriter) commit(status int) error {
+	if w.withheld {
+		return errWithheld
+	}
 	if w.committed {
-		return
+		return nil
 	}
 	w.committed = true
-	w.record(w.Header(), status)
+	if !w.record(w.Header(), status) {
+		w.withheld = true
+		id := w.Header().Get(auditIDHeader)
+		clear(w.Header())
+		w.Header().Set(auditIDHeader, id)
+		_ = refuse(w.ResponseWriter) // never fails
+		return errWithheld
+	}
 	w.trusted.strip(w.Header())
+	return nil
 }
 
 // WriteHeader implements http.ResponseWriter. An informational status is not an
 // answer, except for 101.
 func (w *responseWriter) WriteHeader(status int) {
 	if status >= 200 || status == http.StatusSwitchingProtocols {
-		if w.hold(status) {
+		if w.hold(status) || w.commit(status) != nil {
 			return
 		}
-		w.commit(status)
 	} else {
 		w.trusted.strip(w.Header())
 	}
@@ -69,7 +86,9 @@ func (w *responseWriter) Write(b []byte) (int, error) {
 	if w.held != nil || w.hold(http.StatusOK) {
 		return w.keep(b)
 	}
-	w.commit(http.StatusOK)
+	if err := w.commit(http.StatusOK); err != nil {
+		return 0, err
+	}
 	n, err := w.ResponseWriter.Write(b)
 	if w.seen != nil {
 		_, _ = w.seen.Write(b[:n]) // never fails
@@ -83,7 +102,9 @@ func (w *responseWriter) ReadFrom(r io.Reader) (int64, error) {
 	if w.held != nil || w.hold(http.StatusOK) {
 		return io.Copy(struct{ io.Writer }{w}, r)
 	}
-	w.commit(http.StatusOK)
+	if err := w.commit(http.StatusOK); err != nil {
+		return 0, err
+	}
 	if w.seen != nil {
 		return io.Copy(struct{ io.Writer }{w}, r)
 	}
@@ -116,13 +137,17 @@ func (w *responseWriter) FlushError() error {
 	if w.held != nil {
 		return nil // it leaves when it is whole, which is soon
 	}
-	w.commit(http.StatusOK)
+	if err := w.commit(http.StatusOK); err != nil {
+		return err
+	}
 	return http.NewResponseController(w.ResponseWriter).Flush()
 }
 
 // Hijack lets http.ResponseController take the connection over.
 func (w *responseWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
-	w.commit(http.StatusSwitchingProtocols)
+	if err := w.commit(http.StatusSwitchingProtocols); err != nil {
+		return nil, nil, err
+	}
 	conn, rw, err := http.NewResponseController(w.ResponseWriter).Hijack()
 	if err != nil {
 		return nil, nil, err

@@ -281,3 +281,14 @@ func (r *rig) exported(p *place) []*audit.Entry {
 	}
 	return entries
 }
+
+// stop ends Caddy and waits until the buffer is closed.
+func (r *rig) stop() {
+	r.t.Helper()
+	if err := caddy.Stop(); err != nil {
+		r.t.Fatal(err)
+	}
+	if err := buffers.idle(r.t.Context()); err != nil {
+		r.t.Fatal(err)
+	}
+}
