@@ -21,7 +21,11 @@ import (
 
 func TestMain(m *testing.M) {
 	if dir := os.Getenv("BUFFER_TEST_VICTIM"); dir != "" {
-		victim(dir)
+		if spec := os.Getenv("BUFFER_TEST_KILL"); spec != "" {
+			killedAt(dir, spec)
+		} else {
+			victim(dir)
+		}
 		return
 	}
 	// bbolt cannot close a database whose file was cut while it wrote.

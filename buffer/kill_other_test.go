@@ -3,3 +3,5 @@
 package buffer
 
 func victim(string) {}
+
+func killedAt(string, string) {}
