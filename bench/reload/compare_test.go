@@ -229,10 +229,10 @@ func TestTheShippedCaddyfileCanBeChanged(t *testing.T) {
 		t.Fatal(err)
 	}
 	text := string(b)
-	if same, err := apply(text, [4]int{}); err != nil || same != text {
+	if same, err := (rig.Changes{}).Apply(text); err != nil || same != text {
 		t.Errorf("no change changes it: %v", err)
 	}
-	changed, err := apply(text, [4]int{3, 6, 9, 12})
+	changed, err := rig.Changes{3, 6, 9, 12}.Apply(text)
 	for _, want := range []string{"\tmax_wait 2003ms\n", "\tmax_size 8198MiB\n", "@probes path /health /healthz /probe-9\n", "\tsegment_size 16MiB\n"} {
 		if err != nil || !strings.Contains(changed, want) {
 			t.Errorf("%q is missing: %v\n%s", want, err, changed)
@@ -251,7 +251,7 @@ func TestTheShippedCaddyfileCanBeChanged(t *testing.T) {
 			t.Errorf("%s changes nothing", f.name)
 		}
 	}
-	if _, err := apply(plain, [4]int{}); err == nil {
+	if _, err := (rig.Changes{}).Apply(plain); err == nil {
 		t.Error("a Caddyfile without the lines can be changed")
 	}
 	if _, err := withoutAudit(plain); err == nil {

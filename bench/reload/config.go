@@ -10,39 +10,6 @@ import (
 	"github.com/caddy-audit-log/caddy-audit-log/bench/internal/rig"
 )
 
-// setting is something that an operator may change while the product runs.
-type setting struct {
-	name string
-	line *regexp.Regexp // the one line that says it, in the shipped Caddyfile
-	with string         // what it becomes; %d is a number that is never used again
-	from int            // and that starts here
-	// policy says that the setting decides what is recorded or how much is
-	// kept, so that audit.config_changed has to tell of it. The size of the
-	// buffer's files does neither.
-	policy bool
-}
-
-var settings = []setting{
-	{"max_wait", regexp.MustCompile(`(?m)^(\s*)max_wait .*$`), "${1}max_wait %dms", 2000, true},
-	{"max_size", regexp.MustCompile(`(?m)^(\s*)max_size .*$`), "${1}max_size %dMiB", 8192, true},
-	{"rule", regexp.MustCompile(`(?m)^(\s*@probes path) .*$`), "${1} /health /healthz /probe-%d", 0, true},
-	{"segment_size", regexp.MustCompile(`(?m)^(\s*)max_size (.*)$`), "${0}\n${1}segment_size %dMiB", 4, false},
-}
-
-// apply makes the text in which settings have been changed; zero is as
-// shipped.
-func apply(text string, changed [4]int) (string, error) {
-	for i, s := range settings {
-		if len(s.line.FindAllString(text, 2)) != 1 {
-			return "", fmt.Errorf("changing %s: the Caddyfile does not have exactly one such line; use one that is like the shipped one", s.name)
-		}
-		if changed[i] > 0 {
-			text = s.line.ReplaceAllString(text, fmt.Sprintf(s.with, s.from+changed[i]))
-		}
-	}
-	return text, nil
-}
-
 var (
 	auditBlock = regexp.MustCompile(`(?ms)^\taudit_log \{\n.*?^\t\}\n`)
 	auditLine  = regexp.MustCompile(`(?m)^.* audit_log\n`) // a filter of the log

@@ -2,9 +2,12 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/caddy-audit-log/caddy-audit-log/bench/internal/rig"
 )
 
 const (
@@ -22,7 +25,7 @@ type reloader struct {
 	plain  bool // the control: no setting is ours
 	n      int
 	// changed is the configuration that must be in force.
-	changed [4]int
+	changed rig.Changes
 	res     *result
 }
 
@@ -64,16 +67,16 @@ func (r *reloader) next(ctx context.Context) error {
 		}
 		return nil
 	case r.n%changeEvery == 0:
-		i := r.n / changeEvery % len(settings)
+		i := r.n / changeEvery % len(rig.Settings)
 		changed := r.changed
 		changed[i] = r.n
-		return r.valid(ctx, changed, settings[i].name, settings[i].policy)
+		return r.valid(ctx, changed, rig.Settings[i].Name, rig.Settings[i].Policy)
 	}
 	return r.valid(ctx, r.changed, "nothing changed", false)
 }
 
 // valid is a reload that must be taken.
-func (r *reloader) valid(ctx context.Context, changed [4]int, what string, policy bool) error {
+func (r *reloader) valid(ctx context.Context, changed rig.Changes, what string, policy bool) error {
 	refusal, err := r.reload(ctx, changed, fault{})
 	if err != nil {
 		return err
@@ -92,25 +95,29 @@ func (r *reloader) valid(ctx context.Context, changed [4]int, what string, polic
 	return nil
 }
 
-func (r *reloader) reload(ctx context.Context, changed [4]int, f fault) (refusal string, err error) {
+func (r *reloader) reload(ctx context.Context, changed rig.Changes, f fault) (refusal string, err error) {
 	text := r.text
 	if !r.plain {
-		if text, err = apply(text, changed); err != nil {
+		if text, err = changed.Apply(text); err != nil {
 			return "", err
 		}
 	}
 	if f.text != nil {
 		text = f.text(text)
 	}
-	config, err := r.admin.adapt(ctx, text)
+	config, err := r.admin.Adapt(ctx, text)
 	if err != nil {
 		return "", fmt.Errorf("reload %d: %w", r.n, err)
 	}
 	if f.json != nil {
 		f.json(config)
 	}
+	b, err := json.Marshal(config)
+	if err != nil {
+		return "", fmt.Errorf("reload %d: %w", r.n, err)
+	}
 	began := time.Now()
-	if refusal, err = r.admin.load(ctx, config); err != nil {
+	if refusal, err = r.admin.Load(ctx, rig.TypeJSON, b); err != nil {
 		return "", fmt.Errorf("reload %d: %w", r.n, err)
 	}
 	r.res.Reloads++

@@ -58,7 +58,7 @@ func (a *admin) back(ctx context.Context, p *rig.Process, before resources, dir 
 		if time.Since(began) < settling {
 			continue
 		}
-		_, stacks, err := a.do(ctx, "GET", "/debug/pprof/goroutine?debug=2", "", nil)
+		_, stacks, err := a.Do(ctx, "GET", "/debug/pprof/goroutine?debug=2", "", nil)
 		if err != nil {
 			return r, err
 		}

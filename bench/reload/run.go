@@ -52,7 +52,7 @@ func run(ctx context.Context, o options, name, dir string) (_ *result, err error
 	if t.site, err = rig.NewSite(t.Setup, filepath.Join(dir, "site"), t.api.addr); err != nil {
 		return t.res, err
 	}
-	t.admin = newAdmin(t.site)
+	t.admin = &admin{rig.NewAdmin(t.site)}
 	busy, err := net.Listen("tcp", net.JoinHostPort(rig.Host, "0"))
 	if err != nil {
 		return t.res, fmt.Errorf("keeping a port busy: %w", err)
@@ -85,7 +85,7 @@ func (t *trial) caddyfile(dir string) (string, error) {
 		if t.Plain != "" {
 			t.Caddy = t.Plain
 		}
-	} else if _, err := apply(text, [4]int{}); err != nil {
+	} else if _, err := (rig.Changes{}).Apply(text); err != nil {
 		return "", err
 	}
 	t.Caddyfile = filepath.Join(dir, "Caddyfile")

@@ -10,13 +10,16 @@ import (
 // verdict is what a run found; it is the program's last line. The fields from
 // Missing on are 0 (and the last three true) when the promise held.
 type verdict struct {
-	Seed    uint64 `json:"seed"`
-	Kills   int    `json:"kills"`
-	Stops   int    `json:"stops"`
-	Acked   int    `json:"acked"`
-	Reached int    `json:"reached"`
-	Refused int    `json:"refused"`
-	Stored  int    `json:"stored"`
+	Seed  uint64 `json:"seed"`
+	Kills int    `json:"kills"`
+	Stops int    `json:"stops"`
+	// Reloads were taken; KillsInReloads found one under way.
+	Reloads        int `json:"reloads"`
+	KillsInReloads int `json:"kills_in_reloads"`
+	Acked          int `json:"acked"`
+	Reached        int `json:"reached"`
+	Refused        int `json:"refused"`
+	Stored         int `json:"stored"`
 	// Unknown are stored calls whose end nobody could record.
 	Unknown int `json:"unknown"`
 	// ReadsLost are reads that reached the API, were not answered and left no
@@ -45,6 +48,8 @@ type verdict struct {
 	Gaps int `json:"gaps"`
 	// Hangs are answers that did not come although nothing was killed.
 	Hangs int `json:"hangs"`
+	// WrongReloads were not taken although nothing was killed.
+	WrongReloads int `json:"wrong_reloads"`
 	// Conserved says that the equations held after every start.
 	Conserved bool `json:"conserved"`
 	// CountersAgree says that the product counts as many recorded calls as it
@@ -59,7 +64,7 @@ type verdict struct {
 
 func (v *verdict) held() bool {
 	return v.Missing+v.Unrecorded+v.Duplicates+v.SequenceErrors+v.WrongStatus+v.WrongFields+
-		v.RefusedReached+v.Strangers+v.Gaps+v.Hangs == 0 &&
+		v.RefusedReached+v.Strangers+v.Gaps+v.Hangs+v.WrongReloads == 0 &&
 		v.Conserved && v.CountersAgree && v.OfflineEqual && v.Acked > 0
 }
 

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -26,6 +27,8 @@ type fake struct {
 	head  uint64
 	fault string
 	n     int
+	// loading says that it is being reloaded.
+	loading atomic.Bool
 }
 
 // record is a line of its log; one without sequence is an intent.
@@ -92,6 +95,11 @@ func serveFake(path string) error {
 		r["outcome"], r["revision"] = "unknown", 0
 		f.append(r)
 	}
+	admin, err := f.admin()
+	if err != nil {
+		return err
+	}
+	defer admin.Close()
 	srv := &http.Server{Addr: net.JoinHostPort("127.0.0.1", os.Getenv("PORT")), Handler: f, ReadHeaderTimeout: time.Second}
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, syscall.SIGTERM)
@@ -103,6 +111,28 @@ func serveFake(path string) error {
 	case err := <-ended:
 		return err
 	}
+}
+
+// admin serves what reloads are asked of.
+func (f *fake) admin() (*http.Server, error) {
+	socket, _, _ := strings.Cut(strings.TrimPrefix(os.Getenv("ADMIN_LISTEN"), "unix/"), "|")
+	if err := os.RemoveAll(socket); err != nil { // a killed process left it
+		return nil, err
+	}
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		return nil, err
+	}
+	srv := &http.Server{ReadHeaderTimeout: time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		f.loading.Store(true)
+		time.Sleep(20 * time.Millisecond)
+		f.loading.Store(false)
+		if f.fault == "no reload" {
+			http.Error(w, "no", http.StatusBadRequest)
+		}
+	})}
+	go func() { _ = srv.Serve(l) }()
+	return srv, nil
 }
 
 func (f *fake) write(r record) {
@@ -134,7 +164,8 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if f.fault == "wrong status" && n%50 == 0 {
 		action["status"], e["outcome"] = 200, "success"
 	}
-	if f.fault != "lost" || n%50 != 0 {
+	lost := f.fault == "lost" && n%50 == 0 || f.fault == "lost in a reload" && f.loading.Load()
+	if !lost {
 		if f.fault == "late" {
 			defer func() { time.Sleep(20 * time.Millisecond); f.append(e) }()
 		} else {

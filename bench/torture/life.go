@@ -24,6 +24,8 @@ type tormentor struct {
 	site *rig.Site
 	rnd  *rand.Rand
 	v    *verdict
+	// reloader is nil if there are to be no reloads.
+	reloader *reloader
 	// lived says that the build was ready once, so that there is something to
 	// ask about.
 	lived bool
@@ -55,12 +57,26 @@ func (t *tormentor) life(ctx context.Context, n int) error {
 		return err
 	}
 	t.lived = true
-	after := time.Duration(50+t.rnd.IntN(1450)) * time.Millisecond
+	return t.ready(ctx, p, n)
+}
 
-	// Half of the lives are asked while they last, the others when they are
-	// over: the command costs the build a good part of a short life.
+// ready is the rest of a life that got ready.
+func (t *tormentor) ready(ctx context.Context, p *rig.Process, n int) error {
+	after := time.Duration(50+t.rnd.IntN(950)) * time.Millisecond
+	// Half of the longer lives are asked while they last, the others when they
+	// are over: the command costs the build a good part of a short life.
+	asked := t.rnd.IntN(2) == 0 && after > 500*time.Millisecond
+	orderly := t.rnd.IntN(10) == 0
+	// Some ends are aimed at a reload; of the others, few would meet one.
+	aimed := t.rnd.IntN(3) == 0 && t.reloader != nil
+
+	l := t.reloader.start(ctx)
+	defer func() {
+		l.end()
+		p.Kill()
+		l.report(t.v)
+	}()
 	live := make(chan error, 1)
-	asked := after > 600*time.Millisecond && t.rnd.IntN(2) == 0
 	if asked {
 		go func() { live <- t.conserved(ctx, n, "live") }()
 	}
@@ -73,21 +89,48 @@ func (t *tormentor) life(ctx context.Context, n int) error {
 			return err
 		}
 	}
-	if t.rnd.IntN(10) == 0 {
-		t.note = fmt.Sprintf("SIGTERM %s after ready", after)
+	if aimed {
+		if err := t.nextReload(ctx, p, l); err != nil {
+			return err
+		}
+	}
+	where := after.String() + " after ready"
+	loading := l.end()
+	if loading {
+		where = "in a reload, " + where
+	}
+	if orderly {
+		t.note = "SIGTERM " + where
 		if err := p.Stop(stopTimeout); err != nil {
 			return err
 		}
 		t.v.Stops++
 	} else {
-		t.note = fmt.Sprintf("SIGKILL %s after ready", after)
+		t.note = "SIGKILL " + where
 		p.Kill()
 		t.v.Kills++
+		if loading {
+			t.v.KillsInReloads++
+		}
 	}
+	l.report(t.v)
 	if asked {
 		return nil
 	}
 	return t.conserved(ctx, n, "offline")
+}
+
+// nextReload waits until the next reload is under way, for some part of the
+// time that one takes.
+func (t *tormentor) nextReload(ctx context.Context, p *rig.Process, l *reloads) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-p.Done():
+		return p.Crashed()
+	case <-l.began:
+		return sleep(ctx, p, time.Duration(t.rnd.Float64()*float64(t.reloader.took.Load())))
+	}
 }
 
 // held is a life with two calls that the API holds for longer than the product

@@ -29,6 +29,7 @@ type options struct {
 	Drain   time.Duration
 	Segment string
 	Hold    time.Duration
+	Reloads bool
 }
 
 func main() {
@@ -36,15 +37,16 @@ func main() {
 	fs := flag.NewFlagSet("torture", flag.ExitOnError)
 	o.Register(fs)
 	fs.IntVar(&o.Kills, "kills", 50, "how `many` times to kill the build; now and then it is stopped in an orderly way besides")
-	fs.IntVar(&o.Clients, "clients", 32, "how `many` clients call at full speed")
-	fs.Float64Var(&o.Reads, "reads", 0.15, "`share` of calls that only read")
+	fs.IntVar(&o.Clients, "clients", 64, "how `many` clients call at full speed")
+	fs.Float64Var(&o.Reads, "reads", 0.5, "`share` of calls that only read")
+	fs.BoolVar(&o.Reloads, "reloads", true, "reload the configuration every 100 to 400 ms, and aim some kills at it")
 	fs.Uint64Var(&o.Seed, "seed", 0, "seed of the choices (default: a random one)")
 	fs.DurationVar(&o.Drain, "drain", 2*time.Minute, "how `long` the last life may take to deliver everything")
 	fs.StringVar(&o.Segment, "segment-size", "", "seal the buffer's files at this `size`, as in 1MiB, so that kills find them rotating (default: as configured)")
 	fs.DurationVar(&o.Hold, "hold", 0, "add a life with calls that take this `long`; above 30s they become pending (default: none)")
 	fs.Usage = func() {
 		fmt.Fprint(fs.Output(), "Kills a running build under load and compares what happened with what it stored.\n\n"+
-			"  go run ./bench/torture\n  go run ./bench/torture -kills 10 -seed 7 -segment-size 1MiB -hold 33s\n\n")
+			"  go run ./bench/torture\n  go run ./bench/torture -kills 500\n  go run ./bench/torture -kills 10 -seed 7 -segment-size 1MiB -hold 33s\n\n")
 		fs.PrintDefaults()
 	}
 	_ = fs.Parse(os.Args[1:]) // exits by itself
@@ -94,6 +96,11 @@ func torture(ctx context.Context, o options, w io.Writer) (v *verdict, err error
 		return v, err
 	}
 	t := &tormentor{site: site, rnd: rand.New(rand.NewPCG(o.Seed, 1)), v: v}
+	if o.Reloads {
+		if t.reloader, err = newReloader(site, o.Seed); err != nil {
+			return v, err
+		}
+	}
 	if err := t.lives(ctx, o, orc); err != nil {
 		v.report(w)
 		return v, err

@@ -38,8 +38,8 @@ func fakeRun(t *testing.T, kills int, fault string) (v *verdict, out string, err
 	}
 	var b bytes.Buffer
 	v, err = torture(t.Context(), options{
-		Setup: rig.Setup{Caddy: self, Caddyfile: self, Env: []string{"FAKE_PRODUCT=1", "FAKE_FAULT=" + fault}},
-		Kills: kills, Clients: 8, Reads: 0.15, Seed: 3, Drain: 10 * time.Second,
+		Setup: rig.Setup{Caddy: self, Caddyfile: "../../Caddyfile", Env: []string{"FAKE_PRODUCT=1", "FAKE_FAULT=" + fault}},
+		Kills: kills, Clients: 8, Reads: 0.15, Seed: 3, Drain: 10 * time.Second, Reloads: true,
 	}, &b)
 	return v, b.String(), err
 }
@@ -50,8 +50,8 @@ func TestAWholeRunAgainstAProductThatKeepsThePromise(t *testing.T) {
 	if err != nil || !v.held() {
 		t.Errorf("got %+v, %v\n%s", v, err, out)
 	}
-	if v.Unknown == 0 {
-		t.Errorf("no kill found a call in flight, so that the run showed little: %+v", v)
+	if v.Unknown == 0 || v.Reloads == 0 {
+		t.Errorf("no kill found a call in flight, or nothing was reloaded, so that the run showed little: %+v", v)
 	}
 }
 
@@ -62,6 +62,9 @@ func TestAWholeRunAgainstAProductThatBreaksThePromise(t *testing.T) {
 		"late":         func(v *verdict) int { return v.Missing + v.WrongStatus },
 		"twice":        func(v *verdict) int { return v.Duplicates },
 		"wrong status": func(v *verdict) int { return v.WrongStatus },
+
+		"lost in a reload": func(v *verdict) int { return v.WrongStatus * v.Missing },
+		"no reload":        func(v *verdict) int { return v.WrongReloads },
 	} {
 		t.Run(fault, func(t *testing.T) {
 			t.Parallel()
@@ -79,7 +82,7 @@ func TestTortureOfTheRunningBuild(t *testing.T) {
 	}
 	t.Parallel()
 	var out bytes.Buffer
-	v, err := torture(t.Context(), options{Kills: 3, Clients: 8, Reads: 0.15, Drain: time.Minute}, &out)
+	v, err := torture(t.Context(), options{Kills: 3, Clients: 16, Reads: 0.5, Drain: time.Minute, Reloads: true}, &out)
 	if err != nil || !v.held() {
 		t.Errorf("got %+v, %v\n%s", v, err, out.String())
 	}

@@ -49,7 +49,7 @@ func NewSite(s Setup, dir, api string) (*Site, error) {
 		"PLATFORM_API="+api,
 		"PLATFORM_URL=http://"+api,
 		"AUDIT_DIR="+site.AuditDir(),
-		"ADMIN_LISTEN=unix/"+filepath.Join(dir, "admin.sock")+"|0600",
+		"ADMIN_LISTEN=unix/"+site.socket()+"|0600",
 	)
 	return site, nil
 }
@@ -140,6 +140,9 @@ func (p *Process) Stop(timeout time.Duration) error {
 		return fmt.Errorf("stopping the build: it was still running %s after SIGTERM; its last words:\n%s", timeout, p.site.LastWords())
 	}
 }
+
+// Done is closed when the process is gone.
+func (p *Process) Done() <-chan struct{} { return p.done }
 
 // Crashed says whether the process ended although nobody asked it to.
 func (p *Process) Crashed() error {
