@@ -1,9 +1,7 @@
 package main
 
 import (
-	"fmt"
-	"time"
-
+	"github.com/caddy-audit-log/caddy-audit-log/bench/internal/oracle"
 	"github.com/caddy-audit-log/caddy-audit-log/bench/internal/rig"
 )
 
@@ -59,7 +57,7 @@ type verdict struct {
 	// the running product.
 	OfflineEqual bool `json:"offline_equal"`
 
-	problems []string
+	oracle.Problems
 }
 
 func (v *verdict) held() bool {
@@ -68,32 +66,25 @@ func (v *verdict) held() bool {
 		v.Conserved && v.CountersAgree && v.OfflineEqual && v.Acked > 0
 }
 
-// problem notes an example for people; a flood of one sort is cut.
-func (v *verdict) problem(count *int, format string, args ...any) {
-	if *count++; *count <= 5 {
-		v.problems = append(v.problems, fmt.Sprintf(format, args...))
-	}
-}
-
 // compare holds the stored entries against what the oracle saw.
-func (v *verdict) compare(calls map[string]*call, entries []rig.Entry, head uint64) {
+func (v *verdict) compare(calls map[string]*oracle.Call, entries []rig.Entry, head uint64) {
 	v.Head = head
 	stored := map[string][]rig.Entry{}
 	ids := map[string]bool{}
 	for _, e := range entries {
 		if ids[e.ID] {
-			v.problem(&v.Duplicates, "entry %s is exported twice", e.ID)
+			v.Note(&v.Duplicates, "entry %s is exported twice", e.ID)
 			continue
 		}
 		ids[e.ID] = true
 		if e.Event() {
 			if e.Action.Code == "audit.gap" {
-				v.problem(&v.Gaps, "the product reports a gap: entry %s", e.ID)
+				v.Note(&v.Gaps, "the product reports a gap: entry %s", e.ID)
 			}
 			continue
 		}
 		if calls[e.TargetID()] == nil {
-			v.problem(&v.Strangers, "entry %s (%s %s, target %q) belongs to no call", e.ID, e.Action.Method, e.Action.Route, e.TargetID())
+			v.Note(&v.Strangers, "entry %s (%s %s, target %q) belongs to no call", e.ID, e.Action.Method, e.Action.Route, e.TargetID())
 			continue
 		}
 		stored[e.TargetID()] = append(stored[e.TargetID()], e)
@@ -105,137 +96,52 @@ func (v *verdict) compare(calls map[string]*call, entries []rig.Entry, head uint
 		case len(found) == 0:
 			v.absent(id, c)
 		case len(found) > 1:
-			v.problem(&v.Duplicates, "call %s has %d entries: %s, %s", id, len(found), found[0].ID, found[1].ID)
+			v.Note(&v.Duplicates, "call %s has %d entries: %s, %s", id, len(found), found[0].ID, found[1].ID)
 		default:
 			v.check(id, c, found[0])
 		}
 	}
-	v.sequences(calls, entries, head)
+	v.SequenceErrors += oracle.Sequences(calls, entries, head, &v.Problems)
 }
 
-func (v *verdict) count(id string, c *call) {
-	if c.acked() {
+func (v *verdict) count(id string, c *oracle.Call) {
+	if c.Acked() {
 		v.Acked++
 	}
-	if c.reached {
+	if c.Reached {
 		v.Reached++
 	}
-	if c.refused {
+	if c.Refused {
 		v.Refused++
-		if c.reached {
-			v.problem(&v.RefusedReached, "call %s was refused and reached the API", id)
+		if c.Reached {
+			v.Note(&v.RefusedReached, "call %s was refused and reached the API", id)
 		}
 	}
 }
 
-func (v *verdict) absent(id string, c *call) {
-	if c.acked() {
-		v.problem(&v.Missing, "call %s (%s %s) was answered with %d and is not stored", id, c.kind.Method, c.kind.Template, c.status)
+func (v *verdict) absent(id string, c *oracle.Call) {
+	if c.Acked() {
+		v.Note(&v.Missing, "call %s (%s %s) was answered with %d and is not stored", id, c.Kind.Method, c.Kind.Template, c.Status)
 	}
-	if !c.reached {
+	if !c.Reached {
 		return
 	}
-	if c.kind.read() {
+	if c.Kind.Read() {
 		v.ReadsLost++
 		return
 	}
-	v.problem(&v.Unrecorded, "call %s (%s %s) reached the API and is not stored", id, c.kind.Method, c.kind.Template)
+	v.Note(&v.Unrecorded, "call %s (%s %s) reached the API and is not stored", id, c.Kind.Method, c.Kind.Template)
 }
 
 // check holds one entry against its call.
-func (v *verdict) check(id string, c *call, e rig.Entry) {
-	if e.Action.Method != c.kind.Method || e.Action.Route != c.kind.Template || e.Target.Type != c.kind.Target || e.ProjectRef != c.kind.project(id) {
-		v.problem(&v.WrongFields, "call %s: stored as %s %s on %s of project %q", id, e.Action.Method, e.Action.Route, e.Target.Type, e.ProjectRef)
-	}
-	status, outcome := e.Action.Status, e.Outcome
-	if outcome == "unknown" {
+func (v *verdict) check(id string, c *oracle.Call, e rig.Entry) {
+	if e.Outcome == "unknown" {
 		v.Unknown++
 	}
-	var why string
-	switch {
-	case c.refused:
-		if outcome != "refused" {
-			why = "was refused"
-		}
-	case c.acked():
-		if status != c.status || outcome != rig.OutcomeOf(c.status) {
-			why = fmt.Sprintf("was answered with %d", c.status)
-		}
-		if c.reached && c.api != 0 && c.api != c.status {
-			why = fmt.Sprintf("was answered with %d, although the API answered %d", c.status, c.api)
-		}
-	case outcome == "unknown":
-		// Nobody read an answer, so nothing contradicts it.
-	case c.reached && c.api != 0 && status == c.api && outcome == rig.OutcomeOf(status):
-		// The answer was recorded and did not get to the client.
-	case c.reached && c.api == 0 && status >= 500 && outcome == "failure":
-		// The API broke the connection.
-	case !c.reached && (status == 499 || status >= 500) && outcome == "failure":
-		// The product gave up before the API; nothing was done.
-	default:
-		why = fmt.Sprintf("got no answer; reached the API: %t, which answered %d", c.reached, c.api)
+	if why := c.WrongFields(id, e); why != "" {
+		v.Note(&v.WrongFields, "%s", why)
 	}
-	if why != "" {
-		v.problem(&v.WrongStatus, "call %s %s, and is stored with status %d, outcome %q, revision %d", id, why, status, outcome, e.Revision)
+	if why := c.WrongStatus(id, e); why != "" {
+		v.Note(&v.WrongStatus, "%s", why)
 	}
-}
-
-// sequences checks that no number is used twice, that none lies outside the
-// buffer's range, and that what is absent from the export was superseded: an
-// entry is written again only after its call was open for long, or when a
-// later revision changed it, and each such entry explains the absence of as
-// many numbers as it had earlier revisions.
-func (v *verdict) sequences(calls map[string]*call, entries []rig.Entry, head uint64) {
-	seen := map[uint64]string{}
-	instance := ""
-	var explained uint64
-	for _, e := range entries {
-		if e.Origin == nil {
-			v.problem(&v.SequenceErrors, "entry %s has no origin", e.ID)
-			continue
-		}
-		if instance == "" {
-			instance = e.Origin.Instance
-		}
-		n := e.Origin.Sequence
-		switch {
-		case e.Origin.Instance != instance:
-			v.problem(&v.SequenceErrors, "entry %s is of another instance, although no disk was lost: %s and %s", e.ID, instance, e.Origin.Instance)
-			continue
-		case n == 0 || n > head:
-			v.problem(&v.SequenceErrors, "entry %s has sequence %d, the head is %d", e.ID, n, head)
-			continue
-		case seen[n] != "":
-			v.problem(&v.SequenceErrors, "entries %s and %s share sequence %d", seen[n], e.ID, n)
-			continue
-		}
-		seen[n] = e.ID
-		explained += superseded(e, calls[e.TargetID()])
-	}
-	absent := head - uint64(len(seen))
-	if absent <= explained {
-		return
-	}
-	for n := uint64(1); n <= head; n++ {
-		if seen[n] == "" {
-			v.problems = append(v.problems, fmt.Sprintf("sequence %d is the first that is absent; %d are, and revisions explain %d", n, absent, explained))
-			break
-		}
-	}
-	v.SequenceErrors += int(absent - explained)
-}
-
-// pendingAfter is when an open call is first written. The product measures a
-// call's age a little differently, hence the second less.
-const pendingAfter = 29 * time.Second
-
-// superseded is how many earlier entries of the same call may have been
-// written: its earlier answers, and that it was pending.
-func superseded(e rig.Entry, c *call) uint64 {
-	n := uint64(max(0, e.Revision-1))
-	took := time.Duration(e.RecordedAt-e.Timestamp) * time.Microsecond
-	if e.Revision >= 0 && (took >= pendingAfter || c != nil && c.held >= pendingAfter) {
-		n++
-	}
-	return n
 }

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddy-audit-log/caddy-audit-log/bench/internal/oracle"
 	"github.com/caddy-audit-log/caddy-audit-log/bench/internal/rig"
 )
 
@@ -12,15 +13,15 @@ import (
 // reached the API and whose end is unknown, one whose intent is all there is,
 // a read that was lost in flight, one that was refused.
 type world struct {
-	calls   map[string]*call
+	calls   map[string]*oracle.Call
 	entries []rig.Entry
 	head    uint64
 }
 
-func (w *world) store(k *kind, id string, status int, outcome string, revision int) *rig.Entry {
+func (w *world) store(k *oracle.Kind, id string, status int, outcome string, revision int) *rig.Entry {
 	w.head++
 	e := rig.Entry{
-		ID: fmt.Sprintf("entry-%d", w.head), Revision: revision, Outcome: outcome, ProjectRef: k.project(id),
+		ID: fmt.Sprintf("entry-%d", w.head), Revision: revision, Outcome: outcome, ProjectRef: k.Project(id),
 		Target: &rig.Target{Type: k.Target, ID: id}, Origin: &rig.Origin{Instance: "i", Sequence: w.head},
 		Timestamp: 1e6, RecordedAt: 1e6 + 500,
 	}
@@ -30,23 +31,23 @@ func (w *world) store(k *kind, id string, status int, outcome string, revision i
 }
 
 func good() *world {
-	w := &world{calls: map[string]*call{}}
+	w := &world{calls: map[string]*oracle.Call{}}
 	for n := range uint64(20) {
-		k := &kinds[int(n)%len(kinds)]
-		status := statuses[int(n)%len(statuses)]
-		w.calls[k.id(n)] = &call{kind: k, status: status, reached: true, api: status}
-		w.store(k, k.id(n), status, rig.OutcomeOf(status), 1)
+		k := &oracle.Kinds[int(n)%len(oracle.Kinds)]
+		status := oracle.Statuses[int(n)%len(oracle.Statuses)]
+		w.calls[k.ID(n)] = &oracle.Call{Kind: k, Status: status, Reached: true, API: status}
+		w.store(k, k.ID(n), status, rig.OutcomeOf(status), 1)
 	}
-	k := &kinds[0]
-	w.calls["in-flight"] = &call{kind: k, reached: true, api: 200}
+	k := &oracle.Kinds[0]
+	w.calls["in-flight"] = &oracle.Call{Kind: k, Reached: true, API: 200}
 	w.store(k, "in-flight", 0, "unknown", 0)
-	w.calls["intent-only"] = &call{kind: k}
+	w.calls["intent-only"] = &oracle.Call{Kind: k}
 	w.store(k, "intent-only", 0, "unknown", 0)
-	w.calls["recorded-unread"] = &call{kind: k, reached: true, api: 404}
+	w.calls["recorded-unread"] = &oracle.Call{Kind: k, Reached: true, API: 404}
 	w.store(k, "recorded-unread", 404, "failure", 1)
-	w.calls["lost-read"] = &call{kind: &readKind, reached: true, api: 200}
-	w.calls["refused"] = &call{kind: k, status: 503, refused: true}
-	event := w.store(&kind{}, "", 0, "success", 1)
+	w.calls["lost-read"] = &oracle.Call{Kind: &oracle.ReadKind, Reached: true, API: 200}
+	w.calls["refused"] = &oracle.Call{Kind: k, Status: 503, Refused: true}
+	event := w.store(&oracle.Kind{}, "", 0, "success", 1)
 	event.Target, event.Action.Code = nil, "audit.started"
 	return w
 }
@@ -68,7 +69,7 @@ func TestAGoodRunHolds(t *testing.T) {
 }
 
 func TestPlantedFaultsAreFound(t *testing.T) {
-	id := kinds[3].id(3) // an answered call, entry 3
+	id := oracle.Kinds[3].ID(3) // an answered call, entry 3
 	for name, c := range map[string]struct {
 		plant func(*world)
 		count func(*verdict) int
@@ -78,15 +79,15 @@ func TestPlantedFaultsAreFound(t *testing.T) {
 			func(v *verdict) int { return v.Missing * v.Unrecorded * v.SequenceErrors },
 		},
 		"an answered read is not stored": {
-			func(w *world) { w.calls["lost-read"].status = 200 },
+			func(w *world) { w.calls["lost-read"].Status = 200 },
 			func(v *verdict) int { return v.Missing },
 		},
 		"a call reached the API without an intent": {
-			func(w *world) { w.calls["x"] = &call{kind: &kinds[0], reached: true, api: 200} },
+			func(w *world) { w.calls["x"] = &oracle.Call{Kind: &oracle.Kinds[0], Reached: true, API: 200} },
 			func(v *verdict) int { return v.Unrecorded },
 		},
 		"a call is stored twice": {
-			func(w *world) { w.store(&kinds[3], id, w.calls[id].status, "failure", 1) },
+			func(w *world) { w.store(&oracle.Kinds[3], id, w.calls[id].Status, "failure", 1) },
 			func(v *verdict) int { return v.Duplicates },
 		},
 		"an entry is exported twice": {
@@ -122,7 +123,7 @@ func TestPlantedFaultsAreFound(t *testing.T) {
 			func(v *verdict) int { return v.WrongStatus },
 		},
 		"another answer than the API's": {
-			func(w *world) { w.calls[id].api = 418 },
+			func(w *world) { w.calls[id].API = 418 },
 			func(v *verdict) int { return v.WrongStatus },
 		},
 		"an effect is claimed that never was": {
@@ -138,15 +139,15 @@ func TestPlantedFaultsAreFound(t *testing.T) {
 			func(v *verdict) int { return v.WrongFields },
 		},
 		"a refused call reached the API": {
-			func(w *world) { w.calls["refused"].reached = true },
+			func(w *world) { w.calls["refused"].Reached = true },
 			func(v *verdict) int { return v.RefusedReached },
 		},
 		"an entry of nobody's call": {
-			func(w *world) { w.store(&kinds[0], "nobody", 200, "success", 1) },
+			func(w *world) { w.store(&oracle.Kinds[0], "nobody", 200, "success", 1) },
 			func(v *verdict) int { return v.Strangers },
 		},
 		"a reported gap": {
-			func(w *world) { w.store(&kinds[0], "", 0, "success", 1).Action.Code = "audit.gap" },
+			func(w *world) { w.store(&oracle.Kinds[0], "", 0, "success", 1).Action.Code = "audit.gap" },
 			func(v *verdict) int { return v.Gaps },
 		},
 	} {
@@ -163,7 +164,7 @@ func TestRevisionsExplainAbsentSequences(t *testing.T) {
 	w.head += 3
 	w.entries[3].Revision = 2                               // one before it
 	w.entries[4].RecordedAt = w.entries[4].Timestamp + 31e6 // was pending
-	w.calls["in-flight"].held = 40 * time.Second            // was pending, then unknown
+	w.calls["in-flight"].Held = 40 * time.Second            // was pending, then unknown
 	if v := judge(w); !v.held() {
 		t.Errorf("three superseded entries: got %+v", v)
 	}
@@ -175,31 +176,15 @@ func TestRevisionsExplainAbsentSequences(t *testing.T) {
 
 func TestExportsAreComparedLineByLine(t *testing.T) {
 	w := good()
-	if diff := unequal(w.entries, w.entries[:len(w.entries)-1]); diff != "" {
+	if diff := oracle.Unequal(w.entries, w.entries[:len(w.entries)-1]); diff != "" {
 		t.Errorf("an event more: %s", diff)
 	}
-	if unequal(w.entries, w.entries[1:]) == "" || unequal(w.entries[1:], w.entries) == "" {
+	if oracle.Unequal(w.entries, w.entries[1:]) == "" || oracle.Unequal(w.entries[1:], w.entries) == "" {
 		t.Error("a call less was not noticed")
 	}
 	other := append([]rig.Entry(nil), w.entries...)
 	other[2].Sum[0]++
-	if unequal(w.entries, other) == "" {
+	if oracle.Unequal(w.entries, other) == "" {
 		t.Error("another line was not noticed")
-	}
-}
-
-func TestIDsAreUniqueInTheShapeOfTheirParameter(t *testing.T) {
-	seen := map[string]bool{}
-	for n := range uint64(2000) {
-		for _, f := range []func(uint64) string{slug, uuid, ref} {
-			if id := f(n); seen[id] {
-				t.Fatalf("id %s twice", id)
-			} else {
-				seen[id] = true
-			}
-		}
-	}
-	if r := ref(123456); len(r) != 20 {
-		t.Errorf("a project ref of %d letters", len(r))
 	}
 }

@@ -15,6 +15,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/caddy-audit-log/caddy-audit-log/bench/internal/oracle"
 )
 
 // fake is a product of a hundred lines with the command line of the real one.
@@ -202,13 +204,13 @@ func (f *fake) forward(r *http.Request) (int, http.Header, []byte) {
 
 // describe finds the kind of a call by trying them all.
 func (f *fake) describe(r *http.Request) record {
-	id := r.Header.Get(headerID)
+	id := r.Header.Get(oracle.HeaderID)
 	e := record{"id": fmt.Sprintf("entry-%s", id), "timestamp": time.Now().UnixMicro()}
-	for _, k := range append([]kind{readKind}, kinds...) {
-		if k.Method == r.Method && k.path(id) == r.URL.Path {
+	for _, k := range append([]oracle.Kind{oracle.ReadKind}, oracle.Kinds...) {
+		if k.Method == r.Method && k.Path(id) == r.URL.Path {
 			e["action"] = record{"method": k.Method, "route": k.Template}
 			e["target"] = record{"type": k.Target, "id": id}
-			e["project_ref"] = k.project(id)
+			e["project_ref"] = k.Project(id)
 		}
 	}
 	return e

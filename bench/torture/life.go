@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/caddy-audit-log/caddy-audit-log/bench/internal/oracle"
 	"github.com/caddy-audit-log/caddy-audit-log/bench/internal/rig"
 )
 
@@ -136,7 +137,7 @@ func (t *tormentor) nextReload(ctx context.Context, p *rig.Process, l *reloads) 
 // held is a life with two calls that the API holds for longer than the product
 // waits before it writes an open call down as pending. One gets its answer,
 // the other is still open when the build is killed.
-func (t *tormentor) held(ctx context.Context, o *oracle, hold time.Duration) error {
+func (t *tormentor) held(ctx context.Context, o *oracle.Oracle, hold time.Duration) error {
 	p, err := t.site.Start(ctx)
 	if err != nil {
 		return err
@@ -154,7 +155,7 @@ func (t *tormentor) held(ctx context.Context, o *oracle, hold time.Duration) err
 		calls[i] = make(chan bool, 1)
 		go func() {
 			defer conn.Close()
-			calls[i] <- send(o, conn, t.site.Addr, &kinds[i], hold+time.Duration(i)*hold)
+			calls[i] <- o.Send(conn, t.site.Addr, &oracle.Kinds[i], hold+time.Duration(i)*hold)
 		}()
 	}
 	if !<-calls[0] {
@@ -171,7 +172,7 @@ func (t *tormentor) held(ctx context.Context, o *oracle, hold time.Duration) err
 		}
 	}
 	if pending != 1 {
-		t.v.problem(&t.v.WrongStatus, "a call that was open for %s is not exported as pending: %d entries are", hold, pending)
+		t.v.Note(&t.v.WrongStatus, "a call that was open for %s is not exported as pending: %d entries are", hold, pending)
 	}
 	p.Kill()
 	t.v.Kills++
@@ -188,7 +189,7 @@ func (t *tormentor) conserved(ctx context.Context, n int, how string) error {
 	}
 	if broken := st.Broken(); len(broken) > 0 {
 		if t.v.Conserved {
-			t.v.problems = append(t.v.problems, fmt.Sprintf("not conserved in life %d (%s): %s: %s", n, how, strings.Join(broken, "; "), st.Raw))
+			t.v.Add("not conserved in life %d (%s): %s: %s", n, how, strings.Join(broken, "; "), st.Raw)
 		}
 		t.v.Conserved = false
 		return os.WriteFile(filepath.Join(t.site.Dir, fmt.Sprintf("status-%d.json", n)), []byte(st.Raw), 0o600)
@@ -240,36 +241,9 @@ func (t *tormentor) reckoning(ctx context.Context, drain time.Duration) ([]rig.E
 		return nil, st, err
 	}
 	t.v.OfflineEqual = true
-	if diff := unequal(live, offline); diff != "" {
+	if diff := oracle.Unequal(live, offline); diff != "" {
 		t.v.OfflineEqual = false
-		t.v.problems = append(t.v.problems, "the live export and the one of the files differ: "+diff)
+		t.v.Add("the live export and the one of the files differ: %s", diff)
 	}
 	return offline, st, nil
-}
-
-// unequal says how two exports differ in their calls. The product's own
-// events go on between them.
-func unequal(a, b []rig.Entry) string {
-	index := map[string]rig.Entry{}
-	for _, e := range a {
-		if !e.Event() {
-			index[e.ID] = e
-		}
-	}
-	calls := 0
-	for _, e := range b {
-		if e.Event() {
-			continue
-		}
-		calls++
-		if first, ok := index[e.ID]; !ok {
-			return fmt.Sprintf("only the second has entry %s", e.ID)
-		} else if first.Sum != e.Sum {
-			return fmt.Sprintf("entry %s is not the same line in both", e.ID)
-		}
-	}
-	if calls != len(index) {
-		return fmt.Sprintf("%d calls and %d calls", len(index), calls)
-	}
-	return ""
 }

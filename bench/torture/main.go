@@ -17,6 +17,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/caddy-audit-log/caddy-audit-log/bench/internal/oracle"
 	"github.com/caddy-audit-log/caddy-audit-log/bench/internal/rig"
 )
 
@@ -82,7 +83,7 @@ func torture(ctx context.Context, o options, w io.Writer) (v *verdict, err error
 		err = os.RemoveAll(dir)
 	}()
 	fmt.Fprintf(os.Stderr, "seed: %d\n", o.Seed)
-	orc := newOracle()
+	orc := oracle.New()
 	api, stopAPI, err := rig.Serve(orc)
 	if err != nil {
 		return v, err
@@ -102,28 +103,28 @@ func torture(ctx context.Context, o options, w io.Writer) (v *verdict, err error
 		}
 	}
 	if err := t.lives(ctx, o, orc); err != nil {
-		v.report(w)
+		v.Report(w)
 		return v, err
 	}
 	if o.Hold > 0 {
 		if err := t.held(ctx, orc, o.Hold); err != nil {
-			v.report(w)
+			v.Report(w)
 			return v, err
 		}
 	}
 	entries, st, err := t.reckoning(ctx, o.Drain)
 	if err != nil {
-		v.report(w)
+		v.Report(w)
 		return v, err
 	}
-	v.Hangs, v.Strangers = orc.timeouts, orc.unasked
+	v.Hangs, v.Strangers = orc.Timeouts(), orc.Unasked()
 	reach := delivered(st)
 	if st.Head-reach > 1 {
-		v.problem(&v.SequenceErrors, "the head is %d and only %d entries were delivered before the end", st.Head, reach)
+		v.Note(&v.SequenceErrors, "the head is %d and only %d entries were delivered before the end", st.Head, reach)
 	}
-	v.compare(orc.snapshot(), entries, reach)
+	v.compare(orc.Snapshot(), entries, reach)
 	v.counters(entries, st)
-	v.report(w)
+	v.Report(w)
 	return v, rig.PrintJSON(w, v)
 }
 
@@ -159,12 +160,12 @@ func smallSegments(caddyfile, size, dir string) (string, error) {
 }
 
 // lives runs the lives that end while clients call.
-func (t *tormentor) lives(ctx context.Context, o options, orc *oracle) error {
+func (t *tormentor) lives(ctx context.Context, o options, orc *oracle.Oracle) error {
 	calling, stop := context.WithCancel(ctx)
 	var clients sync.WaitGroup
 	for i := range o.Clients {
 		rnd := rand.New(rand.NewPCG(o.Seed, uint64(i)+2))
-		clients.Go(func() { client(calling, orc, t.site.Addr, o.Reads, rnd) })
+		clients.Go(func() { orc.Client(calling, t.site.Addr, o.Reads, rnd) })
 	}
 	defer clients.Wait()
 	defer stop()
@@ -173,7 +174,7 @@ func (t *tormentor) lives(ctx context.Context, o options, orc *oracle) error {
 		if err := t.life(ctx, n); err != nil {
 			return err
 		}
-		bar.Step(t.v.Kills, o.Kills, fmt.Sprintf("%s, %d calls sent", t.note, orc.sent()))
+		bar.Step(t.v.Kills, o.Kills, fmt.Sprintf("%s, %d calls sent", t.note, orc.Sent()))
 	}
 	return nil
 }
@@ -189,12 +190,6 @@ func (v *verdict) counters(entries []rig.Entry, st rig.Status) {
 	}
 	v.CountersAgree = st.Calls.Recorded == recorded
 	if !v.CountersAgree {
-		v.problems = append(v.problems, fmt.Sprintf("the product counts %d recorded calls and exports %d: %s", st.Calls.Recorded, recorded, st.Raw))
-	}
-}
-
-func (v *verdict) report(w io.Writer) {
-	for _, p := range v.problems {
-		fmt.Fprintln(w, "problem:", p)
+		v.Add("the product counts %d recorded calls and exports %d: %s", st.Calls.Recorded, recorded, st.Raw)
 	}
 }

@@ -117,7 +117,7 @@ func (l *reloads) report(v *verdict) {
 	<-l.ended
 	v.Reloads += l.taken
 	for _, w := range l.wrong {
-		v.problem(&v.WrongReloads, "%s", w)
+		v.Note(&v.WrongReloads, "%s", w)
 	}
 	l.taken, l.wrong = 0, nil
 }

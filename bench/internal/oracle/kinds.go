@@ -1,25 +1,26 @@
-package main
+package oracle
 
 import (
 	"fmt"
 	"strings"
 )
 
-// kind is a call that carries the oracle's own id as a value in its path, so
-// that the id comes back as the entry's target.
-type kind struct {
+// Kind is a sort of call that carries the oracle's own id as a value in its
+// path, so that the id comes back as the entry's target.
+type Kind struct {
 	Method   string
 	Template string
 	// Target is the target type; Param is the parameter that holds the id.
 	Target, Param string
-	// id makes the n-th id in the shape of the parameter.
-	id func(n uint64) string
+	// ID makes the n-th id in the shape of the parameter.
+	ID func(n uint64) string
 }
 
 // project stands in every path that has a project besides the id.
 const project = "oracleoracleoracleor"
 
-var kinds = []kind{
+// Kinds are the changing calls.
+var Kinds = []Kind{
 	{"PATCH", "/v1/projects/{ref}/functions/{function_slug}", "edge_function", "function_slug", slug},
 	{"DELETE", "/v1/projects/{ref}/functions/{function_slug}", "edge_function", "function_slug", slug},
 	{"PATCH", "/v1/projects/{ref}/api-keys/{id}", "api_key", "id", uuid},
@@ -29,19 +30,21 @@ var kinds = []kind{
 	{"POST", "/v1/branches/{branch_id_or_ref}/push", "branch", "branch_id_or_ref", ref},
 }
 
-// readKind stands for reads: their outcome is durable before the answer, but
+// ReadKind stands for reads: their outcome is durable before the answer, but
 // they have no intent.
-var readKind = kind{"GET", "/v1/projects/{ref}/functions/{function_slug}", "edge_function", "function_slug", slug}
+var ReadKind = Kind{"GET", "/v1/projects/{ref}/functions/{function_slug}", "edge_function", "function_slug", slug}
 
-func (k *kind) read() bool { return k.Method == "GET" }
+// Read says whether the call changes nothing.
+func (k *Kind) Read() bool { return k.Method == "GET" }
 
-func (k *kind) path(id string) string {
+// Path is where the call with an id is sent.
+func (k *Kind) Path(id string) string {
 	p := strings.ReplaceAll(k.Template, "{"+k.Param+"}", id)
 	return strings.ReplaceAll(p, "{ref}", project)
 }
 
-// project is the project that the entry must name.
-func (k *kind) project(id string) string {
+// Project is the project that the entry must name.
+func (k *Kind) Project(id string) string {
 	switch {
 	case k.Param == "ref":
 		return id

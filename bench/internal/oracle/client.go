@@ -1,4 +1,4 @@
-package main
+package oracle
 
 import (
 	"context"
@@ -15,9 +15,9 @@ import (
 // a hang, which is counted.
 const answerTimeout = 10 * time.Second
 
-// client sends calls as fast as it can until ctx ends. A call whose
-// connection broke is not repeated: the next one has a new id.
-func client(ctx context.Context, o *oracle, addr string, reads float64, rnd *rand.Rand) {
+// Client sends calls as fast as it can until ctx ends, a share of them reads.
+// A call whose connection broke is not repeated: the next one has a new id.
+func (o *Oracle) Client(ctx context.Context, addr string, reads float64, rnd *rand.Rand) {
 	var conn *rig.Conn
 	defer func() {
 		if conn != nil {
@@ -33,27 +33,27 @@ func client(ctx context.Context, o *oracle, addr string, reads float64, rnd *ran
 				continue
 			}
 		}
-		k := &readKind
+		k := &ReadKind
 		if rnd.Float64() >= reads {
-			k = &kinds[rnd.IntN(len(kinds))]
+			k = &Kinds[rnd.IntN(len(Kinds))]
 		}
-		if !send(o, conn, addr, k, 0) {
+		if !o.Send(conn, addr, k, 0) {
 			conn.Close()
 			conn = nil
 		}
 	}
 }
 
-// send sends one call, which the API is to hold for a while, and notes what
+// Send sends one call, which the API is to hold for a while, and notes what
 // came back. It reports whether the connection can carry another.
-func send(o *oracle, conn *rig.Conn, addr string, k *kind, hold time.Duration) bool {
+func (o *Oracle) Send(conn *rig.Conn, addr string, k *Kind, hold time.Duration) bool {
 	id, n := o.begin(k, hold)
 	body := ""
 	if k.Method != "GET" && k.Method != "DELETE" {
 		body = `{"name":"x"}`
 	}
-	a, err := conn.Do(rig.Request(k.Method, k.path(id), addr, body,
-		headerID+": "+id,
+	a, err := conn.Do(rig.Request(k.Method, k.Path(id), addr, body,
+		HeaderID+": "+id,
 		headerN+": "+strconv.FormatUint(n, 10),
 		headerHold+": "+hold.String(),
 		"Authorization: Bearer sbp_0123456789abcdef0123456789abcdef01234567",
@@ -64,7 +64,8 @@ func send(o *oracle, conn *rig.Conn, addr string, k *kind, hold time.Duration) b
 		}
 		return false
 	}
-	refused := a.Status == 503 && a.Header("Retry-After") != "" && a.Header(headerStub) == ""
+	refused := a.Status == 503 && a.Header(headerStub) == "" &&
+		a.Header("Retry-After") != "" && a.Header("Content-Type") == "application/problem+json"
 	o.answered(id, a.Status, refused)
 	if refused {
 		// What it asks for, within reason.
