@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"os"
@@ -16,14 +15,14 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/caddy-audit-log/caddy-audit-log/bench/internal/oracle"
+	"github.com/caddy-audit-log/caddy-audit-log/bench/internal/fake"
 )
 
-// fake is a product of a hundred lines with the command line of the real one.
+// product is one of a hundred lines with the command line of the real one.
 // It shows that a whole run passes when the promise is kept, and fails when
 // it is broken in a way that FAKE_FAULT names. It writes to the page cache
 // only, which a SIGKILL does not take away.
-type fake struct {
+type product struct {
 	mu    sync.Mutex
 	file  *os.File
 	head  uint64
@@ -34,7 +33,7 @@ type fake struct {
 }
 
 // record is a line of its log; one without sequence is an intent.
-type record map[string]any
+type record = fake.Record
 
 // runFake is the fake's main; it never returns.
 func runFake(args []string) {
@@ -88,7 +87,7 @@ func serveFake(path string) error {
 	if err != nil {
 		return err
 	}
-	f := &fake{fault: os.Getenv("FAKE_FAULT"), head: uint64(len(entries))}
+	f := &product{fault: os.Getenv("FAKE_FAULT"), head: uint64(len(entries))}
 	if f.file, err = os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600); err != nil {
 		return err
 	}
@@ -97,7 +96,7 @@ func serveFake(path string) error {
 		r["outcome"], r["revision"] = "unknown", 0
 		f.append(r)
 	}
-	admin, err := f.admin()
+	admin, err := fake.Admin(http.HandlerFunc(f.reload))
 	if err != nil {
 		return err
 	}
@@ -115,34 +114,22 @@ func serveFake(path string) error {
 	}
 }
 
-// admin serves what reloads are asked of.
-func (f *fake) admin() (*http.Server, error) {
-	socket, _, _ := strings.Cut(strings.TrimPrefix(os.Getenv("ADMIN_LISTEN"), "unix/"), "|")
-	if err := os.RemoveAll(socket); err != nil { // a killed process left it
-		return nil, err
+// reload takes any configuration.
+func (f *product) reload(w http.ResponseWriter, _ *http.Request) {
+	f.loading.Store(true)
+	time.Sleep(20 * time.Millisecond)
+	f.loading.Store(false)
+	if f.fault == "no reload" {
+		http.Error(w, "no", http.StatusBadRequest)
 	}
-	l, err := net.Listen("unix", socket)
-	if err != nil {
-		return nil, err
-	}
-	srv := &http.Server{ReadHeaderTimeout: time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		f.loading.Store(true)
-		time.Sleep(20 * time.Millisecond)
-		f.loading.Store(false)
-		if f.fault == "no reload" {
-			http.Error(w, "no", http.StatusBadRequest)
-		}
-	})}
-	go func() { _ = srv.Serve(l) }()
-	return srv, nil
 }
 
-func (f *fake) write(r record) {
+func (f *product) write(r record) {
 	b, _ := json.Marshal(r)
 	_, _ = f.file.Write(append(b, '\n'))
 }
 
-func (f *fake) append(r record) {
+func (f *product) append(r record) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.head++
@@ -151,20 +138,19 @@ func (f *fake) append(r record) {
 }
 
 // ServeHTTP keeps the promise: intent, effect, record, answer.
-func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (f *product) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	f.mu.Lock()
 	f.n++
 	n := f.n
 	f.mu.Unlock()
-	e := f.describe(r)
+	e := fake.Describe(r)
 	if r.Method != "GET" && f.fault != "no intent" {
 		f.write(e)
 	}
-	status, head, body := f.forward(r)
-	action, _ := e["action"].(record)
-	action["status"], e["revision"], e["outcome"] = status, 1, outcomeOf(status)
+	status, head, body := fake.Forward(r)
+	e.Finish(status)
 	if f.fault == "wrong status" && n%50 == 0 {
-		action["status"], e["outcome"] = 200, "success"
+		e.Finish(200)
 	}
 	lost := f.fault == "lost" && n%50 == 0 || f.fault == "lost in a reload" && f.loading.Load()
 	if !lost {
@@ -178,42 +164,7 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		e["id"] = fmt.Sprint(e["id"], "-again")
 		f.append(e)
 	}
-	for k := range head {
-		w.Header().Set(k, head.Get(k))
-	}
-	w.WriteHeader(status)
-	_, _ = w.Write(body)
-	_ = http.NewResponseController(w).Flush()
-}
-
-func (f *fake) forward(r *http.Request) (int, http.Header, []byte) {
-	body, _ := io.ReadAll(r.Body)
-	out, err := http.NewRequest(r.Method, "http://"+os.Getenv("PLATFORM_API")+r.URL.Path, bytes.NewReader(body))
-	if err != nil {
-		return 502, nil, nil
-	}
-	out.Header = r.Header.Clone()
-	resp, err := http.DefaultClient.Do(out)
-	if err != nil {
-		return 502, nil, nil
-	}
-	defer resp.Body.Close()
-	answer, _ := io.ReadAll(resp.Body)
-	return resp.StatusCode, resp.Header, answer
-}
-
-// describe finds the kind of a call by trying them all.
-func (f *fake) describe(r *http.Request) record {
-	id := r.Header.Get(oracle.HeaderID)
-	e := record{"id": fmt.Sprintf("entry-%s", id), "timestamp": time.Now().UnixMicro()}
-	for _, k := range append([]oracle.Kind{oracle.ReadKind}, oracle.Kinds...) {
-		if k.Method == r.Method && k.Path(id) == r.URL.Path {
-			e["action"] = record{"method": k.Method, "route": k.Template}
-			e["target"] = record{"type": k.Target, "id": id}
-			e["project_ref"] = k.Project(id)
-		}
-	}
-	return e
+	fake.Answer(w, status, head, body)
 }
 
 func statusFake(path string) error {
@@ -235,14 +186,4 @@ func exportFake(path string) error {
 		err = json.NewEncoder(os.Stdout).Encode(e)
 	}
 	return err
-}
-
-func outcomeOf(status int) string {
-	switch {
-	case status < 400:
-		return "success"
-	case status == 401, status == 403:
-		return "denied"
-	}
-	return "failure"
 }

@@ -118,7 +118,7 @@ func torture(ctx context.Context, o options, w io.Writer) (v *verdict, err error
 		return v, err
 	}
 	v.Hangs, v.Strangers = orc.Timeouts(), orc.Unasked()
-	reach := delivered(st)
+	reach := st.Delivered()
 	if st.Head-reach > 1 {
 		v.Note(&v.SequenceErrors, "the head is %d and only %d entries were delivered before the end", st.Head, reach)
 	}
@@ -126,16 +126,6 @@ func torture(ctx context.Context, o options, w io.Writer) (v *verdict, err error
 	v.counters(entries, st)
 	v.Report(w)
 	return v, rig.PrintJSON(w, v)
-}
-
-// delivered is how far the export must reach. The product's last entry, that it
-// stopped, is made after delivery has ended and waits for the next start.
-func delivered(st rig.Status) uint64 {
-	n := st.Head
-	for _, s := range st.Stores {
-		n = min(n, s.Position)
-	}
-	return n
 }
 
 // smallSegments writes the configuration with another segment_size.

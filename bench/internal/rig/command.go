@@ -95,6 +95,17 @@ func (s Status) Drained() bool {
 	return s.Calls.Open == 0 && s.OpenIntents == 0
 }
 
+// Delivered is how far every store got, and so an export must reach. The
+// product's last entry, that it stopped, is made after delivery has ended and
+// waits for the next start.
+func (s Status) Delivered() uint64 {
+	n := s.Head
+	for _, t := range s.Stores {
+		n = min(n, t.Position)
+	}
+	return n
+}
+
 // Status asks the site, running or not, for its conservation numbers.
 func (s *Site) Status(ctx context.Context) (Status, error) {
 	var out, line bytes.Buffer
