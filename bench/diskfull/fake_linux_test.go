@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -206,10 +207,7 @@ func (p *product) outcome(e fake.Record) error {
 }
 
 func (p *product) store(e fake.Record) {
-	stored := fake.Record{}
-	for k, v := range e {
-		stored[k] = v
-	}
+	stored := maps.Clone(e)
 	p.head++
 	stored["origin"] = fake.Record{"instance": "fake", "sequence": p.head}
 	p.stored = append(p.stored, stored)
