@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -23,17 +24,38 @@ const (
 	blockSize = 100
 )
 
-// nextPort counts within a block that belongs to this process more or less
-// alone, so that two programs do not find the same port free and then both
-// want it.
+// nextPort counts within this process's block.
 var nextPort atomic.Uint32
+
+// block belongs to this process alone until it ends.
+var block = sync.OnceValues(func() (net.Listener, error) { return takeBlock(os.Getpid()) })
+
+// takeBlock takes the next free block by listening on its first port. Without
+// that, the port of a build that is down for a moment would be free for others,
+// who would then get the calls of our clients.
+func takeBlock(from int) (net.Listener, error) {
+	var last error
+	for i := range blocks {
+		base := firstPort + (from+i)%blocks*blockSize
+		l, err := net.Listen("tcp", net.JoinHostPort(Host, strconv.Itoa(base)))
+		if err == nil {
+			return l, nil
+		}
+		last = err
+	}
+	return nil, fmt.Errorf("finding a free block of ports on %s from %d to %d: %w", Host, firstPort, firstPort+blocks*blockSize-1, last)
+}
 
 // listen listens on the next free port of this process's block.
 func listen() (net.Listener, error) {
-	base := firstPort + os.Getpid()%blocks*blockSize
+	lock, err := block()
+	if err != nil {
+		return nil, err
+	}
+	base := lock.Addr().(*net.TCPAddr).Port
 	var last error
 	for range blockSize {
-		port := base + int(nextPort.Add(1))%blockSize
+		port := base + 1 + int(nextPort.Add(1))%(blockSize-1)
 		l, err := net.Listen("tcp", net.JoinHostPort(Host, strconv.Itoa(port)))
 		if err == nil {
 			return l, nil
