@@ -197,13 +197,14 @@ type Buffer struct {
 	open       map[uint64]*openIntent
 	recovered  Recovered // of Open
 	head       uint64
-	began      uint64        // the head that Open found
-	headMoved  chan struct{} // closed and replaced when head moves
-	failing    error         // why the disk is failing now
-	damaged    uint64        // entries that gaps of this process tell of
-	armed      bool          // the disk knows that calls may pass
-	passing    *passing      // the episode of passed calls; nil if there is none
-	sums       map[uint64]sum // of sealed files, for the next commit
+	began      uint64          // the head that Open found
+	headMoved  chan struct{}   // closed and replaced when head moves
+	failing    error           // why the disk is failing now
+	witnesses  map[string]bool // stores that were asked how far they are
+	damaged    uint64          // entries that gaps of this process tell of
+	armed      bool            // the disk knows that calls may pass
+	passing    *passing        // the episode of passed calls; nil if there is none
+	sums       map[uint64]sum  // of sealed files, for the next commit
 
 	marker marker
 
@@ -261,7 +262,7 @@ func Open(dir string, o Options) (_ *Buffer, err error) {
 		wake: make(chan struct{}, 1), full: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{}),
 		clock: time.Now(), next: newGroup(),
 		holding: map[string]bool{}, open: map[uint64]*openIntent{}, headMoved: make(chan struct{}),
-		sums: map[uint64]sum{},
+		sums: map[uint64]sum{}, witnesses: map[string]bool{},
 	}
 	b.Configure(o)
 	b.measureFree()
@@ -387,14 +388,18 @@ func (b *Buffer) newOrigin(first uint64, g Gap) {
 	b.tell(g)
 }
 
-// Ahead is told by who reads stores that one has a sequence of this buffer's
-// instance that the buffer has never reached: the directory was restored from a
-// time before. A new origin begins with what this process has recorded.
-func (b *Buffer) Ahead(store string, sequence uint64) {
+// Witness is told the highest sequence that a store has of this buffer, before
+// this process has delivered anything to it. If the buffer had never reached that
+// when it was opened, the directory was put back to a time before, and a new origin
+// begins with what this process has recorded. Only the first call for a store
+// counts: from then on it has what this process delivers.
+func (b *Buffer) Witness(store string, sequence uint64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	first := b.began + 1
-	if sequence < first || b.state.Origins[len(b.state.Origins)-1].First >= first {
+	asked := b.witnesses[store]
+	b.witnesses[store] = true
+	if asked || sequence < first || b.state.Origins[len(b.state.Origins)-1].First >= first {
 		return // it was reached, or another store has told
 	}
 	for _, p := range b.state.Stores {

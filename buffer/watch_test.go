@@ -127,12 +127,16 @@ func TestABufferThatIsBehindAStoreBeginsANewOrigin(t *testing.T) {
 	told := &gaps{}
 	b := open(t, dir, Options{Gap: told.entry})
 	first, head := b.Instance(1), b.Stats().Head
-	b.Ahead("store", head-3)
+	b.Witness("behind", 17)
 	if err := b.Append([]byte("x")); err != nil || b.Instance(head+1) != first {
 		t.Fatal("a store that is behind makes a new origin", err)
 	}
-	b.Ahead("store", head+100)
-	b.Ahead("other", head+100)
+	b.Witness("behind", head+1) // by now it has what this process delivered
+	if b.Instance(head+1) != first {
+		t.Fatal("a store that was delivered to makes a new origin")
+	}
+	b.Witness("store", head+100)
+	b.Witness("other", head+100)
 	if err := b.Append([]byte("y")); err != nil {
 		t.Fatal(err)
 	}

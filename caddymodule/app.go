@@ -334,7 +334,7 @@ func (l *lateStore) compare(ctx context.Context, store forwarder.Store, instance
 	if err != nil {
 		return err
 	}
-	l.buf.Ahead(l.name, highest)
+	l.buf.Witness(l.name, highest)
 	return nil
 }
 

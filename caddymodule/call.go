@@ -94,7 +94,7 @@ func (c *call) serve(w http.ResponseWriter) (err error) {
 	defer func() {
 		trusted.strip(w.Header()) // trailers, and what an error route would send on
 		if p := recover(); p != nil {
-			_ = rw.letGo() // as much as there is: the panic cuts it
+			_ = rw.letGo()                                // as much as there is: the panic cuts it
 			if rw.withheld && p == http.ErrAbortHandler { //nolint:errorlint // a panic's value, compared as net/http does
 				return // the proxy gives up what we do not let out
 			}
