@@ -1,6 +1,7 @@
 package buffer
 
 import (
+	"errors"
 	"net/netip"
 	"sync"
 	"time"
@@ -52,7 +53,7 @@ func (b *Buffer) Admit(reserve int, caller Caller) (*Call, error) {
 
 // turnAway refuses a call that cannot be recorded, or lets it pass.
 func (b *Buffer) turnAway(c *Call, why error) (*Call, error) {
-	if why != ErrShare && b.passes() {
+	if !errors.Is(why, ErrShare) && b.passes() {
 		if err := b.pass(why, 1); err == nil {
 			c.passed, c.seen, c.ended = true, true, true
 			return c, nil

@@ -50,10 +50,10 @@ func TestTheFirstVersionsFilesAreRead(t *testing.T) {
 			w := gzip.NewWriter(&out)
 			_, _ = w.Write(raw)
 			_ = w.Close()
-			if err := os.MkdirAll(kept, 0o755); err != nil { //nolint:gosec // test data
+			if err := os.MkdirAll(kept, 0o755); err != nil {
 				t.Fatal(err)
 			}
-			if err := os.WriteFile(filepath.Join(kept, f.Name()+".gz"), out.Bytes(), 0o644); err != nil { //nolint:gosec // test data
+			if err := os.WriteFile(filepath.Join(kept, f.Name()+".gz"), out.Bytes(), 0o644); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -226,8 +226,7 @@ func Repair(ctx context.Context, dir string, o Options, progress func(done, tota
 			last = segs[i+1].first - 1
 		}
 		if err := b.readSealed(s, s.first, last, func(frame) bool { return true }); err != nil {
-			var damaged *DamagedError
-			if !errors.As(err, &damaged) {
+			if _, damaged := errors.AsType[*DamagedError](err); !damaged {
 				return repaired, err
 			}
 		}
@@ -269,8 +268,7 @@ func (b *Buffer) rewrite(s *segment, last uint64) error {
 				next, bad = f.sequence+1, put(f)
 				return bad == nil
 			})
-			var damaged *DamagedError
-			if errors.As(err, &damaged) {
+			if damaged, is := errors.AsType[*DamagedError](err); is {
 				for ; next <= damaged.Last && bad == nil; next++ {
 					bad = put(frame{flags: flagLost, sequence: next})
 				}

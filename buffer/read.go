@@ -75,7 +75,8 @@ func (b *Buffer) read(from uint64, visit func(frame) bool) error {
 			return nil
 		}
 		from = max(from, s.first)
-		next, err := from, error(nil)
+		var err error
+		next := from
 		stopped := false
 		one := func(f frame) bool {
 			next, stopped = f.sequence+1, !visit(f)

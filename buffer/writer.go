@@ -24,7 +24,7 @@ func (b *Buffer) write() {
 	defer tick.Stop()
 	b.commit(b.take(true)) // what Open has found
 	for {
-		flush := false
+		var flush bool
 		select {
 		case <-b.wake:
 			b.gather()
@@ -97,14 +97,14 @@ func (b *Buffer) take(flush bool) *batch {
 	open := len(b.open)
 	for i := range t.group.ops {
 		o := &t.group.ops[i]
-		switch {
-		case o.kind == opEntry:
+		switch o.kind {
+		case opEntry:
 			t.head++
 			o.sequence = t.head
 			if o.completes && o.intent != 0 {
 				open--
 			}
-		case o.kind == opIntent:
+		case opIntent:
 			open++
 		}
 		t.calls.add(o.calls)

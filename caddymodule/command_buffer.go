@@ -94,12 +94,12 @@ func bufferInspectCommand() *cobra.Command {
 		Short:   "Shows what a buffer holds and how far its stores are",
 		Example: "  caddy audit buffer inspect ./audit-data/buffer",
 		Args:    cobra.MaximumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			o, err := p.openOffline(cmd.Context(), args)
 			if err != nil {
 				return err
 			}
-			defer o.Close()
+			defer func() { err = errors.Join(err, o.Close()) }()
 			st := o.Stats()
 			in := inspection{
 				Instance: st.Instance, Head: st.Head, Oldest: st.Oldest, Open: st.Open, Bytes: st.Bytes,
@@ -157,14 +157,14 @@ starts on a harmed buffer all the same, delivers what is left and records a gap
 for the rest.`,
 		Example: "  caddy audit buffer verify --json ./audit-data/buffer | jq '.[] | select(.lost > 0)'",
 		Args:    cobra.MaximumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt)
 			defer stop()
 			o, err := p.openOffline(ctx, args)
 			if err != nil {
 				return err
 			}
-			defer o.Close()
+			defer func() { err = errors.Join(err, o.Close()) }()
 			bar := newBar("verifying")
 			list, err := o.Verify(ctx, bar.set)
 			bar.end()
@@ -228,14 +228,14 @@ All revisions are printed. Harmed files are read as far as they can be, and what
 is lost is said on standard error; the exit code is then 1.`,
 		Example: "  caddy audit buffer export ./audit-data/buffer | gzip > buffer.ndjson.gz",
 		Args:    cobra.MaximumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt)
 			defer stop()
 			o, err := p.openOffline(ctx, args)
 			if err != nil {
 				return err
 			}
-			defer o.Close()
+			defer func() { err = errors.Join(err, o.Close()) }()
 			return exportBuffer(ctx, o, from, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
@@ -294,7 +294,7 @@ A server needs no repaired buffer to start or to deliver what is left. Repair
 before a disk that is going to get worse is copied, or to see what is lost first.`,
 		Example: "  caddy audit buffer repair ./audit-data/buffer\n  caddy audit buffer repair --write ./audit-data/buffer",
 		Args:    cobra.MaximumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt)
 			defer stop()
 			o, err := p.openOffline(ctx, args)
