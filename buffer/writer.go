@@ -30,9 +30,12 @@ func (b *Buffer) write() {
 			b.gather()
 			flush = b.suspect.Load()
 		case <-tick.C:
+			// Looking at a disk that hangs hangs too, and callers must be told.
+			b.busy()
 			b.tellPending()
 			b.watch()
 			b.measureFree()
+			b.busySince.Store(0)
 			flush = true
 		case <-b.quit:
 			b.sealing.Wait() // so that their checksums are stored
@@ -130,7 +133,7 @@ func (b *Buffer) commit(t *batch) {
 	if t == nil {
 		return
 	}
-	b.busySince.Store(max(1, int64(time.Since(b.clock))))
+	b.busy()
 	defer b.busySince.Store(0)
 	for {
 		if err := b.replace(); err != nil {
@@ -158,6 +161,9 @@ func (b *Buffer) commit(t *batch) {
 	b.unlinkDrained()
 	b.rotate()
 }
+
+// busy notes that the writer is at the disk from now on.
+func (b *Buffer) busy() { b.busySince.Store(max(1, int64(time.Since(b.clock)))) }
 
 // apply writes a batch into the active segment in one transaction.
 func (b *Buffer) apply(t *batch) error {
