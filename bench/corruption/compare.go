@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/caddy-audit-log/caddy-audit-log/bench/internal/rig"
@@ -195,6 +196,8 @@ func (r *reference) left(name string, b []byte) *leftover {
 			if _, c, err := read(f.payload); err == nil && c == r.entries[f.sequence-1].content {
 				l.entries[f.sequence] = true
 			}
+		case f.isEntry() && f.sequence > r.head && name == r.newest().name:
+			l.entries[f.sequence] = true // see uncommitted
 		}
 	}
 	return l
@@ -304,11 +307,20 @@ func (v *verdict) segment(s *shown, seg *segment, l *leftover, at map[uint64]sto
 	v.Lost += undelivered
 	switch {
 	case vague && uncertain:
-		// A kill may have left a part of a commit behind the head, whose first
-		// entries are then missing as others are.
-		if possible := undelivered + r.missingBehind(floor); sum > uint64(possible) {
+		// A kill may have left a commit behind the head, or a part of one. Of
+		// that some may be missing as of the others, which nobody can tell from
+		// entries that were there.
+		possible := uint64(undelivered)
+		for n := seg.last + 1; n <= floor; n++ {
+			if !l.entries[n] {
+				possible++
+			}
+		}
+		if sum > possible {
 			v.problem(&v.WrongCounts, "of %s %d entries are lost, and gaps tell of at least %d", seg.name, possible, sum)
 		}
+	case s.running && sum >= uint64(undelivered) && sum <= uint64(lost):
+		// Nobody reads again what is in hand.
 	case sum != uint64(lost):
 		v.problem(&v.WrongCounts, "of %s %d entries are lost, and gaps tell of %d", seg.name, lost, sum)
 	case uncertain:
@@ -317,17 +329,6 @@ func (v *verdict) segment(s *shown, seg *segment, l *leftover, at map[uint64]sto
 		v.problem(&v.FalseLoss, "nothing of %s is lost, and a gap tells of it: %+v", seg.name, *told[0])
 	}
 	return lost
-}
-
-// missingBehind is how many sequences a scan cannot find between the head and
-// last, which is behind it.
-func (r *reference) missingBehind(last uint64) (n int) {
-	for seq := r.head + 1; seq <= last; seq++ {
-		if _, there := r.uncommitted[seq]; !there {
-			n++
-		}
-	}
-	return n
 }
 
 // others looks at what is stored besides the reference's entries, and for what
@@ -344,6 +345,9 @@ func (v *verdict) others(s *shown, at map[uint64]stored, others []stored, newest
 	}
 	for _, id := range r.intents {
 		known[id] = true
+	}
+	if newest != nil && !s.running {
+		maps.Copy(known, r.begun)
 	}
 	unknown, targets := map[string]bool{}, map[string]bool{}
 	for _, e := range others {
@@ -371,9 +375,11 @@ func (v *verdict) others(s *shown, at map[uint64]stored, others []stored, newest
 		}
 	}
 	for n, id := range r.intents {
-		readable := newest == nil || s.running || newest.intents[n]
-		if readable && !stillThere[id] && !unknown[id] {
-			v.problem(&v.Forgotten, "intent %d can be read, its call has no other entry, and none with outcome unknown: %s", n, id)
+		// A start that finds a harmed file does not know whose end was in it.
+		atStart := newest == nil || s.running
+		must := atStart && r.open[id] || !atStart && newest.intents[n] && !stillThere[id]
+		if must && !unknown[id] {
+			v.problem(&v.Forgotten, "intent %d can be read, and its call has neither an end nor an entry with outcome unknown: %s", n, id)
 		}
 	}
 	// Behind what was there when it was harmed nothing may be missing.

@@ -37,7 +37,7 @@ func newReference(t *testing.T) *reference {
 	t.Helper()
 	r := &reference{
 		files: map[string][]byte{}, head: 20, instance: instance, intents: map[uint64]string{},
-		open: map[string]bool{"call-21": true, "call-22": true}, uncommitted: map[uint64]content{},
+		open: map[string]bool{"call-21": true, "call-22": true}, uncommitted: map[uint64]content{}, begun: map[string]bool{},
 	}
 	for first := uint64(1); first <= 11; first += 10 {
 		s := &segment{name: fmt.Sprintf("seg-%d", first), first: first, last: first + 9}
@@ -172,6 +172,31 @@ func TestAProductThatKeepsThePromise(t *testing.T) {
 			s.hit("seg-11", 0, 20)
 			s.first, s.last = statusOf(24), statusOf(24)
 		},
+		"a kill has left a commit that did not end": func(s *shown) {
+			r := s.ref
+			for n, id := range map[uint64]string{21: "call-21", 23: "call-31"} {
+				doc := document(id, n)
+				_, c, err := read(doc)
+				if err != nil {
+					t.Fatal(err)
+				}
+				r.uncommitted[n] = c
+				s.harmed["seg-11"] = append(s.harmed["seg-11"], encode(frame{0, n, n, doc})...)
+			}
+			r.begun["call-32"] = true
+			s.drop(21)
+			s.drop(22)
+			s.drop(23)
+			s.drop(24)
+			s.store(t, 21, document("call-21", 21))
+			s.store(t, 23, document("call-31", 23))
+			s.storeEvent(t, 24, "audit.gap", `{"reason":"damaged","segment":"seg-11","first":11,"last":23,"count_at_least":2,"ranges":[[15,15],[22,22]]}`)
+			s.storeEvent(t, 25, "audit.gap", `{"reason":"damaged","segment":"seg-1","first":1,"last":10,"count":2,"ranges":[[3,4]]}`)
+			s.store(t, 26, []byte(`{"id":"call-22","revision":0,"outcome":"unknown"}`))
+			s.store(t, 27, []byte(`{"id":"call-32","revision":0,"outcome":"unknown"}`))
+			s.store(t, 28, []byte(`{"id":"x","revision":1,"target":{"id":"new"},"outcome":"success"}`))
+			s.first, s.last = statusOf(29), statusOf(29)
+		},
 		"two gaps that add up": func(s *shown) {
 			s.drop(22)
 			s.storeEvent(t, 22, "audit.gap", `{"reason":"damaged","segment":"seg-1","first":1,"last":10,"count":1,"ranges":[[3,4]]}`)
@@ -185,6 +210,15 @@ func TestAProductThatKeepsThePromise(t *testing.T) {
 			s.storeEvent(t, 21, "audit.gap", `{"reason":"damaged","segment":"seg-11","first":11,"last":20,"count":1,"ranges":[[15,15]]}`)
 			s.store(t, 25, []byte(`{"id":"call-21","revision":0,"outcome":"unknown"}`))
 			s.first, s.last = statusOf(26), statusOf(26)
+		},
+		"both in hand, and nobody has read them again": func(s *shown) {
+			s.running = true
+			s.store(t, 3, document("call-3", 3))
+			s.store(t, 4, document("call-4", 4))
+			s.drop(21)
+			s.storeEvent(t, 21, "audit.gap", `{"reason":"damaged","segment":"seg-11","first":11,"last":20,"count":1,"ranges":[[15,15]]}`)
+			s.drop(22)
+			s.store(t, 22, []byte(`{"id":"call-21","revision":0,"outcome":"unknown"}`))
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -30,6 +30,7 @@ type frame struct {
 	payload          []byte
 }
 
+func (f frame) isState() bool  { return f.flags&flagState != 0 }
 func (f frame) isEntry() bool  { return f.flags&(flagState|flagLost) == 0 && f.sequence > 0 }
 func (f frame) isIntent() bool { return f.flags&(flagState|flagLost) == 0 && f.sequence == 0 }
 

@@ -52,9 +52,11 @@ type reference struct {
 	intents map[uint64]string
 	open    map[string]bool
 	// uncommitted are entries behind the head that a kill has left in the
-	// newest file. Nobody was answered on their account, and who scans the file
-	// may find them.
+	// newest file, and begun the ids of calls of which it has left the intent.
+	// Nobody was answered on their account, and who scans the file may find
+	// them.
 	uncommitted map[uint64]content
+	begun       map[string]bool
 }
 
 type segment struct {
@@ -261,7 +263,7 @@ func (p *place) read(ctx context.Context) (*reference, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &reference{files: map[string][]byte{}, intents: map[uint64]string{}, open: map[string]bool{}, uncommitted: map[uint64]content{}, instance: st.Instance}
+	r := &reference{files: map[string][]byte{}, intents: map[uint64]string{}, open: map[string]bool{}, uncommitted: map[uint64]content{}, begun: map[string]bool{}, instance: st.Instance}
 	files, err := os.ReadDir(p.buffer())
 	if err != nil {
 		return nil, err
@@ -289,10 +291,17 @@ func (p *place) read(ctx context.Context) (*reference, error) {
 		return nil, fmt.Errorf("only %d segments are there", len(r.segments))
 	}
 	for _, f := range scan(r.files[r.newest().name]) {
-		if f.isEntry() && f.sequence > r.head {
-			if _, r.uncommitted[f.sequence], err = read(f.payload); err != nil {
-				return nil, err
-			}
+		if f.isState() {
+			continue
+		}
+		id, c, err := read(f.payload)
+		switch {
+		case err != nil:
+			return nil, err
+		case f.isIntent() && r.intents[f.intent] == "":
+			r.begun[id] = true
+		case f.isEntry() && f.sequence > r.head:
+			r.uncommitted[f.sequence] = c
 		}
 	}
 	if st.Head != r.head || int(st.Calls.Open) != len(r.open) {

@@ -76,7 +76,7 @@ func (w *worker) round(ctx context.Context, n int, p *plan) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	v := w.v
-	v.round = name + " (" + strings.Join(p.what, "; ") + ")"
+	v.round = name
 	v.Rounds++
 	v.Damages += len(p.what)
 	for _, what := range p.what {
@@ -90,7 +90,7 @@ func (w *worker) round(ctx context.Context, n int, p *plan) error {
 	if p.killed {
 		v.Killed++
 	}
-	before := v.bad()
+	before, noted := v.bad(), len(v.problems)
 	var c crash
 	switch {
 	case ctx.Err() != nil:
@@ -105,14 +105,15 @@ func (w *worker) round(ctx context.Context, n int, p *plan) error {
 		v.compare(s)
 	}
 	if v.bad() > before {
-		return w.evidence(n, p)
+		v.problems = append(v.problems, fmt.Sprintf("%s: harmed were, running %t, killed %t: %s", name, p.running, p.killed, strings.Join(p.what, "; ")))
+		return w.evidence(n, v.problems[noted:], p.harmed)
 	}
 	return nil
 }
 
 // evidence keeps a round that showed something: its files as they were harmed,
 // and what the builds left.
-func (w *worker) evidence(n int, p *plan) error {
+func (w *worker) evidence(n int, problems []string, harmed map[string][]byte) error {
 	dir := filepath.Join(filepath.Dir(w.Dir), fmt.Sprintf("evidence-%s-%d", w.name, n))
 	if err := os.MkdirAll(filepath.Join(dir, "buffer"), 0o700); err != nil {
 		return err
@@ -124,11 +125,10 @@ func (w *worker) evidence(n int, p *plan) error {
 			}
 		}
 	}
-	what := fmt.Sprintf("running: %t\nkilled: %t\n%s\n", p.running, p.killed, strings.Join(p.what, "\n"))
-	if err := os.WriteFile(filepath.Join(dir, "damages.txt"), []byte(what), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "problems.txt"), []byte(strings.Join(problems, "\n")+"\n"), 0o600); err != nil {
 		return err
 	}
-	return w.ref.write(filepath.Join(dir, "buffer"), p.harmed)
+	return w.ref.write(filepath.Join(dir, "buffer"), harmed)
 }
 
 var errStuck = errors.New("not everything is delivered")
