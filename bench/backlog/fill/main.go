@@ -6,6 +6,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -36,7 +37,7 @@ func main() {
 	fs.StringVar(&o.dir, "dir", "", "the buffer's `directory`")
 	fs.Uint64Var(&o.entries, "entries", 200_000, "how `many` entries to append at least")
 	fs.IntVar(&o.size, "size", 600, "`bytes` of an entry, about")
-	fs.IntVar(&o.callers, "callers", 4096, "how `many` append at the same time, each waiting for its commit")
+	fs.IntVar(&o.callers, "callers", 16384, "how `many` append at the same time, each waiting for its commit")
 	fs.BoolVar(&o.open, "open", false, "open and close the buffer instead")
 	fs.BoolVar(&o.read, "read", false, "read all entries instead, and change nothing")
 	fs.DurationVar(&o.within, "within", time.Hour, "read for so `long` at most")
@@ -83,8 +84,12 @@ func settings() buffer.Options {
 	return buffer.Options{MaxSize: 1 << 40, MaxWait: time.Minute}
 }
 
-// fill appends until there are enough entries and the newest segment is nearly
-// full: it is the one that a start reads.
+// strictCallers is how many make whole calls at the same time.
+const strictCallers = 1024
+
+// fill appends until there are enough entries, and then makes whole calls, with
+// an intent each, until the newest segment has three fifths of its size full of
+// those: it is the one that a start reads.
 func fill(ctx context.Context, o options) (r result, err error) {
 	b, err := buffer.Open(o.dir, settings())
 	if err != nil {
@@ -97,15 +102,26 @@ func fill(ctx context.Context, o options) (r result, err error) {
 		return r, err
 	}
 	var (
-		callers sync.WaitGroup
-		next    atomic.Uint64
-		end     atomic.Bool
-		failed  atomic.Pointer[error]
+		callers     sync.WaitGroup
+		next        atomic.Uint64
+		strict, end atomic.Bool
+		failed      atomic.Pointer[error]
 	)
-	for range o.callers {
+	for i := range max(o.callers, strictCallers) {
 		callers.Go(func() {
 			for !end.Load() {
-				if err := b.Append(m.entry(next.Add(1))); err != nil {
+				var err error
+				switch {
+				case !strict.Load() && i < o.callers:
+					err = b.Append(m.entry(next.Add(1)))
+				case strict.Load() && i < strictCallers:
+					err = call(b, m.entry(next.Add(1)))
+				case strict.Load():
+					return
+				default:
+					time.Sleep(10 * time.Millisecond)
+				}
+				if err != nil {
 					failed.CompareAndSwap(nil, &err)
 					end.Store(true)
 				}
@@ -115,16 +131,18 @@ func fill(ctx context.Context, o options) (r result, err error) {
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	said := time.Now()
-	// Where the newest segment began, and how many entries the one before has.
-	began, full, segments := uint64(0), uint64(0), 1
+	st := b.Stats()
+	segments, from, began := st.Segments, 0, st.Bytes // from: calls are whole from that segment on
 	for !end.Load() {
 		<-tick.C
-		st := b.Stats()
-		if st.Segments > segments {
-			full, began, segments = (st.Head-began)/uint64(st.Segments-segments), st.Head, st.Segments
+		if st = b.Stats(); st.Segments > segments {
+			segments, began = st.Segments, st.Bytes
 		}
-		// Those who are about to append make it fuller still.
-		if in := st.Head - began; st.Head >= o.entries && full > 0 && in >= full*6/10 && in <= full*8/10 {
+		if from == 0 && st.Head >= o.entries {
+			strict.Store(true)
+			from = segments + 1
+		}
+		if from > 0 && segments >= from && st.Bytes-began >= buffer.DefaultSegmentSize*3/5 {
 			end.Store(true)
 		}
 		if time.Since(said) >= 5*time.Second {
@@ -136,8 +154,21 @@ func fill(ctx context.Context, o options) (r result, err error) {
 	if err := failed.Load(); err != nil {
 		return r, *err
 	}
-	st := b.Stats()
+	st = b.Stats()
 	return result{st.Head, st.Bytes, st.Segments, time.Since(start).Seconds()}, nil
+}
+
+// call makes a changing call durable, as a server does.
+func call(b *buffer.Buffer, entry []byte) error {
+	c, err := b.Admit(2*len(entry), buffer.Caller{Known: true})
+	if err != nil {
+		return err
+	}
+	defer c.Release()
+	if err := c.Begin(bytes.Clone(entry)); err != nil {
+		return err
+	}
+	return c.Append(entry)
 }
 
 // open is a start without a server.

@@ -1,0 +1,83 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestMain(m *testing.M) { os.Exit(inTempDir(m)) }
+
+// inTempDir runs the tests where nothing of a run that failed stays behind.
+func inTempDir(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "backlog-test-")
+	if err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(dir)
+	if err := os.Setenv("TMPDIR", dir); err != nil {
+		panic(err)
+	}
+	return m.Run()
+}
+
+// good are figures with which every bound holds.
+func good() *result {
+	return &result{
+		opens: []float64{20, 30, 40}, DrainOwn: 200,
+		Full:  turns{readies: []float64{300, 310, 320}, firsts: []float64{320, 350, 900}, rates: []float64{900, 1100, 2000}, OwnAtStart: 60, OwnUnderLoad: 80},
+		Empty: turns{readies: []float64{300, 310, 320}, firsts: []float64{310, 330, 400}, rates: []float64{1000, 1000, 4000}, OwnAtStart: 15, OwnUnderLoad: 30},
+	}
+}
+
+func TestFiguresAreSummedUp(t *testing.T) {
+	r := good()
+	r.summarize()
+	if len(r.Broken) > 0 || r.FirstCall != 20 || r.Open != (spread{30, 20, 40}) || r.Append != (spread{0.9, 0.5, 1.1}) || r.Full.Rate.Median != 1100 {
+		t.Errorf("got %+v", r)
+	}
+	var out bytes.Buffer
+	r.print(&out)
+	if s := out.String(); !strings.Contains(s, "0.90 (0.50–1.10)") || strings.Contains(s, "problem") {
+		t.Errorf("got\n%s", s)
+	}
+}
+
+func TestABoundThatDoesNotHoldIsNoticed(t *testing.T) {
+	for name, spoil := range map[string]func(*result){
+		"one slow open":         func(r *result) { r.opens[1] = 1001 },
+		"late first calls":      func(r *result) { r.Full.firsts = []float64{1400, 1400, 500} },
+		"memory after a start":  func(r *result) { r.Full.OwnAtStart = 150 },
+		"memory under load":     func(r *result) { r.Full.OwnUnderLoad = 160 },
+		"memory while it reads": func(r *result) { r.DrainOwn = 600 },
+	} {
+		r := good()
+		spoil(r)
+		r.summarize()
+		if len(r.Broken) != 1 {
+			t.Errorf("%s: got %q", name, r.Broken)
+		}
+	}
+}
+
+func TestBacklogOfTheRunningBuild(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds and runs cmd/caddy")
+	}
+	var out bytes.Buffer
+	_, err := backlog(t.Context(), options{
+		Entries: 200_000, Size: 600, Rounds: 1, Conns: 16, Duration: 500 * time.Millisecond, Read: 10 * time.Second, Drain: 3 * time.Second,
+	}, &out)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out.String())
+	}
+	// No bound is asserted: this machine may do a hundred things besides.
+	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
+	var res result
+	if err := json.Unmarshal([]byte(lines[len(lines)-1]), &res); err != nil || res.Entries < 200_000 || res.Delivered == 0 || res.ReadRate == 0 || res.Append.Median == 0 {
+		t.Errorf("%v: the last line is no result: %s", err, lines[len(lines)-1])
+	}
+}
