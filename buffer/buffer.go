@@ -348,7 +348,7 @@ func (b *Buffer) recover(adopt bool) error {
 		newest.view = &view{file: newest.file, index: c.index, harm: c.lost}
 		b.log().Error("the newest segment is harmed; what can be read of it is delivered, and a gap tells of the rest",
 			"segment", newest.path, "lost", c.lost.count, "error", c.harm)
-		b.tellHarm(newest, b.head, c.lost, c.uncertain)
+		b.tellHarm(newest, b.head, c.index, c.uncertain)
 	}
 	switch {
 	case !c.found:

@@ -324,3 +324,36 @@ func TestAFileThatIsHarmedWhileItIsServedIsNotedAndTheRestIsRead(t *testing.T) {
 	}
 	checkConserved(t, b)
 }
+
+func TestNothingIsLostThatEveryStoreHas(t *testing.T) {
+	dir := newDir(t)
+	fill(t, dir, 400, true)
+	b := open(t, dir, Options{SegmentSize: 128 << 10})
+	b.Hold("store")
+	head := b.Stats().Head
+	b.Advance("store", head, head, 0, 0)
+	shut(t, b)
+	files, _ := filepath.Glob(filepath.Join(dir, "seg-*.db"))
+	newest := files[len(files)-1]
+	raw, err := os.ReadFile(newest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	clear(raw[len(raw)/2:])
+	for i := range 12 {
+		clear(raw[4096*i+100 : 4096*i+200])
+	}
+	if err := os.WriteFile(newest, raw, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	told := &gaps{}
+	b = open(t, dir, Options{Gap: told.entry})
+	for _, g := range told.of(GapDamaged) {
+		if g.Count > 0 {
+			t.Errorf("a store has everything, and a gap says %+v", g)
+		}
+	}
+	if b.Stats().Head < head {
+		t.Errorf("sequences from %d on are given again, up to %d were", b.Stats().Head+1, head)
+	}
+}

@@ -168,7 +168,7 @@ func TestAChangeThatFailsLosesNothing(t *testing.T) {
 				}
 				return nil
 			})
-			work(b, "w", 40, l.note)
+			work(b, "w", 22, l.note)
 			failpoint.Store(nil)
 			if failures.Load() == 0 {
 				t.Fatal("it was never reached")

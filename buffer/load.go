@@ -158,6 +158,7 @@ func loadScan(f *os.File, first uint64) (c contents, err error) {
 	c.index = sortPlaces(c.index)
 	if c.found {
 		c.head = max(c.head, c.state.reached())
+		c.uncertain = !c.state.Clean // after the last commit of a close there is nothing
 	}
 	c.lost = missing(c.index, first, c.head)
 	return c, nil
@@ -171,6 +172,9 @@ func loadNewest(segs []*segment) (contents, error) {
 		var older contents
 		if older, err = segs[i].load(); err != nil {
 			break
+		}
+		for n := range older.completed {
+			c.completed[n] = struct{}{}
 		}
 		for n, payload := range older.unresolved {
 			if _, ended := c.completed[n]; !ended {

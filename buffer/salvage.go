@@ -123,7 +123,7 @@ func (b *Buffer) harmed(s *segment, last uint64, why error) error {
 	v.index, v.harm = index, missing(index, s.first, last)
 	b.log().Error("a segment is harmed; what can be read of it is delivered, and a gap tells of the rest",
 		"segment", s.path, "entries", last+1-s.first, "lost", v.harm.count, "error", why)
-	b.tellHarm(s, last, v.harm, false)
+	b.tellHarm(s, last, index, false)
 	return nil
 }
 
@@ -141,13 +141,16 @@ func (b *Buffer) patience(s *segment) bool {
 	return time.Since(s.unreadable) >= harmAfter
 }
 
-// tellHarm records a gap for what no gap tells of yet, with the note that it does.
-func (b *Buffer) tellHarm(s *segment, last uint64, h harm, atLeast bool) {
+// tellHarm records a gap for what some store has not taken and no gap tells of yet,
+// with the note that it does.
+func (b *Buffer) tellHarm(s *segment, last uint64, index []place, atLeast bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	first := min(max(s.first, b.state.taken()+1), last+1)
+	h := missing(index, first, last)
 	b.segMu.Lock()
 	s.lost = h.count > 0 || s.lost
 	b.segMu.Unlock()
-	b.mu.Lock()
-	defer b.mu.Unlock()
 	told := b.state.Harmed[s.first]
 	if h.count <= told && !atLeast {
 		return
@@ -158,7 +161,7 @@ func (b *Buffer) tellHarm(s *segment, last uint64, h harm, atLeast bool) {
 	b.state.Harmed[s.first] = h.count
 	b.damaged += h.count - told
 	b.tell(Gap{
-		Reason: GapDamaged, Segment: s.name(), First: s.first, Last: last,
+		Reason: GapDamaged, Segment: s.name(), First: min(first, last), Last: last,
 		Count: h.count - told, AtLeast: atLeast, Ranges: h.ranges,
 	})
 }

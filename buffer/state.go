@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"time"
 )
@@ -121,6 +122,18 @@ func (s *state) reached() uint64 {
 	n := s.Head
 	for _, p := range s.Stores {
 		n = max(n, p.Position)
+	}
+	return n
+}
+
+// taken is the sequence up to which every store that the state knows has everything.
+func (s *state) taken() uint64 {
+	if len(s.Stores) == 0 {
+		return 0
+	}
+	n := uint64(math.MaxUint64)
+	for _, p := range s.Stores {
+		n = min(n, p.Position)
 	}
 	return n
 }

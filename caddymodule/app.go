@@ -298,7 +298,7 @@ func startDelivery(ctx context.Context, s *shared, n namedOpener, log *slog.Logg
 	return d
 }
 
-// lateStore opens its store with the first batch, so that a store that cannot
+// lateStore opens its store before the first batch, so that a store that cannot
 // be opened is a failing store and not a server that does not start. Only the
 // forwarder's goroutine uses it, but for Describe.
 type lateStore struct {
@@ -309,33 +309,27 @@ type lateStore struct {
 	store forwarder.Store
 }
 
-func (l *lateStore) Write(ctx context.Context, batch []forwarder.Record) error {
-	if l.store == nil {
-		store, err := l.Open(ctx, l.log)
-		if err != nil {
-			return err
-		}
-		if err := l.compare(ctx, store, batch[0].Entry.Origin.Instance); err != nil {
-			return errors.Join(err, store.Close())
-		}
-		l.store = store
-	}
-	return l.store.Write(ctx, batch)
-}
-
-// compare asks a store how far it has got with this buffer. One that is ahead has
-// seen entries that the buffer has not: it was put back to a time before.
-func (l *lateStore) compare(ctx context.Context, store forwarder.Store, instance string) error {
-	witness, ok := store.(forwarder.Witness)
-	if !ok {
-		return nil
-	}
-	highest, err := witness.Highest(ctx, instance)
+// Prepare implements forwarder.Preparer. It asks the store how far it has got with
+// this buffer before any entry is given its origin: a store that is ahead has seen
+// entries that the buffer has not, which was put back to a time before.
+func (l *lateStore) Prepare(ctx context.Context, next uint64) error {
+	store, err := l.Open(ctx, l.log)
 	if err != nil {
 		return err
 	}
-	l.buf.Witness(l.name, highest)
+	if w, ok := store.(forwarder.Witness); ok {
+		highest, err := w.Highest(ctx, l.buf.Instance(next))
+		if err != nil {
+			return errors.Join(err, store.Close())
+		}
+		l.buf.Witness(l.name, highest)
+	}
+	l.store = store
 	return nil
+}
+
+func (l *lateStore) Write(ctx context.Context, batch []forwarder.Record) error {
+	return l.store.Write(ctx, batch)
 }
 
 func (l *lateStore) Close() error {

@@ -49,10 +49,15 @@ func (f *Forwarder) Run(ctx context.Context) error {
 	position := f.source.Position(f.name)
 	limit := f.o.BatchEntries
 	var b batch
+	prepared := false
 	for {
 		head, err := f.wait(ctx, position)
 		if ctx.Err() != nil {
 			return nil
+		}
+		if err == nil && !prepared {
+			err = f.prepare(ctx, position+1)
+			prepared = err == nil
 		}
 		if err == nil {
 			err = b.read(f.source, position+1, head, limit, f.o.BatchBytes)
@@ -88,6 +93,15 @@ func (f *Forwarder) Run(ctx context.Context) error {
 			limit = min(2*limit, f.o.MaxBatchEntries)
 		}
 	}
+}
+
+// prepare lets the store do what comes before the first batch.
+func (f *Forwarder) prepare(ctx context.Context, next uint64) error {
+	p, ok := f.store.(Preparer)
+	if !ok {
+		return nil
+	}
+	return p.Prepare(ctx, next)
 }
 
 // wait returns the head once there is something after the position, and with

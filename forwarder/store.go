@@ -89,6 +89,14 @@ func (q *Query) Matches(e *audit.Entry) bool {
 		(q.From.IsZero() || !at.Before(q.From)) && (q.To.IsZero() || at.Before(q.To))
 }
 
+// Preparer is a store that has something to do before the first batch is read, such
+// as opening what it writes to. An error is tried again like a failed write.
+type Preparer interface {
+	// Prepare is called by the goroutine that will write, until it returns nil.
+	// The sequence is that of the entry that comes next.
+	Prepare(ctx context.Context, next uint64) error
+}
+
 // Witness is a store that knows how far it has got with a buffer. A buffer whose
 // head is behind that has been put back to a time before.
 type Witness interface {
