@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -32,25 +31,6 @@ func modes(t *testing.T, path string) map[string]fs.FileMode {
 }
 
 var private = map[string]fs.FileMode{"": 0o600, "-wal": 0o600, "-shm": 0o600}
-
-func TestFilesArePrivateWhateverTheUmask(t *testing.T) {
-	for _, umask := range []int{0, 0o022, 0o277} {
-		path := filepath.Join(t.TempDir(), "audit.db")
-		before := syscall.Umask(umask)
-		s, err := Open(t.Context(), Config{Path: path}, nil)
-		if err == nil {
-			err = s.Write(t.Context(), records(t, 1, 3))
-		}
-		syscall.Umask(before)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if diff := cmp.Diff(private, modes(t, path)); diff != "" {
-			t.Errorf("umask %#o (-want +got):\n%s", umask, diff)
-		}
-		s.Close()
-	}
-}
 
 func TestDirectoryIsCreatedPrivate(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "a", "b")
