@@ -13,6 +13,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
@@ -118,8 +120,21 @@ func parseEndpoint(address string) (caddy.NetworkAddress, error) {
 	return parsed, err
 }
 
-func (p *place) get(ctx context.Context, path string, query url.Values) (io.ReadCloser, error) {
-	return p.ask(ctx, http.MethodGet, path, query, nil)
+// get asks for something that changes nothing. A reload begins the endpoint anew and
+// may cut a question off, which is then asked again.
+func (p *place) get(ctx context.Context, path string, query url.Values) (body io.ReadCloser, err error) {
+	for range 3 {
+		body, err = p.ask(ctx, http.MethodGet, path, query, nil)
+		if !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET) {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+	return body, err
 }
 
 // ask asks the running server. The error is errDown, wrapped, when there is
