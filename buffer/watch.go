@@ -52,6 +52,7 @@ func (b *Buffer) watch() {
 		b.mustReplace = true
 		return
 	}
+	b.marker.rescue(b.dir, b.log())
 	b.segMu.Lock()
 	segs := append([]*segment(nil), b.segments...)
 	for _, s := range segs {

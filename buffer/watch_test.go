@@ -13,6 +13,7 @@ func TestFilesThatAreDeletedOrReplacedAreWrittenAgain(t *testing.T) {
 		"a sealed one":    func(_ string, files []string) error { return os.Remove(files[1]) },
 		"the active one":  func(_ string, files []string) error { return os.Remove(files[len(files)-1]) },
 		"the lock":        func(dir string, _ []string) error { return os.Remove(filepath.Join(dir, lockName)) },
+		"the marker":      func(dir string, _ []string) error { return os.Remove(filepath.Join(dir, markerName)) },
 		"everything":      func(dir string, _ []string) error { return os.RemoveAll(dir) },
 		"another content": func(_ string, files []string) error { return replaceFile(files[1]) },
 		"another active":  func(_ string, files []string) error { return replaceFile(files[len(files)-1]) },
@@ -51,8 +52,12 @@ func TestFilesThatAreDeletedOrReplacedAreWrittenAgain(t *testing.T) {
 						return false
 					}
 				}
-				_, err := os.Stat(filepath.Join(dir, lockName))
-				return err == nil
+				for _, name := range []string{lockName, markerName} {
+					if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
+						return false
+					}
+				}
+				return true
 			})
 			put(10)
 			shut(t, b)

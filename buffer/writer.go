@@ -94,6 +94,10 @@ func (b *Buffer) take(flush bool) *batch {
 	if len(b.next.ops) == 0 && !(flush && (b.dirty || b.passing != nil || b.excluded.Load() > 0)) {
 		return nil
 	}
+	select {
+	case <-b.full: // it was about this group
+	default:
+	}
 	passed := b.tellPassed()
 	t := &batch{group: b.next, head: b.head, calls: passed, sums: b.sums}
 	b.next, b.sums = newGroup(), map[uint64]sum{}

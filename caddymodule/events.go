@@ -80,6 +80,7 @@ func (s *shared) beat() {
 		case <-tick.C:
 			s.heartbeat()
 			s.saveKnown()
+			s.keepTokenKey()
 		case <-s.closing:
 			return
 		}

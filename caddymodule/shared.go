@@ -323,6 +323,17 @@ func loadTokenKey(dir string) (*audit.TokenKey, error) {
 	return key, nil
 }
 
+// keepTokenKey writes the key again if somebody has deleted it: with another one,
+// nobody would find what a credential did before.
+func (s *shared) keepTokenKey() {
+	path := tokenKeyPath(s.dir)
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		return
+	}
+	err := writeDurably(path, s.key[:])
+	s.log().Error("the token key was deleted behind our back; it is written again", "file", path, "error", err)
+}
+
 func tokenKeyPath(dir string) string { return filepath.Join(dir, "token.key") }
 
 // readTokenKey reads the directory's key and makes none.
