@@ -64,7 +64,7 @@ func reading(method string, serve func(*App, http.ResponseWriter, *http.Request)
 			w.Header().Set("Allow", method)
 			return caddy.APIError{HTTPStatus: http.StatusMethodNotAllowed, Err: errors.New("method not allowed: use " + method)}
 		}
-		app := running.current()
+		app := running.await(r.Context())
 		warnIfExposed(r, app)
 		if app == nil {
 			return caddy.APIError{

@@ -296,6 +296,25 @@ func (r *apps) current() *App {
 	return r.list[len(r.list)-1]
 }
 
+// startWithin bounds how long a question waits for a configuration to start. Caddy's
+// endpoint and its listeners may be there before this app is.
+const startWithin = time.Second
+
+// await is current, once there is one.
+func (r *apps) await(ctx context.Context) *App {
+	for end := time.Now().Add(startWithin); ; {
+		a := r.current()
+		if a != nil || time.Now().After(end) {
+			return a
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(startWithin / 50):
+		}
+	}
+}
+
 // log is the current configuration's logger, for what outlives the one that it
 // began with.
 func (r *apps) log() *slog.Logger {
