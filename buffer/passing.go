@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -38,48 +39,74 @@ type passing struct {
 	last    time.Time // when the newest call passed
 	counted uint64    // of Count, in the terms of the calls
 	marked  chan struct{}
-	err     error // of the marker; set before marked is closed
+	err     error       // of the marker; set before marked is closed
+	gaveUp  atomic.Bool // the marker did not come in time
 }
 
 // pass lets n calls through that cannot be recorded. Before the first one of an
 // episode, the marker on the disk says that it has begun. Where the disk does not
 // take even that, the state must have said before that it may come to this.
 func (b *Buffer) pass(why error, n uint64) error {
-	b.mu.Lock()
-	if b.ending {
+	for {
+		p, err := b.episode(why)
+		if err != nil {
+			return err
+		}
+		err = p.wait(time.Duration(b.maxWait.Load()))
+		b.mu.Lock()
+		switch {
+		case b.passing != p: // a gap has told of it meanwhile
+			b.mu.Unlock()
+			continue
+		case err != nil && !b.armed:
+			b.mu.Unlock()
+			return fmt.Errorf("writing the marker that calls pass: %w", err)
+		}
+		p.Count += n
+		p.last = time.Now()
+		b.dirty = true
 		b.mu.Unlock()
-		return ErrClosed
+		return nil
 	}
-	p := b.passing
-	if p == nil {
+}
+
+// episode is the one that lasts, or a new one.
+func (b *Buffer) episode(why error) (*passing, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.ending {
+		return nil, ErrClosed
+	}
+	if b.passing == nil {
 		now := time.Now()
-		p = &passing{episode: episode{Since: now.UnixMicro(), Cause: b.causeOf(why)}, began: now, last: now, marked: make(chan struct{})}
+		p := &passing{episode: episode{Since: now.UnixMicro(), Cause: b.causeOf(why)}, began: now, last: now, marked: make(chan struct{})}
 		b.passing = p
 		b.log().Error("calls pass unrecorded; a gap will say how many", "cause", p.Cause, "directory", b.dir)
 		go b.mark(p)
 	}
-	b.mu.Unlock()
-	t := time.NewTimer(time.Duration(b.maxWait.Load()))
+	return b.passing, nil
+}
+
+// wait waits until the disk has the marker. Where it does not come in time, nobody
+// after the first waits for it again.
+func (p *passing) wait(d time.Duration) error {
+	if p.gaveUp.Load() {
+		d = 0
+	}
+	t := time.NewTimer(d)
 	defer t.Stop()
-	var err error
 	select {
 	case <-p.marked:
-		err = p.err
+		return p.err
 	case <-t.C:
-		err = ErrSlow
 	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if err != nil && !b.armed {
-		return fmt.Errorf("writing the marker that calls pass: %w", err)
+	select {
+	case <-p.marked:
+		return p.err
+	default:
+		p.gaveUp.Store(true)
+		return ErrSlow
 	}
-	if b.passing == nil { // it was told of meanwhile
-		b.passing = &passing{episode: episode{Since: time.Now().UnixMicro(), Cause: p.Cause}, began: time.Now(), marked: p.marked, err: p.err}
-	}
-	b.passing.Count += n
-	b.passing.last = time.Now()
-	b.dirty = true
-	return nil
 }
 
 // causeOf names a fault, as gaps do.
@@ -114,7 +141,7 @@ func (b *Buffer) mark(p *passing) {
 			continue
 		}
 		b.mu.Lock()
-		over := b.passing == nil
+		over := b.passing != p // the one after keeps its own count up
 		b.mu.Unlock()
 		if over {
 			return
