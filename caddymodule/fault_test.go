@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddyserver/caddy/v2"
+
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
 	"github.com/caddy-audit-log/caddy-audit-log/buffer"
 )
@@ -380,4 +382,33 @@ func TestTheBufferCommandsReadWhatAServerLeft(t *testing.T) {
 	if out, err := run("export"); err == nil || strings.Count(out, `"sequence":`) != 2 {
 		t.Error(out, err)
 	}
+}
+
+// A stop consumes nothing and waits for nothing that never comes.
+func TestAStopEndsAlthoughTheDiskHangs(t *testing.T) {
+	disk := newSlowDisk(t)
+	r := newRig(t, ok)
+	r.load(faultCaddyfile("reject"), proxy)
+	r.send("POST", project, nil, "")
+	r.drained()
+	disk.hang(t)
+	stopped := make(chan error, 1)
+	go func() { stopped <- caddy.Stop() }()
+	select {
+	case err := <-stopped:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(time.Minute):
+		t.Error("it does not end")
+	}
+	disk.mu.Unlock()
+	if err := buffers.idle(t.Context()); err != nil {
+		t.Error(err)
+	}
+	// What was in hand is there at the next start, under the same lock.
+	await(t, "the lock", func() bool {
+		st, err := buffer.Inspect(filepath.Join(r.dir, "audit", "buffer"))
+		return err == nil && st.Calls.Recorded == 1
+	})
 }
