@@ -75,10 +75,18 @@ func good(mode string) *world {
 		case mode == reject:
 			*c = oracle.Call{Kind: c.Kind, Status: 503, Refused: true, Began: c.Began, Ended: c.Ended}
 			w.st.Calls.Refused++
-			if n == 11 { // one of them has an entry
+			switch n {
+			case 11: // one of them has an entry
 				e := w.store(id, c)
 				e.Outcome = "refused"
 				w.st.Calls.Recorded--
+			case 12: // and one is a read that the disk failed after the API
+				delete(w.calls, id)
+				c.Kind, c.Reached, c.API = &oracle.ReadKind, true, 404
+				w.calls["withheld"] = c
+				e := w.store("withheld", c)
+				e.Outcome, e.Action.Metadata = "refused", []byte(`{"withheld":404}`)
+				w.st.Calls.Refused--
 			}
 		default:
 			w.st.Calls.Passed++
@@ -105,7 +113,7 @@ func judge(w *world) *result {
 
 func TestAGoodRunHolds(t *testing.T) {
 	v := judge(good(reject))
-	if !v.held() || v.Refused != 9 || v.Passed != 0 || v.Stored != 17 || v.Acked != 16 {
+	if !v.held() || v.Refused != 9 || v.Withheld != 1 || v.Passed != 0 || v.Stored != 18 || v.Acked != 16 {
 		t.Errorf("reject: got %+v", v)
 	}
 	if v.Late != 1 || v.SlowestMS != 2000 || v.RecordedAgainMS != 2005 {
@@ -153,6 +161,44 @@ func TestPlantedFaultsAreFound(t *testing.T) {
 			func(w *world) { w.calls[away].Reached = true },
 			func(v *result) int { return v.RefusedReached * v.Unrecorded },
 		},
+		"a withheld read is counted as refused": {
+			reject,
+			func(w *world) { w.st.Calls.Refused++; w.st.Calls.Recorded-- },
+			func(v *result) int { return v.WrongCounts },
+		},
+		"a changing call is withheld": {
+			reject,
+			func(w *world) {
+				w.calls["withheld"].Kind = &oracle.Kinds[0]
+			},
+			func(v *result) int { return v.RefusedReached * v.WrongStatus },
+		},
+		"another answer was withheld": {
+			reject,
+			func(w *world) { w.calls["withheld"].API = 200 },
+			func(v *result) int { return v.WrongStatus },
+		},
+		"a read is withheld and its entry does not say so": {
+			reject,
+			func(w *world) {
+				for i := range w.entries {
+					if w.entries[i].TargetID() == "withheld" {
+						w.entries[i].Action.Metadata = nil
+					}
+				}
+			},
+			func(v *result) int { return v.RefusedReached * v.WrongCounts },
+		},
+		"a read is withheld, although it is to pass": {
+			pass,
+			func(w *world) {
+				c := w.calls[id]
+				c.Kind, c.Status, c.Refused = &oracle.ReadKind, 503, true
+				e := &w.entries[4]
+				e.Outcome, e.Action.Status, e.Action.Metadata = "refused", 503, fmt.Appendf(nil, `{"withheld":%d}`, c.API)
+			},
+			func(v *result) int { return v.WronglyRefused * v.RefusedReached * v.WrongStatus },
+		},
 		"a refused call is not counted": {
 			reject,
 			func(w *world) { w.st.Calls.Refused--; w.st.Calls.Seen-- },
@@ -172,7 +218,7 @@ func TestPlantedFaultsAreFound(t *testing.T) {
 			reject,
 			func(w *world) {
 				for i := range w.entries {
-					if w.entries[i].Outcome == "refused" {
+					if w.entries[i].Outcome == "refused" && w.entries[i].Action.Metadata == nil {
 						w.entries[i].Outcome, w.entries[i].Action.Status = "success", 200
 					}
 				}

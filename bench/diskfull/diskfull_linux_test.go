@@ -73,6 +73,8 @@ func TestWholeRuns(t *testing.T) {
 		{both, "stored twice", func(v *result) int { return v.Duplicates }},
 		{both, "late ones are lost", func(v *result) int { return v.Missing + v.WrongCounts }},
 		{reject, "refuses what was done", func(v *result) int { return v.RefusedReached }},
+		{reject, "withholds what was done", func(v *result) int { return v.RefusedReached }},
+		{reject, "hides what it withheld", func(v *result) int { return v.RefusedReached }},
 		{reject, "miscounts", func(v *result) int { return v.WrongCounts }},
 		{pass, "counts too few", func(v *result) int { return v.WrongCounts }},
 	} {

@@ -39,8 +39,8 @@ type product struct {
 	}
 }
 
-// maxWait is how long an answer waits for its record.
-const maxWait = 500 * time.Millisecond
+// patience is how long an answer waits for its record.
+const patience = 500 * time.Millisecond
 
 // runFake is the fake's main; it never returns.
 func runFake(args []string) {
@@ -224,21 +224,33 @@ func (p *product) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	status, head, body := fake.Forward(r)
 	e.Finish(status)
-	if p.outcome(e) != nil {
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			for began := time.Now(); p.outcome(e) != nil; time.Sleep(20 * time.Millisecond) {
-				if p.fault == "late ones are lost" && time.Since(began) > maxWait {
-					p.count("recorded")
-					return
-				}
-			}
-		}()
-		select {
-		case <-done:
-		case <-time.After(maxWait):
+	const pause = 20 * time.Millisecond
+	for began := time.Now(); p.outcome(e) != nil; time.Sleep(pause) {
+		if time.Since(began) < patience {
+			continue
 		}
+		withheld := p.mode == reject && (r.Method == http.MethodGet || p.fault == "withholds what was done")
+		if withheld {
+			e.Finish(http.StatusServiceUnavailable)
+			e["outcome"] = "refused"
+			if action, ok := e["action"].(fake.Record); ok && p.fault != "hides what it withheld" {
+				action["metadata"] = fake.Record{"withheld": status}
+			}
+		}
+		if p.fault == "late ones are lost" {
+			p.count("recorded")
+		} else {
+			go func() {
+				for p.outcome(e) != nil {
+					time.Sleep(pause)
+				}
+			}()
+		}
+		if withheld {
+			refuse(w)
+			return
+		}
+		break
 	}
 	fake.Answer(w, status, head, body)
 }
@@ -265,6 +277,10 @@ func (p *product) withoutRoom(w http.ResponseWriter, r *http.Request, arrived ti
 		p.count("seen")
 		p.count("refused")
 	}
+	refuse(w)
+}
+
+func refuse(w http.ResponseWriter) {
 	w.Header().Set("Retry-After", "1")
 	w.Header().Set("Content-Type", "application/problem+json")
 	w.WriteHeader(http.StatusServiceUnavailable)

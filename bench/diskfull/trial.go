@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/caddy-audit-log/caddy-audit-log/bench/internal/oracle"
@@ -25,6 +24,8 @@ const (
 	// look is how often the product is asked for its numbers while something
 	// is awaited.
 	look = 300 * time.Millisecond
+	// maxWait is the shipped Caddyfile's.
+	maxWait = 2 * time.Second
 )
 
 // trial is one build that has no room for a while.
@@ -62,7 +63,7 @@ func (t *trial) run(ctx context.Context, dir string) (err error) {
 	if err := os.WriteFile(t.Caddyfile, []byte(text), 0o600); err != nil {
 		return fmt.Errorf("writing the Caddyfile: %w", err)
 	}
-	t.o = oracle.New()
+	t.o = oracle.New(maxWait)
 	api, stopAPI, err := rig.Serve(t.o)
 	if err != nil {
 		return err
@@ -98,7 +99,7 @@ func (t *trial) introduce() error {
 	}
 	defer conn.Close()
 	for range 3 {
-		if !t.o.Send(conn, t.site.Addr, &oracle.ReadKind, 0) {
+		if _, keep := t.o.Send(conn, t.site.Addr, &oracle.ReadKind, 0); !keep {
 			return errors.New("sending the first calls: one got no answer")
 		}
 	}
@@ -110,14 +111,7 @@ func (t *trial) load(ctx context.Context, p *rig.Process, s squeeze) (err error)
 	if err := t.introduce(); err != nil {
 		return err
 	}
-	calling, stop := context.WithCancel(ctx)
-	var clients sync.WaitGroup
-	for range t.Clients {
-		rnd := rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))
-		clients.Go(func() { t.o.Client(calling, t.site.Addr, t.Reads, rnd) })
-	}
-	defer clients.Wait() // for the last answers
-	defer stop()
+	defer t.o.Start(ctx, t.site.Addr, oracle.Load{Clients: t.Clients, Reads: t.Reads, Seed: rand.Uint64()})()
 	if err := t.wait(ctx, p, "before", t.Warm, nil); err != nil {
 		return err
 	}

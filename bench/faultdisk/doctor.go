@@ -7,8 +7,8 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/caddy-audit-log/caddy-audit-log/bench/internal/attack"
 	"github.com/caddy-audit-log/caddy-audit-log/bench/internal/faultfs"
+	"github.com/caddy-audit-log/caddy-audit-log/bench/internal/oracle"
 	"github.com/caddy-audit-log/caddy-audit-log/bench/internal/rig"
 )
 
@@ -22,11 +22,11 @@ const (
 
 // doctor makes the disk of one life ill and well again.
 type doctor struct {
-	site    *rig.Site
-	disk    *faultfs.FS
-	witness *attack.Witness
-	v       *verdict
-	o       options
+	site   *rig.Site
+	disk   *faultfs.FS
+	oracle *oracle.Oracle
+	v      *verdict
+	o      options
 }
 
 func (d *doctor) run(ctx context.Context, faults []faultfs.Fault) error {
@@ -50,14 +50,14 @@ func (d *doctor) run(ctx context.Context, faults []faultfs.Fault) error {
 	if err := d.rest(ctx, p, d.o.Well); err != nil {
 		return err
 	}
-	stop := d.witness.Send(ctx, d.site.Addr, attack.Load{Clients: d.o.Clients, Reads: d.o.Reads, Pause: d.o.Pause, Seed: d.o.Seed})
+	stop := d.oracle.Start(ctx, d.site.Addr, oracle.Load{Clients: d.o.Clients, Reads: d.o.Reads, Pause: d.o.Pause, Seed: d.o.Seed})
 	err = d.turns(ctx, p, faults)
 	d.disk.Heal()
 	stop()
 	if err != nil {
 		return err
 	}
-	d.witness.Phase("end")
+	d.oracle.Phase("end")
 	if _, err := d.site.Drain(ctx, d.o.Drain); err != nil {
 		return err
 	}
@@ -72,8 +72,8 @@ func (d *doctor) run(ctx context.Context, faults []faultfs.Fault) error {
 	if err != nil {
 		return err
 	}
-	d.v.Conserved(st, "after the stop")
-	d.v.Compare(d.witness, entries, st, attack.Rules{Pass: d.o.OnFault == "pass"})
+	d.v.Conservation(st, "after the stop")
+	d.v.Compare(d.oracle, entries, st, oracle.Rules{Pass: d.o.OnFault == "pass"})
 	return nil
 }
 
@@ -93,8 +93,8 @@ func (d *doctor) turns(ctx context.Context, p *rig.Process, faults []faultfs.Fau
 
 // turn is one fault and its cure.
 func (d *doctor) turn(ctx context.Context, p *rig.Process, f faultfs.Fault) (illness, error) {
-	before := d.witness.Count()
-	d.witness.Phase(f.String())
+	before := d.oracle.Count()
+	d.oracle.Phase(f.String())
 	d.disk.Set(f)
 	hits, err := d.await(ctx, p, f)
 	if err != nil {
@@ -105,16 +105,16 @@ func (d *doctor) turn(ctx context.Context, p *rig.Process, f faultfs.Fault) (ill
 	if err != nil {
 		return illness{}, err
 	}
-	after := d.witness.Count()
+	after := d.oracle.Count()
 	i := illness{
 		Fault: f.String(), Hits: hits, HealedMS: took.Milliseconds(),
 		Acked: after.Acked - before.Acked, Refused: after.Refused - before.Refused, Late: after.Late - before.Late,
 	}
 	// What the buffer does not do today cannot go wrong either.
 	if hits == 0 && f.Op != faultfs.Allocate {
-		d.v.Problem(&d.v.Unhit, "no operation met the fault %q within %s", f, hitTimeout)
+		d.v.Note(&d.v.Unhit, "no operation met the fault %q within %s", f, hitTimeout)
 	}
-	d.witness.Phase("after " + f.String())
+	d.oracle.Phase("after " + f.String())
 	if err := d.rest(ctx, p, d.o.Well); err != nil {
 		return i, err
 	}
@@ -122,7 +122,7 @@ func (d *doctor) turn(ctx context.Context, p *rig.Process, f faultfs.Fault) (ill
 	if err != nil {
 		return i, fmt.Errorf("asking for the status: %w", err)
 	}
-	d.v.Conserved(st, "after "+f.String())
+	d.v.Conservation(st, "after "+f.String())
 	return i, nil
 }
 
@@ -147,20 +147,19 @@ func (d *doctor) await(ctx context.Context, p *rig.Process, f faultfs.Fault) (hi
 // how long that took. An answer that is not late was.
 func (d *doctor) recorded(ctx context.Context) (time.Duration, error) {
 	start := time.Now()
-	for _, k := range []*attack.Kind{&attack.Kinds[0], &attack.ReadKind} {
+	for _, k := range []*oracle.Kind{&oracle.Kinds[0], &oracle.ReadKind} {
 		for {
 			conn, err := rig.Dial(d.site.Addr)
 			if err != nil {
 				return 0, fmt.Errorf("connecting to the build: %w", err)
 			}
-			asked := time.Now()
-			acked, _ := d.witness.Call(conn, d.site.Addr, k)
+			c, _ := d.oracle.Send(conn, d.site.Addr, k, 0)
 			conn.Close()
-			if acked && time.Since(asked) < d.o.MaxWait {
+			if c.Acked() && !c.Late {
 				break
 			}
 			if time.Since(start) > d.o.Heal {
-				d.v.Problem(&d.v.Unhealed, "calls were not recorded %s after the disk had healed; the log's last words:\n%s", d.o.Heal, d.site.LastWords())
+				d.v.Note(&d.v.Unhealed, "calls were not recorded %s after the disk had healed; the log's last words:\n%s", d.o.Heal, d.site.LastWords())
 				return time.Since(start), nil
 			}
 			select {

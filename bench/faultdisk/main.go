@@ -19,8 +19,8 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/caddy-audit-log/caddy-audit-log/bench/internal/attack"
 	"github.com/caddy-audit-log/caddy-audit-log/bench/internal/faultfs"
+	"github.com/caddy-audit-log/caddy-audit-log/bench/internal/oracle"
 	"github.com/caddy-audit-log/caddy-audit-log/bench/internal/rig"
 )
 
@@ -84,7 +84,7 @@ type verdict struct {
 	Unhealed int `json:"unhealed"`
 	// Unhit are faults that no operation met, so that they showed nothing.
 	Unhit int `json:"unhit"`
-	attack.Verdict
+	oracle.Verdict
 }
 
 // illness is one fault's turn: what the clients saw while it lasted and until
@@ -132,12 +132,12 @@ func faultdisk(ctx context.Context, o options, w io.Writer) (v *verdict, err err
 	}()
 	fmt.Fprintf(os.Stderr, "seed: %d\n", o.Seed)
 	for option, value := range map[string]string{"on_fault": o.OnFault, "max_wait": o.MaxWait.String(), "segment_size": o.Segment} {
-		if setup.Caddyfile, err = attack.WithBuffer(setup.Caddyfile, dir, option, value); err != nil {
+		if setup.Caddyfile, err = rig.WithBuffer(setup.Caddyfile, dir, option, value); err != nil {
 			return v, err
 		}
 	}
-	witness := attack.NewWitness(o.MaxWait)
-	api, stopAPI, err := rig.Serve(witness)
+	orc := oracle.New(o.MaxWait)
+	api, stopAPI, err := rig.Serve(orc)
 	if err != nil {
 		return v, err
 	}
@@ -157,7 +157,7 @@ func faultdisk(ctx context.Context, o options, w io.Writer) (v *verdict, err err
 		return v, err
 	}
 	defer func() { err = errors.Join(err, disk.Unmount()) }()
-	d := &doctor{site: site, disk: disk, witness: witness, v: v, o: o}
+	d := &doctor{site: site, disk: disk, oracle: orc, v: v, o: o}
 	err = d.run(ctx, faults)
 	v.Report(w)
 	if err != nil {

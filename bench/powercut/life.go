@@ -8,7 +8,7 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"github.com/caddy-audit-log/caddy-audit-log/bench/internal/attack"
+	"github.com/caddy-audit-log/caddy-audit-log/bench/internal/oracle"
 	"github.com/caddy-audit-log/caddy-audit-log/bench/internal/rig"
 )
 
@@ -20,11 +20,11 @@ const (
 
 // cutter starts the build and takes the power from under it.
 type cutter struct {
-	site    *rig.Site
-	disk    *disk
-	witness *attack.Witness
-	rnd     *rand.Rand
-	v       *verdict
+	site   *rig.Site
+	disk   *disk
+	oracle *oracle.Oracle
+	rnd    *rand.Rand
+	v      *verdict
 	// lived says that the build was ready once, so that there is something to
 	// ask about.
 	lived bool
@@ -47,14 +47,14 @@ func (c *cutter) cuts(ctx context.Context, o options) error {
 		} else {
 			c.v.Copies++
 		}
-		bar.Step(n+1, o.Cuts, fmt.Sprintf("%s, %d calls answered", c.note, c.witness.Count().Acked))
+		bar.Step(n+1, o.Cuts, fmt.Sprintf("%s, %d calls answered", c.note, c.oracle.Count().Acked))
 	}
 	return nil
 }
 
 // life is one start and its cut.
 func (c *cutter) life(ctx context.Context, o options, n int, m method) error {
-	c.witness.Phase(fmt.Sprintf("life %d, %s", n, m))
+	c.oracle.Phase(fmt.Sprintf("life %d, %s", n, m))
 	p, err := c.site.Start(ctx)
 	if err != nil {
 		return err
@@ -107,7 +107,7 @@ func (c *cutter) life(ctx context.Context, o options, n int, m method) error {
 	if err != nil {
 		return fmt.Errorf("asking for the status after the cut: %w", err)
 	}
-	c.v.Conserved(st, fmt.Sprintf("after cut %d (%s)", n, m))
+	c.v.Conservation(st, fmt.Sprintf("after cut %d (%s)", n, m))
 	return nil
 }
 
@@ -135,8 +135,8 @@ func (c *cutter) reckoning(ctx context.Context, drain time.Duration) error {
 	if err != nil {
 		return err
 	}
-	c.v.Conserved(st, "after the last stop")
-	c.v.Compare(c.witness, entries, st, attack.Rules{Deaths: true})
+	c.v.Conservation(st, "after the last stop")
+	c.v.Compare(c.oracle, entries, st, oracle.Rules{Deaths: true})
 	return nil
 }
 

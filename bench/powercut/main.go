@@ -17,7 +17,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/caddy-audit-log/caddy-audit-log/bench/internal/attack"
+	"github.com/caddy-audit-log/caddy-audit-log/bench/internal/oracle"
 	"github.com/caddy-audit-log/caddy-audit-log/bench/internal/rig"
 )
 
@@ -77,7 +77,7 @@ type verdict struct {
 	Cuts   int    `json:"cuts"`
 	Ioctl  int    `json:"ioctl"`
 	Copies int    `json:"copies"`
-	attack.Verdict
+	oracle.Verdict
 }
 
 func (v *verdict) held() bool { return v.Held() && v.Cuts > 0 }
@@ -112,14 +112,14 @@ func powercut(ctx context.Context, o options, w io.Writer) (v *verdict, err erro
 		err = os.RemoveAll(dir)
 	}()
 	fmt.Fprintf(os.Stderr, "seed: %d\n", o.Seed)
-	if setup.Caddyfile, err = attack.WithBuffer(setup.Caddyfile, dir, "segment_size", o.Segment); err != nil {
+	if setup.Caddyfile, err = rig.WithBuffer(setup.Caddyfile, dir, "segment_size", o.Segment); err != nil {
 		return v, err
 	}
-	if setup.Caddyfile, err = attack.WithBuffer(setup.Caddyfile, dir, "max_wait", maxWait.String()); err != nil {
+	if setup.Caddyfile, err = rig.WithBuffer(setup.Caddyfile, dir, "max_wait", maxWait.String()); err != nil {
 		return v, err
 	}
-	witness := attack.NewWitness(maxWait)
-	api, stopAPI, err := rig.Serve(witness)
+	orc := oracle.New(maxWait)
+	api, stopAPI, err := rig.Serve(orc)
 	if err != nil {
 		return v, err
 	}
@@ -139,8 +139,8 @@ func powercut(ctx context.Context, o options, w io.Writer) (v *verdict, err erro
 		}
 		err = errors.Join(err, d.remove())
 	}()
-	c := &cutter{site: site, disk: d, witness: witness, rnd: rand.New(rand.NewPCG(o.Seed, 1)), v: v}
-	stop := witness.Send(ctx, site.Addr, attack.Load{Clients: o.Clients, Reads: o.Reads, Pause: o.Pause, Seed: o.Seed})
+	c := &cutter{site: site, disk: d, oracle: orc, rnd: rand.New(rand.NewPCG(o.Seed, 1)), v: v}
+	stop := orc.Start(ctx, site.Addr, oracle.Load{Clients: o.Clients, Reads: o.Reads, Pause: o.Pause, Seed: o.Seed})
 	err = c.cuts(ctx, o)
 	stop()
 	if err == nil {

@@ -4,9 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/caddy-audit-log/caddy-audit-log/bench/internal/oracle"
@@ -155,7 +152,8 @@ func (t *tormentor) held(ctx context.Context, o *oracle.Oracle, hold time.Durati
 		calls[i] = make(chan bool, 1)
 		go func() {
 			defer conn.Close()
-			calls[i] <- o.Send(conn, t.site.Addr, &oracle.Kinds[i], hold+time.Duration(i)*hold)
+			_, answered := o.Send(conn, t.site.Addr, &oracle.Kinds[i], hold+time.Duration(i)*hold)
+			calls[i] <- answered
 		}()
 	}
 	if !<-calls[0] {
@@ -187,13 +185,7 @@ func (t *tormentor) conserved(ctx context.Context, n int, how string) error {
 	if err != nil {
 		return fmt.Errorf("asking for the status of life %d (%s): %w", n, how, err)
 	}
-	if broken := st.Broken(); len(broken) > 0 {
-		if t.v.Conserved {
-			t.v.Add("not conserved in life %d (%s): %s: %s", n, how, strings.Join(broken, "; "), st.Raw)
-		}
-		t.v.Conserved = false
-		return os.WriteFile(filepath.Join(t.site.Dir, fmt.Sprintf("status-%d.json", n)), []byte(st.Raw), 0o600)
-	}
+	t.v.Conservation(st, fmt.Sprintf("in life %d (%s)", n, how))
 	return nil
 }
 

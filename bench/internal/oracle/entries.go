@@ -1,6 +1,7 @@
 package oracle
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"time"
@@ -38,12 +39,68 @@ func (c *Call) WrongFields(id string, e rig.Entry) string {
 	return fmt.Sprintf("call %s: stored as %s %s on %s of project %q", id, e.Action.Method, e.Action.Route, e.Target.Type, e.ProjectRef)
 }
 
+// Rules say what a comparison allows.
+type Rules struct {
+	// Deaths says that the build was killed, so that what it had in hand may be
+	// unknown or, of a read, lost.
+	Deaths bool
+	// Pass says that calls may reach the API unrecorded. Nothing is withheld
+	// then.
+	Pass bool
+}
+
+// Withheld is the status that the API had answered to a read, if its entry
+// says that this answer never left, and zero otherwise.
+func Withheld(e rig.Entry) int {
+	var m struct {
+		Withheld int `json:"withheld"`
+	}
+	if json.Unmarshal(e.Action.Metadata, &m) != nil { // absent, or another shape
+		return 0
+	}
+	return m.Withheld
+}
+
+// Recorded says whether a call's entry counts as recorded. Of a refused call
+// it does not, but for a read whose answer was withheld.
+func Recorded(e rig.Entry) bool { return e.Outcome != "refused" || Withheld(e) != 0 }
+
+// Excused says whether a call that was refused may have reached the API: a
+// read may, whose outcome the disk did not take, and then its entry says so.
+// Without an entry that is only known to have died with the build if it had
+// waited for the disk.
+func (c *Call) Excused(found []rig.Entry, r Rules) bool {
+	switch {
+	case !c.Kind.Read() || r.Pass:
+		return false
+	case len(found) == 0:
+		return r.Deaths && c.Late
+	}
+	return Withheld(found[0]) != 0 || r.Deaths && c.Late
+}
+
+// ends says whether an entry's status is what the API answered.
+func (c *Call) ends(status int) bool {
+	return c.Reached && (status == c.API || c.API == 0 && status >= 500) // it broke the connection
+}
+
 // WrongStatus says how an entry's end of the call differs from what happened,
 // or nothing.
-func (c *Call) WrongStatus(id string, e rig.Entry) string {
+func (c *Call) WrongStatus(id string, e rig.Entry, r Rules) string {
 	status, outcome := e.Action.Status, e.Outcome
+	withheld := Withheld(e)
 	var why string
 	switch {
+	case withheld != 0 && (c.Acked() || !c.Kind.Read() || r.Pass):
+		why = "was not to be withheld"
+	case withheld != 0:
+		if outcome != "refused" || status != 503 || !c.ends(withheld) {
+			why = fmt.Sprintf("was withheld; reached the API: %t, which answered %d, not %d", c.Reached, c.API, withheld)
+		}
+	case outcome == "unknown" && r.Deaths && (!c.Acked() || c.Late):
+		// What was known of its end died with the build.
+	case c.Refused && c.Reached && c.Excused([]rig.Entry{e}, r) && c.ends(status) && outcome == rig.OutcomeOf(status):
+		// That it was withheld died with the build, and its outcome did not.
 	case c.Refused:
 		if outcome != "refused" {
 			why = "was refused"
@@ -55,21 +112,48 @@ func (c *Call) WrongStatus(id string, e rig.Entry) string {
 		if c.Reached && c.API != 0 && c.API != c.Status {
 			why = fmt.Sprintf("was answered with %d, although the API answered %d", c.Status, c.API)
 		}
-	case outcome == "unknown":
-		// Nobody read an answer, so nothing contradicts it.
-	case c.Reached && c.API != 0 && status == c.API && outcome == rig.OutcomeOf(status):
+	case c.ends(status) && outcome == rig.OutcomeOf(status):
 		// The answer was recorded and did not get to the client.
-	case c.Reached && c.API == 0 && status >= 500 && outcome == "failure":
-		// The API broke the connection.
 	case !c.Reached && (status == 499 || status >= 500) && outcome == "failure":
 		// The product gave up before the API; nothing was done.
+	case !c.Reached && outcome == "refused":
+		// It was declined, and the client had gone.
 	default:
 		why = fmt.Sprintf("got no answer; reached the API: %t, which answered %d", c.Reached, c.API)
 	}
 	if why != "" {
-		why = fmt.Sprintf("call %s %s, and is stored with status %d, outcome %q, revision %d", id, why, status, outcome, e.Revision)
+		why = fmt.Sprintf("call %s (%s) %s, and is stored with status %d, outcome %q, revision %d", id, c, why, status, outcome, e.Revision)
 	}
 	return why
+}
+
+// Gap is what an entry tells of calls that went by unrecorded.
+type Gap struct {
+	Reason string    `json:"reason"`
+	Cause  string    `json:"cause"`
+	Count  uint64    `json:"count"`
+	Since  time.Time `json:"since"`
+	Until  time.Time `json:"until"`
+}
+
+// PassedGap reads one that tells of calls which on_fault let pass. wrong says
+// what makes it another one, or nothing.
+func PassedGap(e rig.Entry, r Rules) (g Gap, wrong string) {
+	switch err := json.Unmarshal(e.Action.Metadata, &g); {
+	case err != nil:
+		wrong = err.Error()
+	case !r.Pass:
+		wrong = "nothing was to pass"
+	case g.Reason != "passed":
+		wrong = "nothing else was to be lost"
+	case g.Cause != "full" && g.Cause != "failing" && g.Cause != "slow":
+		wrong = "its cause is unknown"
+	case g.Count == 0:
+		wrong = "it counts nothing, although nothing was killed"
+	case g.Since.IsZero() || g.Until.Before(g.Since):
+		wrong = "it has no beginning and end"
+	}
+	return g, wrong
 }
 
 // Sequences checks that no number is used twice, that none lies outside the

@@ -16,8 +16,12 @@ type Call struct {
 	Kind *Kind
 	// Status is what the client read; 0 if no full answer arrived.
 	Status int
-	// Refused says that the product declined before the API.
+	// Refused says that the product answered 503 by itself.
 	Refused bool
+	// Late says that the answer took max_wait or longer: only such an answer to
+	// a changing call may have left without its record, and only such a refusal
+	// of a read may have come after the API.
+	Late bool
 	// Reached says that the API got it.
 	Reached bool
 	// API is what the API answered or was about to; 0 if it broke the
@@ -27,22 +31,49 @@ type Call struct {
 	Held time.Duration
 	// Began and Ended are when it was sent and its answer read.
 	Began, Ended time.Time
+	// Phase is what went on when it was sent, for people.
+	Phase string
 }
 
-// Acked says that the client got an answer to it.
+// Acked says that the client got an answer of the API's to it.
 func (c *Call) Acked() bool { return c.Status != 0 && !c.Refused }
+
+// String names it to people.
+func (c *Call) String() string {
+	s := c.Kind.Method + " " + c.Kind.Template
+	if c.Phase != "" {
+		s += ", " + c.Phase
+	}
+	return s
+}
 
 // Oracle is the truth: it lives in this process, which nobody kills.
 type Oracle struct {
+	maxWait time.Duration
+
 	mu       sync.Mutex
+	phase    string
 	next     uint64
 	calls    map[string]*Call
+	count    Count
 	unasked  int
 	timeouts int
 }
 
-// New knows of no call.
-func New() *Oracle { return &Oracle{calls: map[string]*Call{}} }
+// Count is how many calls were answered, refused, and answered late.
+type Count struct{ Acked, Refused, Late int }
+
+// New knows of no call yet. maxWait is the product's.
+func New(maxWait time.Duration) *Oracle {
+	return &Oracle{maxWait: maxWait, calls: map[string]*Call{}}
+}
+
+// Phase names what goes on from here on.
+func (o *Oracle) Phase(name string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.phase = name
+}
 
 // begin makes a new id for a call of kind k.
 func (o *Oracle) begin(k *Kind, held time.Duration) (id string, n uint64) {
@@ -50,15 +81,27 @@ func (o *Oracle) begin(k *Kind, held time.Duration) (id string, n uint64) {
 	defer o.mu.Unlock()
 	o.next++
 	id = k.ID(o.next)
-	o.calls[id] = &Call{Kind: k, Held: held, Began: time.Now()}
+	o.calls[id] = &Call{Kind: k, Held: held, Began: time.Now(), Phase: o.phase}
 	return id, o.next
 }
 
-func (o *Oracle) answered(id string, status int, refused bool) {
+// answered notes an answer and returns what is known of its call by now.
+func (o *Oracle) answered(id string, status int, refused bool) Call {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	c := o.calls[id]
 	c.Status, c.Refused, c.Ended = status, refused, time.Now()
+	c.Late = c.Ended.Sub(c.Began) >= o.maxWait
+	switch {
+	case refused:
+		o.count.Refused++
+	case c.Late:
+		o.count.Late++
+		o.count.Acked++
+	default:
+		o.count.Acked++
+	}
+	return *c
 }
 
 func (o *Oracle) timedOut() {
@@ -72,6 +115,13 @@ func (o *Oracle) Sent() int {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return len(o.calls)
+}
+
+// Count is what came back so far.
+func (o *Oracle) Count() Count {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.count
 }
 
 // Timeouts are answers that neither came nor broke off.

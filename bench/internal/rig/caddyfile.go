@@ -1,13 +1,10 @@
-package attack
+package rig
 
 import (
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
-
-	"github.com/caddy-audit-log/caddy-audit-log/bench/internal/rig"
 )
 
 // bufferBlock is the first line of the buffer's block in a Caddyfile.
@@ -34,20 +31,4 @@ func WithBuffer(caddyfile, dir, option, value string) (string, error) {
 		return "", fmt.Errorf("setting %s: %w", option, err)
 	}
 	return path, nil
-}
-
-// gap is how many passed calls an audit.gap entry names; any other gap is a
-// loss.
-func (v *Verdict) gap(e rig.Entry, r Rules) uint64 {
-	var m struct {
-		Reason string `json:"reason"`
-		Cause  string `json:"cause"`
-		Count  uint64 `json:"count"`
-	}
-	err := json.Unmarshal(e.Action.Metadata, &m)
-	if !r.Pass || err != nil || m.Reason != "passed" || m.Count == 0 || m.Cause != "full" && m.Cause != "failing" && m.Cause != "slow" {
-		v.Problem(&v.Gaps, "the product reports a gap: entry %s: %s", e.ID, e.Action.Metadata)
-		return 0
-	}
-	return m.Count
 }
