@@ -161,7 +161,7 @@ func (b *Buffer) tellHarm(s *segment, last uint64, index []place, atLeast bool) 
 	b.state.Harmed[s.first] = h.count
 	b.damaged += h.count - told
 	b.tell(Gap{
-		Reason: GapDamaged, Segment: s.name(), First: min(first, last), Last: last,
+		Reason: GapDamaged, Segment: s.name(), First: s.first, Last: last,
 		Count: h.count - told, AtLeast: atLeast, Ranges: h.ranges,
 	})
 }
