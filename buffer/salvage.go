@@ -169,7 +169,9 @@ func (b *Buffer) tellHarm(s *segment, last uint64, index []place, atLeast bool) 
 // tell appends the entry of a gap with the next commit. The caller holds mu.
 func (b *Buffer) tell(g Gap) {
 	b.dirty = true
-	if b.gap == nil || b.ending {
+	// Also while the buffer is being closed: the last commit counts what the gap tells
+	// of, so it must hold the gap.
+	if b.gap == nil {
 		return
 	}
 	if p := b.gap(g); p != nil {
