@@ -2,8 +2,25 @@ package buffer
 
 import (
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 )
+
+// within fails the test if f does not return: nobody waits for ever.
+func within(t *testing.T, what string, f func()) {
+	t.Helper()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		f()
+	}()
+	select {
+	case <-done:
+	case <-time.After(20 * time.Second):
+		t.Fatal("it waits for ever: " + what)
+	}
+}
 
 // letPass has n calls pass.
 func letPass(t *testing.T, b *Buffer, n int) {
@@ -20,6 +37,20 @@ func letPass(t *testing.T, b *Buffer, n int) {
 // full is how a buffer is full whose disk works.
 func full(told *gaps) Options {
 	return Options{OnFault: Pass, MinFree: 1 << 60, Gap: told.entry}
+}
+
+// sealed makes a buffer of several segments with 1 KiB in each of n entries.
+func sealed(t *testing.T, dir string, n int, o Options) *Buffer {
+	t.Helper()
+	o.SegmentSize = 64 << 10
+	b := open(t, dir, o)
+	b.Hold("store")
+	for range n {
+		if err := b.Append(make([]byte, 1<<10)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return b
 }
 
 func TestACloseTellsOfTheCallsThatHaveJustPassed(t *testing.T) {
@@ -40,3 +71,28 @@ func TestACloseTellsOfTheCallsThatHaveJustPassed(t *testing.T) {
 	}
 }
 
+func TestAnUnlinkThatHangsKeepsNobodyWaiting(t *testing.T) {
+	b := sealed(t, newDir(t), 300, Options{MaxWait: 10 * time.Second})
+	hangs, heal := make(chan struct{}), make(chan struct{})
+	var once atomic.Bool
+	failAt(t, func(name string) error {
+		if name == "unlink" {
+			if once.CompareAndSwap(false, true) {
+				close(hangs)
+			}
+			<-heal
+		}
+		return nil
+	})
+	defer close(heal)
+	b.Advance("store", b.Stats().Head, b.Stats().Head, 0, 0)
+	<-hangs
+	b.Configure(Options{MaxWait: 100 * time.Millisecond})
+	within(t, "a look at the counters", func() { b.Stats() })
+	within(t, "a call", func() {
+		if c, err := b.Admit(100, Caller{Known: true}); err == nil {
+			_ = c.Append([]byte("x"))
+			c.Release()
+		}
+	})
+}

@@ -194,8 +194,44 @@ func decodeSum(b []byte) *sum {
 // unlinkDrained removes the oldest segments that every holding store is done
 // with, by the positions that the newest segment holds. One that has lost entries
 // is set aside instead: somebody may yet get something out of it.
+//
+// No lock is held meanwhile: an unlink can hang with the disk, and no call may wait
+// for that.
 func (b *Buffer) unlinkDrained() {
+	for {
+		s, harmed := b.takeDrained()
+		if s == nil {
+			break
+		}
+		err := at("unlink")
+		switch {
+		case err != nil:
+		case harmed:
+			err = os.Rename(s.path, s.path+setAside)
+		default:
+			err = os.Remove(s.path)
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			b.log().Warn("removing a drained segment; it is tried again", "segment", s.path, "error", err)
+			b.segMu.Lock()
+			b.segments = slices.Insert(b.segments, 0, s)
+			b.segMu.Unlock()
+			break
+		}
+		b.strangers.gone(s)
+		b.segMu.Lock()
+		s.dead = true
+		b.closeIdle(s)
+		b.segMu.Unlock()
+	}
+	b.measure()
+}
+
+// takeDrained takes the oldest segment away if no store needs it, or returns nil. A
+// store that begins to hold does so before or after, not in between.
+func (b *Buffer) takeDrained() (s *segment, harmed bool) {
 	b.mu.Lock()
+	defer b.mu.Unlock()
 	drained := b.head
 	for name := range b.holding {
 		drained = min(drained, b.committed[name].Position)
@@ -203,30 +239,14 @@ func (b *Buffer) unlinkDrained() {
 	if len(b.holding) == 0 {
 		drained = 0 // nobody has taken anything: the buffer is the only copy
 	}
-	b.mu.Unlock()
-
 	b.segMu.Lock()
 	defer b.segMu.Unlock()
-	for len(b.segments) > 1 && b.segments[1].first <= drained+1 {
-		s := b.segments[0]
-		err := at("unlink")
-		switch {
-		case err != nil:
-		case s.lost:
-			err = os.Rename(s.path, s.path+setAside)
-		default:
-			err = os.Remove(s.path)
-		}
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			b.log().Warn("removing a drained segment; it is tried again", "segment", s.path, "error", err)
-			return
-		}
-		s.dead = true
-		b.segments = b.segments[1:]
-		b.strangers.gone(s)
-		b.closeIdle(s)
+	if len(b.segments) < 2 || b.segments[1].first > drained+1 {
+		return nil, false
 	}
-	b.measureLocked()
+	s = b.segments[0]
+	b.segments = b.segments[1:]
+	return s, s.lost
 }
 
 // setAside is what the name of a harmed file ends with once its stores are done

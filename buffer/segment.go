@@ -180,12 +180,13 @@ func createSegment(dir string, first uint64, bound int64, begin func(*bolt.Tx) e
 }
 
 // close closes the files. Closing bbolt's can wait for a transaction that a fault
-// has cut, so nobody waits for it.
+// has cut, and closing the last of an unlinked file for the disk, so nobody waits for
+// either.
 func (s *segment) close() {
 	s.mu.Lock()
-	if s.file != nil {
-		_ = s.file.Close()
+	if f := s.file; f != nil {
 		s.file, s.view = nil, nil
+		go func() { _ = f.Close() }()
 	}
 	s.mu.Unlock()
 	if db := s.db; db != nil {
