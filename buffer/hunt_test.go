@@ -1,6 +1,8 @@
 package buffer
 
 import (
+	"context"
+	"errors"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -95,4 +97,31 @@ func TestAnUnlinkThatHangsKeepsNobodyWaiting(t *testing.T) {
 			c.Release()
 		}
 	})
+}
+
+// As with a disk that has room for a new segment's few pages and not for what waits.
+func TestADiskThatTakesNewSegmentsAndNoCommitsLetsGo(t *testing.T) {
+	b := open(t, newDir(t), Options{MaxWait: 50 * time.Millisecond})
+	var attempts atomic.Int64
+	failAt(t, func(name string) error {
+		if name == "commit" {
+			attempts.Add(1)
+			return errors.New("planted")
+		}
+		return nil
+	})
+	if err := b.Append([]byte("x")); !errors.Is(err, ErrSlow) {
+		t.Fatal(err)
+	}
+	time.Sleep(time.Second)
+	if n := attempts.Load(); n > 30 {
+		t.Errorf("%d attempts in a second, want about ten", n)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if err := b.Close(ctx); errors.Is(err, context.DeadlineExceeded) {
+		t.Error("a close waits for ever:", err)
+	}
+	failpoint.Store(nil)
+	<-b.done
 }

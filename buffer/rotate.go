@@ -7,7 +7,6 @@ import (
 	"maps"
 	"os"
 	"slices"
-	"time"
 
 	bolt "go.etcd.io/bbolt"
 
@@ -26,12 +25,9 @@ func (b *Buffer) replace() error {
 			break
 		}
 		b.fails(err)
-		select {
-		case <-b.quit:
+		if !b.rest() {
 			return err
-		case <-time.After(retryEvery):
 		}
-		b.measureFree()
 	}
 	return nil
 }

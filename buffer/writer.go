@@ -139,10 +139,9 @@ func (b *Buffer) commit(t *batch) {
 	}
 	b.busy()
 	defer b.busySince.Store(0)
-	for {
+	for again := false; ; again = true {
 		if err := b.replace(); err != nil {
-			t.group.err = fmt.Errorf("%w: %w", ErrClosed, err)
-			close(t.group.done)
+			b.abandon(t, err)
 			return
 		}
 		start := time.Now()
@@ -155,6 +154,11 @@ func (b *Buffer) commit(t *batch) {
 		}
 		b.fails(err)
 		b.mustReplace = true
+		// A full disk may have room for a new segment, and none for what waits.
+		if again && !b.rest() {
+			b.abandon(t, err)
+			return
+		}
 	}
 	b.lastCommit = time.Now()
 	b.publish(t)
@@ -168,6 +172,23 @@ func (b *Buffer) commit(t *batch) {
 
 // busy notes that the writer is at the disk from now on.
 func (b *Buffer) busy() { b.busySince.Store(max(1, int64(time.Since(b.clock)))) }
+
+// abandon answers the callers of a batch that the disk did not take before Close.
+func (b *Buffer) abandon(t *batch, err error) {
+	t.group.err = fmt.Errorf("%w: %w", ErrClosed, err)
+	close(t.group.done)
+}
+
+// rest waits before another attempt. It reports false if the buffer is being closed.
+func (b *Buffer) rest() bool {
+	select {
+	case <-b.quit:
+		return false
+	case <-time.After(retryEvery):
+	}
+	b.measureFree()
+	return true
+}
 
 // apply writes a batch into the active segment in one transaction.
 func (b *Buffer) apply(t *batch) error {
