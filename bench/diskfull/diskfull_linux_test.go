@@ -17,7 +17,6 @@ func TestMain(m *testing.M) {
 }
 
 // inTempDir runs the tests where the evidence of runs that have to fail does
-
 // not stay behind.
 
 func inTempDir(m *testing.M) int {

@@ -5,6 +5,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -15,19 +16,44 @@ import (
 	"github.com/caddy-audit-log/caddy-audit-log/bench/internal/rig"
 )
 
+// built is the build that all tests share, since making it takes as long as some
+// of them.
+var built string
+
+func TestMain(m *testing.M) { os.Exit(withBuild(m)) }
+
+func withBuild(m *testing.M) int {
+	flag.Parse() // for Short
+	if !testing.Short() {
+		dir, err := os.MkdirTemp("", "faultdisk-test-")
+		if err != nil {
+			panic(err)
+		}
+		defer os.RemoveAll(dir)
+		if built, err = rig.Build(context.Background(), dir); err != nil {
+			panic(err)
+		}
+	}
+	return m.Run()
+}
+
 func TestFaultdiskOfTheRunningBuild(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds and runs cmd/caddy")
 	}
 	inTempDir(t)
 	var out bytes.Buffer
-	v, err := faultdisk(t.Context(), brief("write error,fsync error,fsync hang,syncdir doubt,rename hang,create error,unlink error,truncate full"), &out)
+	o := brief("write error,fsync error,fsync hang,syncdir doubt,rename hang,create error,unlink error,truncate full")
+	o.Caddy = built
+	v, err := faultdisk(t.Context(), o, &out)
 	if err != nil || !v.held() || v.Refused == 0 {
 		t.Errorf("got %+v, %v\n%s", v, err, out.String())
 	}
 	tidy(t)
 }
 
+// A product that does not record what passes must be noticed, which here is
+// told not to.
 func TestAProductThatDoesNotRecordIsNoticed(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds and runs cmd/caddy")
@@ -46,7 +72,7 @@ func TestAProductThatDoesNotRecordIsNoticed(t *testing.T) {
 		t.Fatal(err)
 	}
 	o := brief("fsync error")
-	o.Caddyfile = blind
+	o.Caddy, o.Caddyfile = built, blind
 	var out bytes.Buffer
 	v, err := faultdisk(t.Context(), o, &out)
 	if err != nil || v.held() || v.Missing == 0 || v.Unrecorded == 0 {
@@ -55,6 +81,7 @@ func TestAProductThatDoesNotRecordIsNoticed(t *testing.T) {
 	tidy(t)
 }
 
+// A product that dies of a fault must be noticed.
 func TestAProductThatDiesIsNoticed(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds and runs cmd/caddy")
@@ -69,14 +96,11 @@ func TestAProductThatDiesIsNoticed(t *testing.T) {
 	tidy(t)
 }
 
+// mortal is a command that is the build, and ends when the disk fails.
 func mortal(t *testing.T) string {
 	t.Helper()
-	setup, _, err := rig.Setup{}.Complete(t.Context(), "faultdisk")
-	if err != nil {
-		t.Fatal(err)
-	}
 	path := filepath.Join(os.TempDir(), "mortal")
-	script := fmt.Sprintf("#!/bin/sh\n%s \"$@\" 2>&1 &\nwhile ! grep -q 'disk fails' caddy.log 2>/dev/null; do sleep 0.05; kill -0 $! || exit; done\nkill -9 $!\n", setup.Caddy)
+	script := fmt.Sprintf("#!/bin/sh\n%s \"$@\" 2>&1 &\nwhile ! grep -q 'disk fails' caddy.log 2>/dev/null; do sleep 0.05; kill -0 $! || exit; done\nkill -9 $!\n", built)
 	if err := os.WriteFile(path, []byte(script), 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -101,6 +125,7 @@ func TestARunThatIsBrokenOffLeavesNothingMounted(t *testing.T) {
 		}
 	}()
 	o := brief("fsync hang")
+	o.Caddy = built
 	o.Ill = time.Hour
 	if _, err := faultdisk(ctx, o, &bytes.Buffer{}); err == nil {
 		t.Error("a run that was broken off ended well")
@@ -108,6 +133,8 @@ func TestARunThatIsBrokenOffLeavesNothingMounted(t *testing.T) {
 	tidy(t)
 }
 
+// inTempDir runs a test where the evidence of a run that has to fail does not
+// stay behind.
 func inTempDir(t *testing.T) {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "faultdisk-test-") // t.TempDir is too long for a socket
@@ -118,6 +145,7 @@ func inTempDir(t *testing.T) {
 	t.Setenv("TMPDIR", dir)
 }
 
+// tidy fails when something is still mounted.
 func tidy(t *testing.T) {
 	t.Helper()
 	b, err := os.ReadFile("/proc/self/mounts")

@@ -12,7 +12,6 @@ import (
 )
 
 // brief is a run of a few seconds.
-
 func brief(only string) options {
 	return options{
 		OnFault: "reject", Only: only, Clients: 16, Reads: 0.3, Pause: 2 * time.Millisecond,
@@ -20,14 +19,6 @@ func brief(only string) options {
 		Segment: "1MiB", Drain: time.Minute,
 	}
 }
-
-// A product that does not record what passes must be noticed, which here is
-
-// told not to.
-
-// A product that dies of a fault must be noticed.
-
-// mortal is a command that is the build, and ends when the disk fails.
 
 func TestEveryOperationHasItsFaults(t *testing.T) {
 	has := map[string]bool{}
@@ -98,9 +89,3 @@ func TestAnUnhealedOrHollowRunDoesNotHold(t *testing.T) {
 		}
 	}
 }
-
-// inTempDir runs a test where the evidence of a run that has to fail does not
-
-// stay behind.
-
-// tidy fails when something is still mounted.

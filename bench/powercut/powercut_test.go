@@ -36,9 +36,7 @@ func fill(t *testing.T, d *device, at int64, with byte) {
 }
 
 // written counts the sectors of a block that hold b, and fails if one holds
-
 // anything but b or other.
-
 func written(t *testing.T, d *device, at int64, b, other byte) int {
 	t.Helper()
 	n := 0
@@ -94,9 +92,7 @@ func TestACutKeepsWhatWasFlushedAndChanceTheRest(t *testing.T) {
 }
 
 // What comes while a flush is under way is not flushed by it, and a cut in its
-
 // middle loses both.
-
 func TestACutInTheMiddleOfAFlush(t *testing.T) {
 	d := testDevice(t)
 	fill(t, d, 0, 1)
@@ -121,7 +117,6 @@ func TestACutInTheMiddleOfAFlush(t *testing.T) {
 }
 
 // Flushes end in any order; nothing that an ended one covers may go.
-
 func TestFlushesAtTheSameTime(t *testing.T) {
 	d := testDevice(t)
 	ctx := context.Background()
@@ -148,12 +143,6 @@ func TestFlushesAtTheSameTime(t *testing.T) {
 	}
 }
 
-// The programs' own proof: on a disk that says it has flushed and has not, a
-
-// cut must be seen to lose what was answered.
-
-// So must a product that answers before it has recorded, which here is told to.
-
 func TestWrongOptionsAreRefused(t *testing.T) {
 	for _, o := range []options{
 		{Cuts: 1, Clients: 1, Size: 512, Method: "axe"},
@@ -165,9 +154,3 @@ func TestWrongOptionsAreRefused(t *testing.T) {
 		}
 	}
 }
-
-// inTempDir runs a test where the evidence of a run that has to fail does not
-
-// stay behind.
-
-// tidy fails when something is still mounted.

@@ -56,9 +56,8 @@ func (s Setup) Complete(ctx context.Context, name string) (Setup, string, error)
 func (s Setup) fill(ctx context.Context, dir string) (Setup, error) {
 	var err error
 	if s.Caddy == "" {
-		s.Caddy = filepath.Join(dir, "caddy")
-		if _, err := run(ctx, "go", "build", "-o", s.Caddy, module+"/cmd/caddy"); err != nil {
-			return s, fmt.Errorf("building cmd/caddy (run inside the module, or name a binary with -caddy): %w", err)
+		if s.Caddy, err = Build(ctx, dir); err != nil {
+			return s, err
 		}
 	}
 	if s.Caddyfile == "" {
@@ -81,6 +80,15 @@ func (s Setup) fill(ctx context.Context, dir string) (Setup, error) {
 		}
 	}
 	return s, nil
+}
+
+// Build builds cmd/caddy into dir.
+func Build(ctx context.Context, dir string) (string, error) {
+	path := filepath.Join(dir, "caddy")
+	if _, err := run(ctx, "go", "build", "-o", path, module+"/cmd/caddy"); err != nil {
+		return "", fmt.Errorf("building cmd/caddy (run inside the module, or name a binary with -caddy): %w", err)
+	}
+	return path, nil
 }
 
 // run returns a command's trimmed standard output; its error holds what the
