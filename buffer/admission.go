@@ -110,6 +110,11 @@ func (b *Buffer) shareOfStrangers() int64 {
 	return max(n/strangersShare, min(n, leastShare))
 }
 
+// networkBound is what of that one network may use.
+func networkBound(share int64) int64 {
+	return max(share/networkShare, min(share, leastOfNetwork))
+}
+
 // floor is how much of the filesystem is left to others.
 func (b *Buffer) floor() int64 {
 	n := b.minFree.Load()
@@ -153,7 +158,7 @@ type share struct {
 func (s *share) take(network netip.Prefix, n, bound int64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.used.all+n > bound || s.used.parts[network]+n > max(bound/networkShare, min(bound, leastOfNetwork)) {
+	if s.used.all+n > bound || s.used.parts[network]+n > networkBound(bound) {
 		return false
 	}
 	s.used.add(network, n)

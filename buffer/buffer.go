@@ -214,6 +214,7 @@ type Buffer struct {
 	written     []byte // the state as it was last committed
 	failedSince time.Time
 	rotateAt    int64 // bytes in the active segment
+	rotateFrom  int64 // no earlier than at so many, whoever wrote them
 	mustReplace bool  // the active segment must not be appended to any more
 	lastCommit  time.Time
 	sealing     sync.WaitGroup

@@ -3,6 +3,7 @@ package buffer
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -124,4 +125,34 @@ func TestADiskThatTakesNewSegmentsAndNoCommitsLetsGo(t *testing.T) {
 	}
 	failpoint.Store(nil)
 	<-b.done
+}
+
+// Their share must come back when the stores have everything, also where nobody
+// else calls.
+func TestStrangersWhoseEntriesAreDeliveredAreLetIn(t *testing.T) {
+	for _, size := range []int64{32 << 20, 256 << 20} {
+		b := open(t, newDir(t), Options{MaxSize: size, MinFree: 1})
+		b.Hold("store")
+		network := netip.MustParsePrefix("10.1.2.0/24")
+		payload := make([]byte, 64<<10)
+		for i := range int(size/10/int64(len(payload))) + 10 {
+			var c *Call
+			var err error
+			for range 100 { // the space is given back with one of the next commits
+				if c, err = b.Admit(100, Caller{Network: network}); err == nil {
+					break
+				}
+				time.Sleep(100 * time.Millisecond)
+			}
+			if err != nil {
+				t.Fatalf("max_size %d: call %d, and all before are delivered: %v, %+v", size, i, err, b.Stats())
+			}
+			if err := c.Append(payload); err != nil {
+				t.Fatal(err)
+			}
+			c.Release()
+			b.Advance("store", b.Stats().Head, 1, 0, 0)
+		}
+		shut(t, b)
+	}
 }

@@ -37,7 +37,12 @@ func (b *Buffer) replace() error {
 // has grown some more. When that is in doubt, the old one must not go on, and
 // the next commit makes the new one first.
 func (b *Buffer) rotate() {
-	if b.active().size < b.rotateAt {
+	active := b.active()
+	// What callers that are not known have in a segment counts until it is gone, and
+	// only a sealed one goes: one network's share must not fit into one segment, or it
+	// stays used up where nobody else calls.
+	theirs := b.strangers.of(active) >= networkBound(b.shareOfStrangers())/2 && active.size >= b.rotateFrom
+	if active.size < b.rotateAt && !theirs {
 		return
 	}
 	switch err := b.begin(); {
@@ -45,7 +50,8 @@ func (b *Buffer) rotate() {
 		b.fails(err)
 		b.mustReplace = true
 	case err != nil:
-		b.rotateAt += b.segmentSize() / 8
+		b.rotateAt = max(b.rotateAt, active.size) + b.segmentSize()/8
+		b.rotateFrom = b.rotateAt
 		b.log().Warn("beginning a new segment; the current one is used for longer", "directory", b.dir, "error", err)
 	}
 }
@@ -86,7 +92,7 @@ func (b *Buffer) begin() error {
 	if err != nil {
 		return err
 	}
-	b.rotateAt, b.mustReplace = b.segmentSize(), false
+	b.rotateAt, b.rotateFrom, b.mustReplace = b.segmentSize(), 0, false
 	b.segMu.Lock()
 	defer b.segMu.Unlock()
 	if n := len(b.segments); n > 0 {
