@@ -156,3 +156,25 @@ func TestStrangersWhoseEntriesAreDeliveredAreLetIn(t *testing.T) {
 		shut(t, b)
 	}
 }
+
+func TestManyOpenCallsDoNotMakeASegmentOfEachCommit(t *testing.T) {
+	b := open(t, newDir(t), Options{SegmentSize: 64 << 10})
+	for range 200 {
+		c, err := b.Admit(100, Caller{Known: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Begin(make([]byte, 1<<10)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := b.Stats().Segments
+	for range 50 {
+		if err := b.Append([]byte("x")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := b.Stats().Segments - before; n > 5 {
+		t.Errorf("50 small entries made %d segments", n)
+	}
+}

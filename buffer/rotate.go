@@ -113,6 +113,9 @@ func (b *Buffer) begin() error {
 		b.closeIdle(b.segments[n-1])
 	}
 	b.measureLocked()
+	// The open intents that it begins with do not count, or with many of them each
+	// commit would make a segment.
+	b.rotateAt += s.size
 	return nil
 }
 
