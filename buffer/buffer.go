@@ -474,18 +474,21 @@ func (b *Buffer) Close(ctx context.Context) error {
 	}
 }
 
-// release closes all files. The writer calls it last.
+// release closes all files but those that somebody reads, who then closes them. The
+// writer calls it last.
 func (b *Buffer) release() error {
 	b.sealing.Wait()
 	b.segMu.Lock()
-	for _, s := range b.segments {
-		if db := s.db; db != nil && !b.mustReplace {
+	segs := b.segments
+	b.segments = nil
+	for _, s := range segs {
+		s.dead = true
+		if db := s.db; db != nil && s.refs == 0 && !b.mustReplace {
 			_ = db.Close()
 			s.db = nil
 		}
-		s.close()
+		b.closeIdle(s)
 	}
-	b.segments = nil
 	b.segMu.Unlock()
 	b.marker.close()
 	return b.lock.Close() // which gives the lock up

@@ -157,6 +157,37 @@ func TestStrangersWhoseEntriesAreDeliveredAreLetIn(t *testing.T) {
 	}
 }
 
+func TestASlowReaderKeepsNoCallWaiting(t *testing.T) {
+	b := sealed(t, newDir(t), 200, Options{})
+	reads, heal := make(chan struct{}), make(chan struct{})
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = b.Read(1, func(uint64, []byte) bool {
+			close(reads)
+			<-heal
+			return false
+		})
+	}()
+	<-reads
+	time.Sleep(2 * tickEvery)
+	within(t, "an append while somebody reads", func() {
+		if err := b.Append([]byte("x")); err != nil {
+			t.Error(err)
+		}
+	})
+	within(t, "a close while somebody reads", func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		if err := b.Close(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	close(heal)
+	<-done
+	within(t, "the writer", func() { <-b.done })
+}
+
 func TestManyOpenCallsDoNotMakeASegmentOfEachCommit(t *testing.T) {
 	b := open(t, newDir(t), Options{SegmentSize: 64 << 10})
 	for range 200 {

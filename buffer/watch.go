@@ -61,9 +61,13 @@ func (b *Buffer) watch() {
 	b.segMu.Unlock()
 	for i, s := range segs {
 		active := i == len(segs)-1 && s.db != nil
-		s.mu.Lock()
-		gone := s.file != nil && !same(s.path, s.file)
-		s.mu.Unlock()
+		gone := false
+		// One that is being read is looked at the next time: a reader may take long, and
+		// calls wait for the writer.
+		if s.mu.TryLock() {
+			gone = s.file != nil && !same(s.path, s.file)
+			s.mu.Unlock()
+		}
 		switch {
 		case !gone:
 		case active:

@@ -33,6 +33,8 @@ func (b *Buffer) write() {
 			// Looking at a disk that hangs hangs too, and callers must be told.
 			b.busy()
 			b.tellPending()
+			// These ask the disk too, and a call must be told if they hang.
+			b.busySince.Store(max(1, int64(time.Since(b.clock))))
 			b.watch()
 			b.measureFree()
 			b.busySince.Store(0)
