@@ -1,9 +1,12 @@
 package buffer
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"net/netip"
+	"os"
+	"runtime/pprof"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -23,6 +26,19 @@ func within(t *testing.T, what string, f func()) {
 	case <-time.After(20 * time.Second):
 		t.Fatal("it waits for ever: " + what)
 	}
+}
+
+// killed is a buffer's directory as a kill at this moment would leave it.
+func killed(t *testing.T, dir string) string {
+	t.Helper()
+	to := newDir(t)
+	if err := os.CopyFS(to, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(to, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return to
 }
 
 // letPass has n calls pass.
@@ -186,6 +202,77 @@ func TestASlowReaderKeepsNoCallWaiting(t *testing.T) {
 	close(heal)
 	<-done
 	within(t, "the writer", func() { <-b.done })
+}
+
+func markers() int {
+	var out bytes.Buffer
+	_ = pprof.Lookup("goroutine").WriteTo(&out, 2)
+	return strings.Count(out.String(), "(*Buffer).mark(")
+}
+
+func TestALongFaultLeavesNoGoroutinesBehind(t *testing.T) {
+	told := &gaps{}
+	b := open(t, newDir(t), full(told))
+	var end atomic.Bool
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for !end.Load() {
+			if c, err := b.Admit(100, Caller{Known: true}); err == nil {
+				c.Release()
+			}
+		}
+	}()
+	for n := range 5 { // minutes
+		awaitTrue(t, "an episode", func() bool {
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			if b.passing == nil || b.passing.Count == 0 {
+				return false
+			}
+			b.passing.began = b.passing.began.Add(-2 * passTell)
+			return true
+		})
+		awaitTrue(t, "its gap", func() bool { return len(told.of(GapPassed)) > n })
+	}
+	if n := markers(); n > 1 {
+		t.Errorf("%d goroutines keep up one marker after five minutes", n)
+	}
+	end.Store(true)
+	<-ended
+	checkConserved(t, b)
+}
+
+// A call must not pass on the marker of an episode that a gap has told of.
+func TestNoCallPassesOnTheMarkerOfAnEpisodeThatIsOver(t *testing.T) {
+	dir, told := newDir(t), &gaps{}
+	o := full(told)
+	b := open(t, dir, o)
+	waits, heal := make(chan struct{}), make(chan struct{})
+	var once atomic.Bool
+	failAt(t, func(name string) error {
+		if name == "marker" && once.CompareAndSwap(false, true) {
+			close(waits)
+			<-heal
+		}
+		return nil
+	})
+	passed := make(chan struct{})
+	go func() {
+		defer close(passed)
+		letPass(t, b, 1)
+	}()
+	<-waits
+	time.Sleep(passIdle + 2*tickEvery)
+	close(heal)
+	<-passed
+	to := killed(t, dir)
+	again := &gaps{}
+	o.Gap, o.Adopt = again.entry, true
+	b = open(t, to, o)
+	if len(told.of(GapPassed))+len(again.of(GapPassed)) == 0 {
+		t.Error("a call passed, the process was killed, and no gap tells of it")
+	}
 }
 
 func TestManyOpenCallsDoNotMakeASegmentOfEachCommit(t *testing.T) {
