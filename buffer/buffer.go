@@ -340,12 +340,19 @@ func (b *Buffer) recover(adopt bool) error {
 	b.state.MayPass = mayPass
 	b.state.Clean = false
 	if c.harm != nil {
-		newest := segs[len(segs)-1]
 		// A new segment must not take the harmed one's name.
-		b.head = max(c.head, newest.first)
+		b.head = max(c.head, segs[len(segs)-1].first)
 		b.began = b.head
 		c.rebuild()
 		b.state.Calls, b.state.NextIntent = c.state.Calls, c.state.NextIntent
+	}
+	// What the new segment begins with must not say of any gap that it is told: the gap
+	// comes with the commit after it.
+	before := b.state.clone()
+	before.MayPass = mayPass || c.state.MayPass
+	before.Head, before.Open = b.head, len(c.unresolved)
+	if c.harm != nil {
+		newest := segs[len(segs)-1]
 		newest.view = &view{file: newest.file, index: c.index, harm: c.lost}
 		b.log().Error("the newest segment is harmed; what can be read of it is delivered, and a gap tells of the rest",
 			"segment", newest.path, "lost", c.lost.count, "error", c.harm)
@@ -370,7 +377,7 @@ func (b *Buffer) recover(adopt bool) error {
 	}
 	b.recoverPassing()
 	b.state.Head, b.state.Open = b.head, len(b.open)
-	b.written, b.committed = b.state.encode(), b.state.clone().Stores
+	b.written, b.committed = before.encode(), before.Stores
 	b.strangers.begin(b.state.Strangers, segs)
 	b.mustReplace, b.dirty = true, true
 	b.measure()

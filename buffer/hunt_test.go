@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"runtime/pprof"
 	"strings"
 	"sync/atomic"
@@ -294,5 +295,70 @@ func TestManyOpenCallsDoNotMakeASegmentOfEachCommit(t *testing.T) {
 	}
 	if n := b.Stats().Segments - before; n > 5 {
 		t.Errorf("50 small entries made %d segments", n)
+	}
+}
+
+// A kill, or a disk that is full, between the segment that a start makes and its first
+// commit.
+func TestNoGapCountsAsToldBeforeItIsOnTheDisk(t *testing.T) {
+	for name, make := range map[string]func(t *testing.T, dir string) (from string, r Reason){
+		"passed": func(t *testing.T, dir string) (string, Reason) {
+			letPass(t, open(t, dir, full(&gaps{})), 7)
+			return killed(t, dir), GapPassed
+		},
+		"copied": func(t *testing.T, dir string) (string, Reason) {
+			fill(t, dir, 20, true)
+			return killed(t, dir), GapOrigin
+		},
+		"damaged": func(t *testing.T, dir string) (string, Reason) {
+			fill(t, dir, 400, true)
+			files, err := filepath.Glob(filepath.Join(dir, "seg-*.db"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			f, err := os.OpenFile(files[len(files)-1], os.O_RDWR, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+			if _, err := f.WriteAt(bytes.Repeat([]byte{0}, 32<<10), 40<<10); err != nil {
+				t.Fatal(err)
+			}
+			return dir, GapDamaged
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			from, reason := make(t, newDir(t))
+			o := Options{MaxWait: 50 * time.Millisecond, Adopt: reason == GapPassed, MinFree: 1}
+			told := &gaps{}
+			o.Gap = told.entry
+			failAt(t, func(name string) error {
+				if name == "append" {
+					return errors.New("planted")
+				}
+				return nil
+			})
+			b := open(t, from, o)
+			if len(told.of(reason)) == 0 {
+				t.Fatal("there is no gap to tell of")
+			}
+			_ = b.Close(context.Background()) // as much as a kill would
+			failpoint.Store(nil)
+			told = &gaps{}
+			o.Gap = told.entry
+			b = open(t, from, o)
+			entries := 0
+			_ = b.ReadPast(1, func(_ uint64, p []byte) bool {
+				if strings.HasPrefix(string(p), "gap "+string(reason)) {
+					entries++
+				}
+				return true
+			}, func(*DamagedError) {})
+			awaitTrue(t, "the commit", func() bool { return len(told.of(reason)) > 0 || time.Since(b.clock) > 3*time.Second })
+			if len(told.of(reason)) == 0 {
+				t.Errorf("the gap is neither in the log nor told again (%d entries)", entries)
+			}
+			checkConserved(t, b)
+		})
 	}
 }
