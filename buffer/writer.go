@@ -30,7 +30,7 @@ func (b *Buffer) write() {
 			b.gather()
 			flush = b.suspect.Load()
 		case <-tick.C:
-			// Looking at a disk that hangs hangs too, and callers must be told.
+			// Who looks at a disk that hangs waits with it, and callers must be told.
 			b.busy()
 			b.tellPending()
 			// These ask the disk too, and a call must be told if they hang.
