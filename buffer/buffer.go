@@ -204,6 +204,7 @@ type Buffer struct {
 	damaged    uint64          // entries that gaps of this process tell of
 	armed      bool            // the disk knows that calls may pass
 	passing    *passing        // the episode of passed calls; nil if there is none
+	telling    episode         // the gap of which the commit in hand has; Since is zero without one
 	sums       map[uint64]sum  // of sealed files, for the next commit
 
 	marker marker

@@ -42,6 +42,13 @@ func killed(t *testing.T, dir string) string {
 	return to
 }
 
+func (g *gaps) passed() (n uint64) {
+	for _, gap := range g.of(GapPassed) {
+		n += gap.Count
+	}
+	return n
+}
+
 // letPass has n calls pass.
 func letPass(t *testing.T, b *Buffer, n int) {
 	t.Helper()
@@ -274,6 +281,51 @@ func TestNoCallPassesOnTheMarkerOfAnEpisodeThatIsOver(t *testing.T) {
 	if len(told.of(GapPassed))+len(again.of(GapPassed)) == 0 {
 		t.Error("a call passed, the process was killed, and no gap tells of it")
 	}
+}
+
+// The disk heals for one commit and fails again before the gap is on it.
+func TestAnEpisodeIsToldOfThoughItsGapIsNotOnTheDiskWhenTheNextBegins(t *testing.T) {
+	dir, told := newDir(t), &gaps{}
+	o := Options{OnFault: Pass, MaxWait: 50 * time.Millisecond, Gap: told.entry, MinFree: 1}
+	b := open(t, dir, o)
+	var works atomic.Bool
+	var commits atomic.Int64
+	planted := errors.New("planted")
+	failAt(t, func(name string) error {
+		switch {
+		case name == "marker":
+			return nil
+		case !works.Load():
+			return planted
+		case name == "committed", name == "position":
+			works.Store(false)
+			commits.Add(1)
+		}
+		return nil
+	})
+	pass := func(n int) {
+		_ = b.Append([]byte("an event keeps the writer busy"))
+		awaitTrue(t, "a fault", func() bool { return b.fault() != nil })
+		letPass(t, b, n)
+		time.Sleep(passIdle + 2*tickEvery) // the marker's count is up to date
+	}
+	pass(5)
+	works.Store(true)
+	awaitTrue(t, "a commit", func() bool { return commits.Load() > 0 })
+	awaitTrue(t, "the first gap", func() bool { return told.passed() == 5 })
+	pass(3)
+	to := killed(t, dir)
+	again := &gaps{}
+	o.Gap, o.Adopt = again.entry, true
+	failpoint.Store(nil)
+	b = open(t, to, o)
+	if n := again.passed(); n != 8 {
+		t.Errorf("8 calls passed, and the gaps that are on the disk tell of %d: %+v", n, again.of(GapPassed))
+	}
+	if n := b.Stats().Calls.Passed; n != 8 {
+		t.Errorf("8 calls passed, and %d are counted", n)
+	}
+	checkConserved(t, b)
 }
 
 func TestManyOpenCallsDoNotMakeASegmentOfEachCommit(t *testing.T) {

@@ -4,11 +4,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -17,6 +16,10 @@ const (
 	// passTell how long one may last before a gap tells of its beginning.
 	passIdle = time.Second
 	passTell = time.Minute
+
+	// passNames is how many told episodes the state names. The marker speaks of two at a
+	// time, and may be behind.
+	passNames = 8
 
 	markerName = "PASS"
 	// markerBlock is the size of one of the marker's two places, written in turn,
@@ -39,8 +42,7 @@ type passing struct {
 	last    time.Time // when the newest call passed
 	counted uint64    // of Count, in the terms of the calls
 	marked  chan struct{}
-	err     error       // of the marker; set before marked is closed
-	gaveUp  atomic.Bool // the marker did not come in time
+	err     error // of the marker; set before marked is closed
 }
 
 // pass lets n calls through that cannot be recorded. Before the first one of an
@@ -52,15 +54,22 @@ func (b *Buffer) pass(why error, n uint64) error {
 		if err != nil {
 			return err
 		}
-		err = p.wait(time.Duration(b.maxWait.Load()))
+		t := time.NewTimer(time.Duration(b.maxWait.Load()))
+		select {
+		case <-p.marked:
+			err = p.err
+		case <-t.C:
+			err = ErrSlow
+		}
+		t.Stop()
 		b.mu.Lock()
 		switch {
-		case b.passing != p: // a gap has told of it meanwhile
-			b.mu.Unlock()
-			continue
 		case err != nil && !b.armed:
 			b.mu.Unlock()
 			return fmt.Errorf("writing the marker that calls pass: %w", err)
+		case b.passing != p: // it was told of meanwhile, and its marker says nothing any more
+			b.mu.Unlock()
+			continue
 		}
 		p.Count += n
 		p.last = time.Now()
@@ -70,7 +79,7 @@ func (b *Buffer) pass(why error, n uint64) error {
 	}
 }
 
-// episode is the one that lasts, or a new one.
+// episode is the one that lasts, begun if there is none.
 func (b *Buffer) episode(why error) (*passing, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -87,28 +96,6 @@ func (b *Buffer) episode(why error) (*passing, error) {
 	return b.passing, nil
 }
 
-// wait waits until the disk has the marker. Where it does not come in time, nobody
-// after the first waits for it again.
-func (p *passing) wait(d time.Duration) error {
-	if p.gaveUp.Load() {
-		d = 0
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-p.marked:
-		return p.err
-	case <-t.C:
-	}
-	select {
-	case <-p.marked:
-		return p.err
-	default:
-		p.gaveUp.Store(true)
-		return ErrSlow
-	}
-}
-
 // causeOf names a fault, as gaps do.
 func (b *Buffer) causeOf(why error) string {
 	switch {
@@ -121,8 +108,8 @@ func (b *Buffer) causeOf(why error) string {
 	}
 }
 
-// mark writes the marker of an episode and keeps its count up, until the episode is
-// over.
+// mark writes the marker of an episode and keeps its count up, until the next one
+// begins or its gap is on the disk.
 func (b *Buffer) mark(p *passing) {
 	p.err = b.marker.write(b.markerText)
 	close(p.marked)
@@ -141,7 +128,7 @@ func (b *Buffer) mark(p *passing) {
 			continue
 		}
 		b.mu.Lock()
-		over := b.passing != p // the one after keeps its own count up
+		over := b.passing != p && (b.passing != nil || b.telling.Since == 0)
 		b.mu.Unlock()
 		if over {
 			return
@@ -150,13 +137,14 @@ func (b *Buffer) mark(p *passing) {
 }
 
 // markerText is what the marker must say now.
-func (b *Buffer) markerText() (e episode, ordered int64) {
+func (b *Buffer) markerText() (say mark) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.passing != nil {
-		e = b.passing.episode
+		say.Episode = b.passing.episode
 	}
-	return e, b.ordered.Load()
+	say.Before, say.Ordered = b.telling, b.ordered.Load()
+	return say
 }
 
 // tellPassed counts the calls that have passed since the last commit, and ends the
@@ -175,41 +163,62 @@ func (b *Buffer) tellPassed() (calls Calls) {
 		b.state.Passing = &e
 		return calls
 	}
-	b.passing, b.state.Passing, b.state.PassTold = nil, nil, p.Since
+	b.passing, b.state.Passing = nil, nil
+	b.tells(p.episode)
 	if p.Count > 0 {
 		b.tell(Gap{Reason: GapPassed, Cause: p.Cause, Count: p.Count, Since: time.UnixMicro(p.Since), Until: p.last})
 	}
 	return calls
 }
 
+// tells notes that the next commit has an episode's gap. Until that is on the disk the
+// marker goes on to speak of it, whatever passes meanwhile. The caller holds mu.
+func (b *Buffer) tells(e episode) {
+	if b.telling.Since == 0 {
+		b.telling = e
+	} else {
+		b.telling.Count += e.Count
+	}
+	b.state.PassTold = append(slices.Clone(b.state.PassTold), e.Since)
+	b.state.PassTold = b.state.PassTold[max(0, len(b.state.PassTold)-passNames):]
+}
+
 // recoverPassing tells of the calls that the process before let pass, as far as
 // anything on the disk knows of them.
 func (b *Buffer) recoverPassing() {
-	e, ordered, err := b.marker.open(b.dir)
+	said, err := b.marker.open(b.dir)
 	if err != nil {
 		b.log().Error("reading the marker of passed calls; it is made anew", "directory", b.dir, "error", err)
 	}
-	if ordered > time.Now().UnixMicro() {
-		b.ordered.Store(ordered)
+	if said.Ordered > time.Now().UnixMicro() {
+		b.ordered.Store(said.Ordered)
 	}
-	if p := b.state.Passing; p != nil && (e.Since == 0 || e.Since == p.Since && e.Count < p.Count) {
-		e = *p
+	counted := b.state.Passing // its count is in the terms of the calls
+	b.state.Passing = nil
+	list := []episode{said.Before, said.Episode}
+	if counted != nil {
+		if i := slices.IndexFunc(list, func(e episode) bool { return e.Since == counted.Since }); i >= 0 {
+			list[i].Count = max(list[i].Count, counted.Count)
+		} else {
+			list = append(list, *counted)
+		}
 	}
-	if e.Since == 0 || e.Since == b.state.PassTold {
-		b.state.Passing = nil
-		return
+	for _, e := range list {
+		if e.Since == 0 || slices.Contains(b.state.PassTold, e.Since) {
+			continue
+		}
+		n := e.Count
+		if counted != nil && counted.Since == e.Since {
+			n -= counted.Count
+		}
+		b.state.Calls.Seen += n
+		b.state.Calls.Passed += n
+		b.tells(e)
+		b.tell(Gap{
+			Reason: GapPassed, Cause: e.Cause, Count: e.Count, AtLeast: true,
+			Since: time.UnixMicro(e.Since), Until: time.Now(),
+		})
 	}
-	n := e.Count
-	if p := b.state.Passing; p != nil && p.Since == e.Since {
-		n -= p.Count
-	}
-	b.state.Calls.Seen += n
-	b.state.Calls.Passed += n
-	b.state.Passing, b.state.PassTold = nil, e.Since
-	b.tell(Gap{
-		Reason: GapPassed, Cause: e.Cause, Count: e.Count, AtLeast: true,
-		Since: time.UnixMicro(e.Since), Until: time.Now(),
-	})
 }
 
 // PassUntil lets calls pass that cannot be recorded, whatever OnFault says, until
@@ -240,36 +249,37 @@ type marker struct {
 	said mark  // what the disk has
 }
 
-// mark is what the marker says: the episode that lasts, if one does, and until when
-// calls may pass by order.
+// mark is what the marker says: the episode that lasts, if one does, the one before it
+// whose gap is not on the disk yet, and until when calls may pass by order.
 type mark struct {
 	Episode episode `json:"passing"`
+	Before  episode `json:"before"`
 	Ordered int64   `json:"ordered"` // µs since the Unix epoch
 }
 
 // open opens the file, making it if it is not there, and reads what it says.
-func (m *marker) open(dir string) (e episode, ordered int64, err error) {
+func (m *marker) open(dir string) (said mark, err error) {
 	path := filepath.Join(dir, markerName)
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, segmentMode)
 	if err != nil {
-		return e, 0, err
+		return said, err
 	}
-	m.file, m.turn, m.said = f, 0, mark{}
+	m.file = f
 	var block [2 * markerBlock]byte
 	n, err := f.ReadAt(block[:], 0)
 	if n < len(block) {
 		// It is new, or a cut has kept it from being made.
 		clear(block[:])
 		if _, err := f.WriteAt(block[:], 0); err != nil {
-			return e, 0, err
+			return said, err
 		}
 		if err := f.Sync(); err != nil {
-			return e, 0, err
+			return said, err
 		}
-		return e, 0, syncDir(dir)
+		return said, syncDir(dir)
 	}
 	if err != nil {
-		return e, 0, err
+		return said, err
 	}
 	for i := range int64(2) {
 		f, err := parseFrame(block[i*markerBlock : (i+1)*markerBlock])
@@ -281,23 +291,17 @@ func (m *marker) open(dir string) (e episode, ordered int64, err error) {
 			m.turn, m.said = int64(f.sequence), said
 		}
 	}
-	return m.said.Episode, m.said.Ordered, nil
+	return m.said, nil
 }
 
 // write makes the marker say what text says by the time it is written.
-func (m *marker) write(text func() (episode, int64)) error {
+func (m *marker) write(text func() mark) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	say := mark{}
-	say.Episode, say.Ordered = text()
+	say := text()
 	if m.file == nil {
 		return errors.New("the file could not be opened at the start")
 	}
-	return m.put(say)
-}
-
-// put writes what is to be said, if the disk does not have it. The caller holds mu.
-func (m *marker) put(say mark) error {
 	if say == m.said {
 		return nil
 	}
@@ -318,33 +322,6 @@ func (m *marker) put(say mark) error {
 	m.turn++
 	m.said = say
 	return nil
-}
-
-// rescue makes the file anew if somebody has deleted or replaced it, with what it said.
-func (m *marker) rescue(dir string, log *slog.Logger) {
-	path := filepath.Join(dir, markerName)
-	if !m.mu.TryLock() {
-		return // it is being written; the next time will do
-	}
-	defer m.mu.Unlock()
-	if m.file != nil && same(path, m.file) {
-		return
-	}
-	was := m.file
-	said := m.said
-	if _, _, err := m.open(dir); err != nil {
-		m.file = was
-		log.Error("making the marker of passed calls anew; it is tried again", "file", path, "error", err)
-		return
-	}
-	m.said = mark{} // whatever it says, it is written again
-	if was != nil {
-		log.Error("the marker of passed calls was deleted or replaced behind our back; it is made anew", "file", path)
-		_ = was.Close()
-	}
-	if err := m.put(said); err != nil {
-		log.Error("writing the marker of passed calls", "file", path, "error", err)
-	}
 }
 
 func (m *marker) close() {

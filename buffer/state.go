@@ -77,9 +77,9 @@ type state struct {
 	// nothing but this to say so.
 	MayPass bool `json:"may_pass,omitempty"`
 	// Passing is the episode of passed calls that no gap tells of yet, and
-	// PassTold the beginning of the last one that does.
+	// PassTold the beginnings of the last ones that do.
 	Passing  *episode `json:"passing,omitempty"`
-	PassTold int64    `json:"pass_told,omitempty"`
+	PassTold []int64  `json:"passes_told,omitempty"`
 	Calls    Calls    `json:"calls"`
 	// Strangers are the bytes of entries of callers that were not known.
 	Strangers int64               `json:"strangers,omitempty"`
@@ -97,6 +97,7 @@ func (s *state) clone() state {
 	c.Origins = slices.Clone(s.Origins)
 	c.Stores = maps.Clone(s.Stores)
 	c.Harmed = maps.Clone(s.Harmed)
+	c.PassTold = slices.Clone(s.PassTold)
 	if s.Passing != nil {
 		p := *s.Passing
 		c.Passing = &p

@@ -266,6 +266,7 @@ func (b *Buffer) publish(t *batch) {
 		close(b.headMoved)
 		b.headMoved = make(chan struct{})
 	}
+	b.telling = episode{}
 	healed := b.failing != nil
 	b.failing = nil
 	b.mu.Unlock()
