@@ -328,6 +328,22 @@ func TestAnEpisodeIsToldOfThoughItsGapIsNotOnTheDiskWhenTheNextBegins(t *testing
 	checkConserved(t, b)
 }
 
+func TestADiskThatWasOutOfOrderOnceIsGivenItsTimeAgain(t *testing.T) {
+	b := sealed(t, newDir(t), 200, Options{})
+	b.segMu.Lock()
+	s := b.segments[0]
+	b.segMu.Unlock()
+	s.mu.Lock()
+	s.view, s.unreadable = nil, time.Now().Add(-time.Hour) // it could not be read then
+	s.mu.Unlock()
+	entries(t, b, 1)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if b.patience(s) {
+		t.Error("it was read since, and the next error makes its entries count as damaged at once")
+	}
+}
+
 func TestManyOpenCallsDoNotMakeASegmentOfEachCommit(t *testing.T) {
 	b := open(t, newDir(t), Options{SegmentSize: 64 << 10})
 	for range 200 {

@@ -164,6 +164,7 @@ func (b *Buffer) readSealed(s *segment, from, last uint64, visit func(frame) boo
 	if s.view.index == nil {
 		next, stopped, err := s.view.walk(from, last, visit)
 		if err == nil || stopped {
+			s.unreadable = time.Time{} // the next time it has its patience again
 			return nil
 		}
 		if err := b.harmed(s, last, err); err != nil {
