@@ -138,12 +138,27 @@ func (t *tally) add(network netip.Prefix, n int64) {
 	if t.parts == nil {
 		t.parts = map[netip.Prefix]int64{}
 	}
-	if _, there := t.parts[network]; !there && len(t.parts) >= maxNetworks {
-		network = netip.Prefix{}
+	network = t.of(network, n)
+	t.parts[network] += n
+	// What was counted with others comes back under its own name: it is theirs.
+	if rest := t.parts[network]; rest < 0 && network.IsValid() {
+		t.parts[network] = 0
+		t.parts[netip.Prefix{}] += rest
 	}
-	if t.parts[network] += n; t.parts[network] <= 0 {
-		delete(t.parts, network)
+	for _, one := range []netip.Prefix{network, {}} {
+		if t.parts[one] == 0 {
+			delete(t.parts, one)
+		}
 	}
+}
+
+// of is under which name bytes of a network count. The sum of all names is what there
+// is, however networks come and go.
+func (t *tally) of(network netip.Prefix, n int64) netip.Prefix {
+	if _, there := t.parts[network]; !there && (n < 0 || len(t.parts) >= maxNetworks) {
+		return netip.Prefix{}
+	}
+	return network
 }
 
 // share is what callers that are not known use: what their calls have in the
@@ -158,7 +173,7 @@ type share struct {
 func (s *share) take(network netip.Prefix, n, bound int64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.used.all+n > bound || s.used.parts[network]+n > networkBound(bound) {
+	if s.used.all+n > bound || s.used.parts[s.used.of(network, n)]+n > networkBound(bound) {
 		return false
 	}
 	s.used.add(network, n)

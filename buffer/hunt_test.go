@@ -344,6 +344,32 @@ func TestADiskThatWasOutOfOrderOnceIsGivenItsTimeAgain(t *testing.T) {
 	}
 }
 
+func TestManyNetworksLeaveNothingBehind(t *testing.T) {
+	var s share
+	network := func(i int) netip.Prefix {
+		return netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i >> 8), byte(i), 0}), 24)
+	}
+	const n = maxNetworks + 100
+	for i := range n {
+		s.take(network(i), 100, 1<<40)
+	}
+	for i := range n {
+		s.give(network(i), 100)
+	}
+	if s.used.all != 0 || len(s.used.parts) != 0 {
+		t.Errorf("all is given back, and %d bytes are used, by networks %v", s.used.all, s.used.parts)
+	}
+	for i := range maxNetworks {
+		s.take(network(i), 100, 1<<40)
+	}
+	for i := maxNetworks; i < n; i++ {
+		s.take(network(i), leastOfNetwork/10, 1<<20)
+	}
+	if got := s.used.parts[netip.Prefix{}]; got > leastOfNetwork {
+		t.Errorf("the networks beyond share one quota, and have %d bytes", got)
+	}
+}
+
 func TestManyOpenCallsDoNotMakeASegmentOfEachCommit(t *testing.T) {
 	b := open(t, newDir(t), Options{SegmentSize: 64 << 10})
 	for range 200 {
