@@ -192,6 +192,7 @@ type Buffer struct {
 	nextIntent uint64
 	state      state // as committed, but for positions that wait for a commit
 	committed  map[string]Position
+	inHand     Calls // of the commit in hand, those that no call waits for
 	dirty      bool
 	holding    map[string]bool // stores whose position keeps segments
 	open       map[uint64]*openIntent

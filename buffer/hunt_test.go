@@ -392,6 +392,31 @@ func TestManyOpenCallsDoNotMakeASegmentOfEachCommit(t *testing.T) {
 	}
 }
 
+func TestCountersDoNotGoBackWhileACommitHangs(t *testing.T) {
+	b := open(t, newDir(t), Options{MaxWait: 50 * time.Millisecond})
+	hangs, heal := make(chan struct{}), make(chan struct{})
+	var once atomic.Bool
+	for range 10 {
+		b.Exclude()
+	}
+	failAt(t, func(name string) error {
+		if name == "commit" {
+			if once.CompareAndSwap(false, true) {
+				close(hangs)
+			}
+			<-heal
+		}
+		return nil
+	})
+	<-hangs
+	if c := b.Stats().Calls; c.Excluded != 10 || c.Seen != 10 {
+		t.Errorf("10 are excluded, and while a commit hangs these count: %+v", c)
+	}
+	close(heal)
+	awaitTrue(t, "the commit", func() bool { return !b.Stats().Slow })
+	checkConserved(t, b)
+}
+
 // A kill, or a disk that is full, between the segment that a start makes and its first
 // commit.
 func TestNoGapCountsAsToldBeforeItIsOnTheDisk(t *testing.T) {

@@ -43,6 +43,7 @@ func (b *Buffer) Stats() Stats {
 	s := b.state.clone()
 	n := b.excluded.Load()
 	s.Calls.add(Calls{Seen: n, Excluded: n})
+	s.Calls.add(b.inHand) // or a counter went back until its commit has ended
 	st := Stats{
 		Instance: s.instance(), Head: b.head, Oldest: b.head + 1, Open: len(b.open), Calls: s.Calls, Stores: s.Stores,
 		Bytes: b.used.Load(), MaxBytes: b.maxSize.Load(), FreeBytes: b.free.Load(), MinFreeBytes: b.floor(),

@@ -120,6 +120,8 @@ func (b *Buffer) take(flush bool) *batch {
 	}
 	n := b.excluded.Swap(0)
 	t.calls.add(Calls{Seen: n, Excluded: n})
+	b.inHand = passed
+	b.inHand.add(Calls{Seen: n, Excluded: n})
 
 	s := b.state.clone()
 	s.Calls.add(t.calls)
@@ -266,7 +268,7 @@ func (b *Buffer) publish(t *batch) {
 		close(b.headMoved)
 		b.headMoved = make(chan struct{})
 	}
-	b.telling = episode{}
+	b.telling, b.inHand = episode{}, Calls{}
 	healed := b.failing != nil
 	b.failing = nil
 	b.mu.Unlock()
