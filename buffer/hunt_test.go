@@ -417,6 +417,24 @@ func TestCountersDoNotGoBackWhileACommitHangs(t *testing.T) {
 	checkConserved(t, b)
 }
 
+func TestAMarkerThatHangsKeepsCallsWaitingOnce(t *testing.T) {
+	b := open(t, newDir(t), Options{OnFault: Pass, MaxWait: time.Second, Gap: (&gaps{}).entry})
+	awaitTrue(t, "that the disk knows", func() bool {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		return b.armed
+	})
+	heal := make(chan struct{})
+	failAt(t, func(string) error {
+		<-heal
+		return nil
+	})
+	defer close(heal)
+	_ = b.Append([]byte("an event keeps the writer busy"))
+	awaitTrue(t, "a fault", func() bool { return b.fault() != nil })
+	within(t, "100 calls one after the other", func() { letPass(t, b, 100) })
+}
+
 // A kill, or a disk that is full, between the segment that a start makes and its first
 // commit.
 func TestNoGapCountsAsToldBeforeItIsOnTheDisk(t *testing.T) {

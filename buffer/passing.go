@@ -54,14 +54,7 @@ func (b *Buffer) pass(why error, n uint64) error {
 		if err != nil {
 			return err
 		}
-		t := time.NewTimer(time.Duration(b.maxWait.Load()))
-		select {
-		case <-p.marked:
-			err = p.err
-		case <-t.C:
-			err = ErrSlow
-		}
-		t.Stop()
+		err = p.await(time.Duration(b.maxWait.Load()))
 		b.mu.Lock()
 		switch {
 		case err != nil && !b.armed:
@@ -76,6 +69,24 @@ func (b *Buffer) pass(why error, n uint64) error {
 		b.dirty = true
 		b.mu.Unlock()
 		return nil
+	}
+}
+
+// await waits for the marker, but no longer than d after the episode has begun: a disk
+// that hangs must not keep each call for so long.
+func (p *passing) await(d time.Duration) error {
+	t := time.NewTimer(max(0, d-time.Since(p.began)))
+	defer t.Stop()
+	select {
+	case <-p.marked:
+		return p.err
+	case <-t.C:
+	}
+	select {
+	case <-p.marked: // both, and the marker counts
+		return p.err
+	default:
+		return ErrSlow
 	}
 }
 
