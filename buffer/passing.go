@@ -3,6 +3,7 @@ package buffer
 import (
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -275,7 +276,7 @@ func (m *marker) open(dir string) (said mark, err error) {
 	if err != nil {
 		return said, err
 	}
-	m.file = f
+	m.file, m.turn, m.said = f, 0, mark{}
 	var block [2 * markerBlock]byte
 	n, err := f.ReadAt(block[:], 0)
 	if n < len(block) {
@@ -313,6 +314,11 @@ func (m *marker) write(text func() mark) error {
 	if m.file == nil {
 		return errors.New("the file could not be opened at the start")
 	}
+	return m.put(say)
+}
+
+// put writes what is to be said, if the disk does not have it. The caller holds mu.
+func (m *marker) put(say mark) error {
 	if say == m.said {
 		return nil
 	}
@@ -333,6 +339,33 @@ func (m *marker) write(text func() mark) error {
 	m.turn++
 	m.said = say
 	return nil
+}
+
+// rescue makes the file anew if somebody has deleted or replaced it, with what it said.
+func (m *marker) rescue(dir string, log *slog.Logger) {
+	path := filepath.Join(dir, markerName)
+	if !m.mu.TryLock() {
+		return // it is being written; the next time will do
+	}
+	defer m.mu.Unlock()
+	if m.file != nil && same(path, m.file) {
+		return
+	}
+	was := m.file
+	said := m.said
+	if _, err := m.open(dir); err != nil {
+		m.file = was
+		log.Error("making the marker of passed calls anew; it is tried again", "file", path, "error", err)
+		return
+	}
+	m.said = mark{} // whatever it says, it is written again
+	if was != nil {
+		log.Error("the marker of passed calls was deleted or replaced behind our back; it is made anew", "file", path)
+		_ = was.Close()
+	}
+	if err := m.put(said); err != nil {
+		log.Error("writing the marker of passed calls", "file", path, "error", err)
+	}
 }
 
 func (m *marker) close() {
