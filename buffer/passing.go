@@ -3,8 +3,8 @@ package buffer
 import (
 	"encoding/json"
 	"errors"
-	"log/slog"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -39,7 +39,8 @@ type episode struct {
 // passing is the episode that lasts.
 type passing struct {
 	episode
-	began   time.Time
+	first   time.Time // when it began; never changes
+	began   time.Time // the same, to a test that turns the clock
 	last    time.Time // when the newest call passed
 	counted uint64    // of Count, in the terms of the calls
 	marked  chan struct{}
@@ -76,7 +77,7 @@ func (b *Buffer) pass(why error, n uint64) error {
 // await waits for the marker, but no longer than d after the episode has begun: a disk
 // that hangs must not keep each call for so long.
 func (p *passing) await(d time.Duration) error {
-	t := time.NewTimer(max(0, d-time.Since(p.began)))
+	t := time.NewTimer(max(0, d-time.Since(p.first)))
 	defer t.Stop()
 	select {
 	case <-p.marked:
@@ -100,7 +101,7 @@ func (b *Buffer) episode(why error) (*passing, error) {
 	}
 	if b.passing == nil {
 		now := time.Now()
-		p := &passing{episode: episode{Since: now.UnixMicro(), Cause: b.causeOf(why)}, began: now, last: now, marked: make(chan struct{})}
+		p := &passing{episode: episode{Since: now.UnixMicro(), Cause: b.causeOf(why)}, first: now, began: now, last: now, marked: make(chan struct{})}
 		b.passing = p
 		b.log().Error("calls pass unrecorded; a gap will say how many", "cause", p.Cause, "directory", b.dir)
 		go b.mark(p)
