@@ -414,8 +414,15 @@ func (a *App) Stop() error {
 		a.cancel()
 		a.cancel = nil
 	}
-	for _, d := range a.deliveries {
-		<-d.done
+	// What hangs with its disk keeps the lease, so that nobody else delivers to that store.
+	ctx, cancel := context.WithTimeout(context.Background(), closeWithin)
+	defer cancel()
+	for i, d := range a.deliveries {
+		select {
+		case <-d.done:
+		case <-ctx.Done():
+			a.log.Error("a delivery does not end; what it has not delivered stays in the buffer", "store", a.stores[i].name)
+		}
 	}
 	for _, source := range a.sources {
 		source.Stop()

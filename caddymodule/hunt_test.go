@@ -4,8 +4,12 @@ import (
 	"context"
 	"log/slog"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
 	"github.com/caddy-audit-log/caddy-audit-log/buffer"
@@ -74,5 +78,50 @@ func TestTheBatchThatShowsThatABufferIsBehindHasTheNewOrigin(t *testing.T) {
 		if want := b.Instance(r.Sequence); r.Entry.Origin.Instance != want || doc.Origin.Instance != want || doc.Origin.Sequence != r.Sequence {
 			t.Errorf("entry %d went to the store as %+v, and is of %s", r.Sequence, doc.Origin, want)
 		}
+	}
+}
+
+// hungStore takes a batch and never answers, as a file on a disk that hangs.
+type hungStore struct{ watchedStore }
+
+var hung struct{ reached, heal chan struct{} }
+
+func init() { caddy.RegisterModule(new(hungStore)) }
+
+func (*hungStore) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "audit_log.stores.hung", New: func() caddy.Module { return new(hungStore) }}
+}
+
+func (*hungStore) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next()
+	return nil
+}
+
+func (s *hungStore) Open(context.Context, *slog.Logger) (forwarder.Store, error) { return s, nil }
+
+func (*hungStore) Write(context.Context, []forwarder.Record) error {
+	select {
+	case hung.reached <- struct{}{}:
+	default:
+	}
+	<-hung.heal
+	return nil
+}
+
+func TestAStopDoesNotWaitForAStoreThatHangs(t *testing.T) {
+	hung.reached, hung.heal = make(chan struct{}, 1), make(chan struct{})
+	r := newRig(t, ok)
+	r.load(strings.Replace(rigCaddyfile, "store sqlite %STORE%", "store hung", 1), proxy)
+	<-hung.reached // the start's own event
+	defer close(hung.heal)
+	stopped := make(chan error)
+	go func() { stopped <- caddy.Stop() }()
+	select {
+	case err := <-stopped:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(time.Minute):
+		t.Error("it waits for ever")
 	}
 }
