@@ -54,17 +54,14 @@ func TestTheBatchThatShowsThatABufferIsBehindHasTheNewOrigin(t *testing.T) {
 		}
 	}
 	defer b.Close(context.Background())
-	var batch []forwarder.Record
-	for n := range b.Stats().Head {
-		r, err := forwarder.NewRecord(b.Instance(n+1), n+1, event)
-		if err != nil {
-			t.Fatal(err)
-		}
-		batch = append(batch, r)
-	}
 	store := new(aheadStore)
 	late := &lateStore{Opener: store, name: "ahead", buf: b, log: slog.New(slog.DiscardHandler)}
-	if err := late.Write(t.Context(), batch); err != nil {
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- forwarder.New("ahead", b, late, forwarder.Options{}).Run(ctx) }()
+	await(t, "delivery", func() bool { return b.Position("ahead") >= 2 })
+	cancel()
+	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
 	if b.Instance(1) == b.Instance(2) {
