@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -49,7 +50,8 @@ type passing struct {
 
 // pass lets n calls through that cannot be recorded. Before the first one of an
 // episode, the marker on the disk says that it has begun. Where the disk does not
-// take even that, the state must have said before that it may come to this.
+// take even that, the state must have said before that it may come to this, or
+// somebody must have ordered it, for whom a disk that takes nothing is the reason.
 func (b *Buffer) pass(why error, n uint64) error {
 	for {
 		p, err := b.episode(why)
@@ -59,7 +61,7 @@ func (b *Buffer) pass(why error, n uint64) error {
 		err = p.await(time.Duration(b.maxWait.Load()))
 		b.mu.Lock()
 		switch {
-		case err != nil && !b.armed:
+		case err != nil && !b.armed && b.Ordered().IsZero():
 			b.mu.Unlock()
 			return fmt.Errorf("writing the marker that calls pass: %w", err)
 		case b.passing != p: // it was told of meanwhile, and its marker says nothing any more
@@ -280,7 +282,7 @@ func (m *marker) open(dir string) (said mark, err error) {
 	m.file, m.turn, m.said = f, 0, mark{}
 	var block [2 * markerBlock]byte
 	n, err := f.ReadAt(block[:], 0)
-	if n < len(block) {
+	if n < len(block) && (err == nil || errors.Is(err, io.EOF)) {
 		// It is new, or a cut has kept it from being made.
 		clear(block[:])
 		if _, err := f.WriteAt(block[:], 0); err != nil {

@@ -124,15 +124,19 @@ func TestAProcessThatDiesWhileCallsPassLeavesTheMarker(t *testing.T) {
 	checkConserved(t, b)
 }
 
-func TestWithoutAMarkerNobodyPassesUnlessTheDiskKnowsThatItMayHappen(t *testing.T) {
+func TestWithoutAMarkerNobodyPassesUnlessTheDiskKnowsOrSomebodyOrdersIt(t *testing.T) {
 	b := open(t, newDir(t), Options{MaxWait: 30 * time.Millisecond})
 	planted := errors.New("planted")
 	failAt(t, func(string) error { return planted })
-	b.PassUntil(time.Now().Add(time.Hour)) // ordered, with nothing on the disk that says so
+	b.Configure(Options{MaxWait: 30 * time.Millisecond, OnFault: Pass}) // which the disk does not get to know
 	_ = b.Append([]byte("busy"))
 	awaitTrue(t, "a fault", func() bool { return b.fault() != nil })
 	if c, err := b.Admit(100, Caller{Known: true}); err == nil {
 		t.Fatalf("a call passes (%v) and nothing on the disk says so", c.Passed())
+	}
+	b.PassUntil(time.Now().Add(time.Hour))
+	if c, err := b.Admit(100, Caller{Known: true}); err != nil || !c.Passed() {
+		t.Fatalf("an order on a disk that takes nothing: %v", err)
 	}
 }
 

@@ -264,7 +264,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		}
 	}
 	if c.record.Passed() {
-		w.Header().Del(auditIDHeader) // there is no such entry
+		w.Header().Del(auditIDHeader)             // there is no such entry
+		caddyhttp.SetVar(r.Context(), callVar, c) // it is counted, once
 		return h.unrecorded(w, r, next)
 	}
 	caddyhttp.SetVar(r.Context(), callVar, c)

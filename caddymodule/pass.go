@@ -75,7 +75,7 @@ func (s *shared) orderPass(d time.Duration, reason string) (answer passAnswer) {
 	if d > 0 {
 		answer.Until = time.Now().Add(d)
 		facts = map[string]any{"state": "begun", "until": answer.Until.UTC().Format(time.RFC3339), "reason": reason}
-		s.passEnds = time.AfterFunc(d, s.passEnded)
+		s.passEnds = time.AfterFunc(d, func() { s.passEnded(answer.Until) })
 	} else if reason != "" {
 		facts["reason"] = reason
 	}
@@ -94,12 +94,21 @@ func (s *shared) resumePass() {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.passEnds = time.AfterFunc(time.Until(until), s.passEnded)
+	until = time.Now().Add(min(time.Until(until), maxPass)) // whatever the clock did meanwhile
+	s.buf.PassUntil(until)
+	s.passEnds = time.AfterFunc(time.Until(until), func() { s.passEnded(until) })
 }
 
 // passEnded ends an order whose time is over, by the clock that does not jump.
-func (s *shared) passEnded() {
+// It reports nothing of one that another order has taken the place of.
+func (s *shared) passEnded(until time.Time) {
+	s.mu.Lock()
+	if is := s.buf.Ordered(); !is.IsZero() && !is.Equal(until.Truncate(time.Microsecond)) {
+		s.mu.Unlock()
+		return
+	}
 	s.buf.PassUntil(time.Time{})
+	s.mu.Unlock()
 	s.passEvent(map[string]any{"state": "ended"})
 }
 
