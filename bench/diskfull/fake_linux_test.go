@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -18,6 +20,7 @@ import (
 	"time"
 
 	"github.com/caddy-audit-log/caddy-audit-log/bench/internal/fake"
+	"github.com/caddy-audit-log/caddy-audit-log/bench/internal/rig"
 )
 
 // product is one of a hundred lines with the command line of the real one. It
@@ -93,6 +96,9 @@ func serveFake(dir, config string) error {
 			return err
 		}
 	}
+	if err := p.remember(dir); err != nil {
+		return err
+	}
 	if p.log, err = os.Create(filepath.Join(setting("buffer"), "log")); err != nil {
 		return err
 	}
@@ -116,6 +122,34 @@ func serveFake(dir, config string) error {
 		}
 	}
 	return admin.Close()
+}
+
+// remember takes up what an earlier life has told when it was over.
+func (p *product) remember(dir string) error {
+	b, err := os.ReadFile(filepath.Join(dir, "status"))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	var st rig.Status
+	if err := json.Unmarshal(b, &st); err != nil {
+		return err
+	}
+	p.head = st.Head
+	p.calls = map[string]uint64{"seen": st.Calls.Seen, "recorded": st.Calls.Recorded, "refused": st.Calls.Refused, "passed": st.Calls.Passed}
+	if b, err = os.ReadFile(filepath.Join(dir, "export")); err != nil {
+		return err
+	}
+	for line := range bytes.Lines(b) {
+		var r fake.Record
+		if err := json.Unmarshal(line, &r); err != nil {
+			return err
+		}
+		p.stored = append(p.stored, r)
+	}
+	return nil
 }
 
 func (p *product) admin(w http.ResponseWriter, r *http.Request) {

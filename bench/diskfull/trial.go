@@ -210,6 +210,11 @@ func (t *trial) reckoning(ctx context.Context, p *rig.Process) error {
 	if err := p.Stop(stopTimeout); err != nil {
 		return err
 	}
+	if t.mode == pass {
+		if err := t.site.Again(ctx, readyTimeout, t.Drain, stopTimeout); err != nil {
+			return err
+		}
+	}
 	entries, err := t.site.Export(ctx, "export-offline")
 	if err != nil {
 		return err

@@ -64,6 +64,11 @@ func (d *doctor) run(ctx context.Context, faults []faultfs.Fault) error {
 	if err := p.Stop(stopTimeout); err != nil {
 		return err
 	}
+	if d.o.OnFault == "pass" {
+		if err := d.site.Again(ctx, readyTimeout, d.o.Drain, stopTimeout); err != nil {
+			return err
+		}
+	}
 	entries, err := d.site.Export(ctx, "export")
 	if err != nil {
 		return err

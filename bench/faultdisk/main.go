@@ -2,7 +2,7 @@
 
 // Faultdisk runs a build with its buffer on a filesystem that fails, hangs and
 // does things by half, one operation after the other, and heals each time. The
-// build is never restarted. Then it asks whether the promise was kept.
+// build is not restarted meanwhile. Then it asks whether the promise was kept.
 package main
 
 import (
