@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -43,7 +44,15 @@ func (s *watchedStore) Open(context.Context, *slog.Logger) (forwarder.Store, err
 
 func (*watchedStore) Close() error { return nil }
 
+// watchedHangs is what each write waits for first, as on a disk that hangs.
+var watchedHangs atomic.Pointer[watchedHang]
+
+type watchedHang struct{ wait func() }
+
 func (*watchedStore) Write(_ context.Context, batch []forwarder.Record) error {
+	if h := watchedHangs.Load(); h != nil {
+		h.wait()
+	}
 	watched.Lock()
 	watched.writing++
 	watched.most = max(watched.most, watched.writing)

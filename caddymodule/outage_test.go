@@ -5,11 +5,11 @@ import (
 	"log/slog"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
 	"github.com/caddy-audit-log/caddy-audit-log/buffer"
@@ -78,39 +78,18 @@ func TestTheBatchThatShowsThatABufferIsBehindHasTheNewOrigin(t *testing.T) {
 	}
 }
 
-// hungStore takes a batch and never answers, as a file on a disk that hangs.
-type hungStore struct{ watchedStore }
-
-var hung struct{ reached, heal chan struct{} }
-
-func init() { caddy.RegisterModule(new(hungStore)) }
-
-func (*hungStore) CaddyModule() caddy.ModuleInfo {
-	return caddy.ModuleInfo{ID: "audit_log.stores.hung", New: func() caddy.Module { return new(hungStore) }}
-}
-
-func (*hungStore) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
-	d.Next()
-	return nil
-}
-
-func (s *hungStore) Open(context.Context, *slog.Logger) (forwarder.Store, error) { return s, nil }
-
-func (*hungStore) Write(context.Context, []forwarder.Record) error {
-	select {
-	case hung.reached <- struct{}{}:
-	default:
-	}
-	<-hung.heal
-	return nil
-}
-
 func TestAStopDoesNotWaitForAStoreThatHangs(t *testing.T) {
-	hung.reached, hung.heal = make(chan struct{}, 1), make(chan struct{})
+	reached, heal := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	watchedHangs.Store(&watchedHang{func() {
+		once.Do(func() { close(reached) })
+		<-heal
+	}})
+	defer watchedHangs.Store(nil)
 	r := newRig(t, ok)
-	r.load(strings.Replace(rigCaddyfile, "store sqlite %STORE%", "store hung", 1), proxy)
-	<-hung.reached // the start's own event
-	defer close(hung.heal)
+	r.load(strings.Replace(rigCaddyfile, "store sqlite %STORE%", "store watched", 1), proxy)
+	<-reached // with the start's own event
+	defer close(heal)
 	stopped := make(chan error)
 	go func() { stopped <- caddy.Stop() }()
 	select {
