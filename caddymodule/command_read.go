@@ -87,8 +87,21 @@ func (s *Status) text() string {
 		fmt.Fprintf(&b, ", oldest pending %.1fs", s.OldestPendingSeconds)
 	}
 	b.WriteByte('\n')
+	line := func(format string, args ...any) { fmt.Fprintf(&b, "         "+format+"\n", args...) }
 	if s.Failing != "" {
-		fmt.Fprintf(&b, "         the disk fails: %s\n", s.Failing)
+		line("the disk fails: %s", s.Failing)
+	}
+	if s.Slow {
+		line("the disk keeps calls waiting for longer than max_wait")
+	}
+	if s.PassingSince != nil {
+		line("calls pass unrecorded since %s", s.PassingSince.Format(time.RFC3339))
+	}
+	if s.PassUntil != nil {
+		line("calls that cannot be recorded pass until %s, by order", s.PassUntil.Format(time.RFC3339))
+	}
+	if s.Damaged > 0 {
+		line("%s entries were found damaged; audit.gap entries say which", n(s.Damaged))
 	}
 	fmt.Fprintf(&b, "calls    %s: %s seen = %s\n", yes(s.Calls.Holds), n(s.Calls.Seen),
 		equation(s.Calls.terms(), term{"open", uint64(s.Calls.Open)}))

@@ -204,6 +204,9 @@ func TestBreakGlassIsOnRecordAndEndsByItself(t *testing.T) {
 	if resp, _ := r.send("POST", project, nil, ""); resp.StatusCode != 200 {
 		t.Fatalf("while it lasts: %d", resp.StatusCode)
 	}
+	if st := r.status(); !strings.Contains(st.text(), "by order") || !strings.Contains(st.text(), "pass unrecorded since") {
+		t.Errorf("the status does not say it: %s", st.text())
+	}
 	await(t, "its end", func() bool { return r.status().PassUntil == nil })
 	if resp, _ := r.send("POST", project, nil, ""); resp.StatusCode != 503 {
 		t.Fatalf("after its end: %d", resp.StatusCode)
