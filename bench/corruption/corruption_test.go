@@ -28,8 +28,8 @@ func TestCorruptionOfTheRunningBuild(t *testing.T) {
 		t.Skip("builds and runs cmd/caddy")
 	}
 	var out bytes.Buffer
-	v, err := corruption(t.Context(), options{Damages: 40, Drain: time.Minute}, &out)
-	if err != nil || !v.held() || v.Damages != 40 {
+	v, err := corruption(t.Context(), options{Damages: 20, Drain: time.Minute}, &out)
+	if err != nil || !v.held() || v.Damages != 20 {
 		t.Errorf("got %+v, %v\n%s", v, err, out.String())
 	}
 }
