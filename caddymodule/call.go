@@ -108,7 +108,7 @@ func (c *call) serve(w http.ResponseWriter) (err error) {
 		return nil
 	}
 	if !c.returned(rw, err) {
-		return refuse(w)
+		return withhold(w)
 	}
 	return err // as it is: Caddy asserts its type
 }

@@ -338,9 +338,16 @@ func hostOf(address string) string {
 }
 
 // refuse answers a call that is not let through.
-func refuse(w http.ResponseWriter) error {
-	const body = `{"type":"about:blank","title":"Service Unavailable","status":503,` +
-		`"detail":"The audit record of this call could not be made, so the call was not carried out. Try again later."}` + "\n"
+func refuse(w http.ResponseWriter) error { return unavailable(w, "the call was not carried out") }
+
+// withhold answers a read whose true answer must not leave.
+func withhold(w http.ResponseWriter) error {
+	return unavailable(w, "its answer is withheld. It changed nothing")
+}
+
+func unavailable(w http.ResponseWriter, so string) error {
+	body := `{"type":"about:blank","title":"Service Unavailable","status":503,` +
+		`"detail":"The audit record of this call could not be made, so ` + so + `. Try again later."}` + "\n"
 	h := w.Header()
 	h.Set("Content-Type", "application/problem+json")
 	h.Set("Content-Length", strconv.Itoa(len(body)))

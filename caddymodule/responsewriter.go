@@ -62,7 +62,7 @@ func (w *responseWriter) commit(status int) error {
 		id := w.Header().Get(auditIDHeader)
 		clear(w.Header())
 		w.Header().Set(auditIDHeader, id)
-		_ = refuse(w.ResponseWriter) // never fails
+		_ = withhold(w.ResponseWriter) // never fails
 		return errWithheld
 	}
 	w.trusted.strip(w.Header())
