@@ -355,9 +355,9 @@ func (b *Buffer) recover(adopt bool) error {
 	before.Head, before.Open = b.head, len(c.unresolved)
 	if c.harm != nil {
 		newest := segs[len(segs)-1]
-		newest.view = &view{file: newest.file, index: c.index, harm: c.lost}
+		newest.view = &view{file: newest.file, index: c.index}
 		b.log().Error("the newest segment is harmed; what can be read of it is delivered, and a gap tells of the rest",
-			"segment", newest.path, "lost", c.lost.count, "error", c.harm)
+			"segment", newest.path, "lost", missing(c.index, newest.first, b.head).count, "error", c.harm)
 		b.tellHarm(newest, b.head, c.index, c.uncertain)
 	}
 	switch {
@@ -365,6 +365,9 @@ func (b *Buffer) recover(adopt bool) error {
 		b.tell(Gap{Reason: GapOrigin, Cause: "state lost", Head: b.head, AtLeast: true})
 	case !adopt && b.state.Home != "" && home != "" && b.state.Home != home:
 		b.newOrigin(b.head+1, Gap{Cause: "copied"})
+	case c.harm != nil && c.uncertain:
+		// What came behind may be in a store, under the numbers that come next.
+		b.newOrigin(b.head+1, Gap{Cause: "harmed"})
 	}
 	if !adopt && home != "" {
 		b.state.Home = home

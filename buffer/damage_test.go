@@ -183,6 +183,9 @@ func TestWhatIsHarmedIsInAGapAndTheRestIsRead(t *testing.T) {
 					}
 				}
 			}
+			if least && b.Stats().Instance == b.Instance(1) {
+				t.Errorf("%v: numbers that may be taken are given again under the same UUID", done)
+			}
 			checkConserved(t, b)
 			shut(t, b)
 

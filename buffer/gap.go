@@ -15,8 +15,8 @@ const (
 	// GapSkipped: entries were removed while a store that returns now was not
 	// configured. Other stores have them.
 	GapSkipped Reason = "skipped"
-	// GapOrigin: the directory is a copy, or older than what a store has. What was
-	// recorded elsewhere after it was copied is not here.
+	// GapOrigin: the directory is a copy, or older than what a store has, or the end of
+	// its newest file is harmed. What was recorded after that is not here.
 	GapOrigin Reason = "origin"
 )
 
@@ -41,7 +41,8 @@ type Gap struct {
 	// Store is the store that skipped.
 	Store string
 	// Instance is the origin before a new one, and Head its last sequence here.
-	// Cause is then what showed it: copied, or ahead, with Store.
+	// Cause is then what showed it: copied, harmed, or ahead, with
+	// Store.
 	Instance string
 	Head     uint64
 }

@@ -28,7 +28,6 @@ type contents struct {
 	// uncertain says that the end of the file may have held more than is told.
 	uncertain bool
 	index     []place
-	lost      harm // among the entries up to head
 }
 
 // load reads all that a start needs from a segment, of whatever is left of it. It
@@ -160,7 +159,6 @@ func loadScan(f *os.File, first uint64) (c contents, err error) {
 		c.head = max(c.head, c.state.reached())
 		c.uncertain = !c.state.Clean // after the last commit of a close there is nothing
 	}
-	c.lost = missing(c.index, first, c.head)
 	return c, nil
 }
 
@@ -184,7 +182,6 @@ func loadNewest(segs []*segment) (contents, error) {
 		c.state, c.found, c.at = older.state, older.found, older.at
 		if c.found {
 			c.head = max(c.head, c.state.reached())
-			c.lost = missing(c.index, segs[len(segs)-1].first, c.head)
 		}
 	}
 	return c, err

@@ -62,7 +62,7 @@ func OpenOffline(dir string) (_ *Offline, err error) {
 	if o.c.harm != nil {
 		o.c.rebuild()
 		newest := segs[len(segs)-1]
-		newest.view = &view{file: newest.file, index: o.c.index, harm: o.c.lost}
+		newest.view = &view{file: newest.file, index: o.c.index}
 	}
 	b.state, b.head = o.c.state, o.c.head
 	for n, p := range o.c.unresolved {

@@ -140,7 +140,6 @@ type view struct {
 	// index is what was found of a harmed file, by sequence; nil while it looks
 	// unharmed.
 	index []place
-	harm  harm
 	// buf is the frame in hand of a harmed file.
 	buf []byte
 }

@@ -120,9 +120,9 @@ func (b *Buffer) harmed(s *segment, last uint64, why error) error {
 			return fmt.Errorf("salvaging segment %q: %w", s.path, err)
 		}
 	}
-	v.index, v.harm = index, missing(index, s.first, last)
+	v.index = index
 	b.log().Error("a segment is harmed; what can be read of it is delivered, and a gap tells of the rest",
-		"segment", s.path, "entries", last+1-s.first, "lost", v.harm.count, "error", why)
+		"segment", s.path, "entries", last+1-s.first, "lost", missing(index, s.first, last).count, "error", why)
 	b.tellHarm(s, last, index, false)
 	return nil
 }
@@ -146,23 +146,24 @@ func (b *Buffer) patience(s *segment) bool {
 func (b *Buffer) tellHarm(s *segment, last uint64, index []place, atLeast bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	first := min(max(s.first, b.state.taken()+1), last+1)
-	h := missing(index, first, last)
+	all := missing(index, s.first, last).count
+	wanted := missing(index, min(max(s.first, b.state.taken()+1), last+1), last)
 	b.segMu.Lock()
-	s.lost = h.count > 0 || s.lost
+	s.lost = wanted.count > 0 || s.lost
 	b.segMu.Unlock()
-	told := b.state.Harmed[s.first]
-	if h.count <= told && !atLeast {
+	// What is missing since the last time, as far as a store wants it.
+	fresh := min(wanted.count, all-min(all, b.state.Harmed[s.first]))
+	if fresh == 0 && !atLeast {
 		return
 	}
 	if b.state.Harmed == nil {
 		b.state.Harmed = map[uint64]uint64{}
 	}
-	b.state.Harmed[s.first] = h.count
-	b.damaged += h.count - told
+	b.state.Harmed[s.first] = max(all, b.state.Harmed[s.first])
+	b.damaged += fresh
 	b.tell(Gap{
 		Reason: GapDamaged, Segment: s.name(), First: s.first, Last: last,
-		Count: h.count - told, AtLeast: atLeast, Ranges: h.ranges,
+		Count: fresh, AtLeast: atLeast, Ranges: wanted.ranges,
 	})
 }
 

@@ -54,6 +54,8 @@ type segment struct {
 	lost      bool  // it is harmed, and entries of it cannot be read
 	strangers tally // what callers that were not known have in it; guarded by share.mu
 
+	rescued sync.Mutex // held while the file is written again
+
 	mu   sync.Mutex // guards what follows, and reading it for the first time
 	file *os.File   // of the same inode as db; nil while closed
 	keep bool       // file stays open

@@ -84,7 +84,8 @@ type state struct {
 	// Strangers are the bytes of entries of callers that were not known.
 	Strangers int64               `json:"strangers,omitempty"`
 	Stores    map[string]Position `json:"stores"`
-	// Harmed is how many entries of a segment, by its first, gaps tell of.
+	// Harmed is how many entries of a segment, by its first, were missing when a gap
+	// last told of it.
 	Harmed map[uint64]uint64 `json:"harmed,omitempty"`
 }
 

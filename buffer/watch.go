@@ -4,23 +4,42 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 )
 
-// own sees to it that the directory is there and that the lock in it is ours. A
-// lock that somebody has deleted keeps nobody out.
+// errNotOwned says that the lock is not where it was.
+var errNotOwned = errors.New("the buffer's lock was removed")
+
+// owned reports whether the directory was still this process's when a commit had
+// ended. A lock that somebody has deleted keeps nobody out, and another process that
+// has opened the directory since may not have seen what was committed: one that
+// opens it later does.
+func (b *Buffer) owned() error {
+	if !same(filepath.Join(b.dir, lockName), b.lock) {
+		return errNotOwned
+	}
+	return nil
+}
+
+// own sees to it that the directory is there and that the lock in it is ours.
 func (b *Buffer) own() error {
-	path := filepath.Join(b.dir, lockName)
-	if same(path, b.lock) {
+	if b.owned() == nil {
 		return nil
 	}
+	path := filepath.Join(b.dir, lockName)
 	if err := makeDir(b.dir); err != nil {
 		return err
 	}
 	lock, err := takeLock(b.dir)
 	if err != nil {
 		return fmt.Errorf("taking the lock %q again, which was removed: %w", path, err)
+	}
+	if err := b.foreign(); err != nil {
+		_ = lock.Close()
+		return err
 	}
 	b.log().Error("the buffer's lock was removed; it is made anew", "lock", path)
 	_ = b.lock.Close()
@@ -30,6 +49,23 @@ func (b *Buffer) own() error {
 		b.state.Home, b.dirty = home, true
 	}
 	b.mu.Unlock()
+	return nil
+}
+
+// foreign looks for a segment that another process has begun while the lock was away.
+// Its entries are numbered as ours would be, so nothing more can be appended here.
+func (b *Buffer) foreign() error {
+	segs, err := listSegments(b.dir, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return err
+	}
+	b.segMu.Lock()
+	defer b.segMu.Unlock()
+	for _, s := range segs {
+		if !slices.ContainsFunc(b.segments, func(o *segment) bool { return o.first == s.first }) {
+			return fmt.Errorf("another process has written segment %q since the lock was removed: restart this one", s.path)
+		}
+	}
 	return nil
 }
 
@@ -54,7 +90,7 @@ func (b *Buffer) watch() {
 	}
 	b.marker.rescue(b.dir, b.log())
 	b.segMu.Lock()
-	segs := append([]*segment(nil), b.segments...)
+	segs := slices.Clone(b.segments)
 	for _, s := range segs {
 		s.refs++
 	}
@@ -76,8 +112,14 @@ func (b *Buffer) watch() {
 			b.mu.Lock()
 			b.dirty = true // so that it happens now
 			b.mu.Unlock()
-		default:
-			b.rescue(s)
+		case s.rescued.TryLock():
+			// Not by the writer: calls would wait for gigabytes.
+			b.sealing.Go(func() {
+				defer b.releaseSegment(s)
+				defer s.rescued.Unlock()
+				b.rescue(s)
+			})
+			continue
 		}
 		b.releaseSegment(s)
 	}
@@ -88,6 +130,9 @@ func (b *Buffer) watch() {
 func (b *Buffer) rescue(s *segment) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.file == nil || same(s.path, s.file) {
+		return
+	}
 	err := func() error {
 		if _, err := os.Lstat(s.path); err == nil {
 			if err := os.Rename(s.path, s.path+".replaced"); err != nil {

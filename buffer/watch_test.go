@@ -4,7 +4,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
+	"time"
 )
 
 // As long as the process lives, nobody can take entries away by deleting files.
@@ -150,5 +153,36 @@ func TestABufferThatIsBehindAStoreBeginsANewOrigin(t *testing.T) {
 	}
 	if g := told.of(GapOrigin); len(g) != 1 || g[0].Cause != "ahead" {
 		t.Errorf("gaps %+v", g)
+	}
+}
+
+// Two servers on one directory must not both acknowledge.
+func TestWhoHasLostTheLockToAnotherAcknowledgesNothing(t *testing.T) {
+	dir := newDir(t)
+	b := open(t, dir, Options{MaxWait: 300 * time.Millisecond})
+	if err := b.Append([]byte("before")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(dir, lockName)); err != nil {
+		t.Fatal(err)
+	}
+	other := open(t, dir, Options{})
+	if err := b.Append([]byte("ours")); err == nil {
+		t.Error("an entry is acknowledged that the other server does not have")
+	}
+	if err := other.Append([]byte("theirs")); err != nil {
+		t.Fatal(err)
+	}
+	shut(t, other)
+	if err := b.Append([]byte("ours again")); err == nil {
+		t.Error("an entry is acknowledged under a number that is taken")
+	}
+	if why := b.Stats().Failing; why == nil || !strings.Contains(why.Error(), "restart") {
+		t.Errorf("it does not say what to do: %v", why)
+	}
+	_ = b.Close(t.Context())
+	b = open(t, dir, Options{})
+	if got := entries(t, b, 1); !slices.Equal(got, []string{"before", "theirs"}) {
+		t.Errorf("%q", got)
 	}
 }

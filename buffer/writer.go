@@ -33,8 +33,6 @@ func (b *Buffer) write() {
 			// Who looks at a disk that hangs waits with it, and callers must be told.
 			b.busy()
 			b.tellPending()
-			// These ask the disk too, and a call must be told if they hang.
-			b.busySince.Store(max(1, int64(time.Since(b.clock))))
 			b.watch()
 			b.measureFree()
 			b.busySince.Store(0)
@@ -150,6 +148,9 @@ func (b *Buffer) commit(t *batch) {
 		}
 		start := time.Now()
 		err := guarded(func() error { return b.apply(t) })
+		if err == nil {
+			err = b.owned()
+		}
 		if b.onCommit != nil {
 			b.onCommit(Commit{Duration: time.Since(start), Err: err})
 		}

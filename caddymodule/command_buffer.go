@@ -65,6 +65,27 @@ func (p *place) openOffline(ctx context.Context, args []string) (*buffer.Offline
 	return o, err
 }
 
+// onBuffer is the run of a command that looks into the buffer that it names.
+func (p *place) onBuffer(run func(ctx context.Context, o *buffer.Offline, out io.Writer) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) (err error) {
+		ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt)
+		defer stop()
+		o, err := p.openOffline(ctx, args)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, o.Close()) }()
+		return run(ctx, o, cmd.OutOrStdout())
+	}
+}
+
+// verify reads everything, with a bar.
+func verify(ctx context.Context, o *buffer.Offline) ([]buffer.SegmentReport, error) {
+	bar := newBar("verifying")
+	defer bar.end()
+	return o.Verify(ctx, bar.set)
+}
+
 // configFlags are the flags of commands that need only the configuration.
 func (p *place) configFlags(cmd *cobra.Command) {
 	cmd.Flags().StringVarP(&p.config, "config", "c", "", "The configuration that names the buffer (default: ./Caddyfile)")
@@ -94,12 +115,7 @@ func bufferInspectCommand() *cobra.Command {
 		Short:   "Shows what a buffer holds and how far its stores are",
 		Example: "  caddy audit buffer inspect ./audit-data/buffer",
 		Args:    cobra.MaximumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) (err error) {
-			o, err := p.openOffline(cmd.Context(), args)
-			if err != nil {
-				return err
-			}
-			defer func() { err = errors.Join(err, o.Close()) }()
+		RunE: p.onBuffer(func(_ context.Context, o *buffer.Offline, out io.Writer) error {
 			st := o.Stats()
 			in := inspection{
 				Instance: st.Instance, Head: st.Head, Oldest: st.Oldest, Open: st.Open, Bytes: st.Bytes,
@@ -107,11 +123,11 @@ func bufferInspectCommand() *cobra.Command {
 			}
 			in.Clean, in.LastCommit = o.Clean()
 			if asJSON {
-				return printJSON(cmd.OutOrStdout(), in)
+				return printJSON(out, in)
 			}
-			_, err = io.WriteString(cmd.OutOrStdout(), in.text())
+			_, err := io.WriteString(out, in.text())
 			return err
-		},
+		}),
 	}
 	p.configFlags(cmd)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "Print JSON")
@@ -157,30 +173,21 @@ starts on a harmed buffer all the same, delivers what is left and records a gap
 for the rest.`,
 		Example: "  caddy audit buffer verify --json ./audit-data/buffer | jq '.[] | select(.lost > 0)'",
 		Args:    cobra.MaximumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) (err error) {
-			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt)
-			defer stop()
-			o, err := p.openOffline(ctx, args)
-			if err != nil {
-				return err
-			}
-			defer func() { err = errors.Join(err, o.Close()) }()
-			bar := newBar("verifying")
-			list, err := o.Verify(ctx, bar.set)
-			bar.end()
+		RunE: p.onBuffer(func(ctx context.Context, o *buffer.Offline, out io.Writer) error {
+			list, err := verify(ctx, o)
 			if err != nil {
 				return err
 			}
 			if asJSON {
-				err = printJSON(cmd.OutOrStdout(), list)
+				err = printJSON(out, list)
 			} else {
-				_, err = io.WriteString(cmd.OutOrStdout(), reportText(list))
+				_, err = io.WriteString(out, reportText(list))
 			}
 			if harmed := countHarmed(list); err == nil && harmed > 0 {
 				err = fmt.Errorf("verifying: %d of %d segment(s) are harmed: start the server, which delivers what is left, or see \"caddy audit buffer repair --help\"", harmed, len(list))
 			}
 			return err
-		},
+		}),
 	}
 	p.configFlags(cmd)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "Print JSON")
@@ -228,16 +235,9 @@ All revisions are printed. Harmed files are read as far as they can be, and what
 is lost is said on standard error; the exit code is then 1.`,
 		Example: "  caddy audit buffer export ./audit-data/buffer | gzip > buffer.ndjson.gz",
 		Args:    cobra.MaximumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) (err error) {
-			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt)
-			defer stop()
-			o, err := p.openOffline(ctx, args)
-			if err != nil {
-				return err
-			}
-			defer func() { err = errors.Join(err, o.Close()) }()
-			return exportBuffer(ctx, o, from, cmd.OutOrStdout(), cmd.ErrOrStderr())
-		},
+		RunE: p.onBuffer(func(ctx context.Context, o *buffer.Offline, out io.Writer) error {
+			return exportBuffer(ctx, o, from, out, os.Stderr)
+		}),
 	}
 	p.configFlags(cmd)
 	cmd.Flags().Uint64Var(&from, "from", 0, "Begin with the entry of this sequence")
@@ -294,16 +294,14 @@ A server needs no repaired buffer to start or to deliver what is left. Repair
 before a disk that is going to get worse is copied, or to see what is lost first.`,
 		Example: "  caddy audit buffer repair ./audit-data/buffer\n  caddy audit buffer repair --write ./audit-data/buffer",
 		Args:    cobra.MaximumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) (err error) {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt)
 			defer stop()
 			o, err := p.openOffline(ctx, args)
 			if err != nil {
 				return err
 			}
-			bar := newBar("verifying")
-			list, err := o.Verify(ctx, bar.set)
-			bar.end()
+			list, err := verify(ctx, o)
 			if err = errors.Join(err, o.Close()); err != nil {
 				return err
 			}
@@ -323,7 +321,7 @@ before a disk that is going to get worse is copied, or to see what is lost first
 			if err != nil {
 				return err
 			}
-			bar = newBar("repairing")
+			bar := newBar("repairing")
 			repaired, err := buffer.Repair(ctx, dir, adoptOptions(), bar.set)
 			bar.end()
 			for _, name := range repaired {
