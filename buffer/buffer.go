@@ -397,7 +397,7 @@ func (b *Buffer) recover(adopt bool) error {
 func (b *Buffer) newOrigin(first uint64, g Gap) {
 	g.Reason, g.AtLeast, g.Instance, g.Head = GapOrigin, true, b.state.instance(), first-1
 	b.state.Origins = append(b.state.Origins, origin{Instance: uuid.NewString(), First: first})
-	b.log().Warn("this buffer is a copy, or older than a store's; it begins a new origin", "directory", b.dir, "cause", g.Cause, "before", g.Instance)
+	b.log().Warn("this buffer is a copy, older than what a store has, or harmed at its end; it begins a new origin", "directory", b.dir, "cause", g.Cause, "before", g.Instance)
 	b.tell(g)
 }
 

@@ -65,6 +65,9 @@ type verdict struct {
 	Unrecorded int `json:"unrecorded"`
 	// NotConserved are the moments at which an equation did not hold.
 	NotConserved int `json:"not_conserved"`
+	// OriginsKept are harmed ends of a newest file behind which numbers went on
+	// under the same UUID, although a store may have had them already.
+	OriginsKept int `json:"origins_kept"`
 	// CopiesUnnoticed are copied directories that were taken for the original.
 	CopiesUnnoticed int `json:"copies_unnoticed"`
 
@@ -74,7 +77,7 @@ type verdict struct {
 
 func (v *verdict) bad() int {
 	return v.Crashes + v.Stuck + v.Undelivered + v.Altered + v.Untold + v.FalseLoss + v.WrongCounts + v.ToldAgain +
-		v.Forgotten + v.Holes + v.Strangers + v.Unrecorded + v.NotConserved + v.CopiesUnnoticed
+		v.Forgotten + v.Holes + v.Strangers + v.Unrecorded + v.NotConserved + v.OriginsKept + v.CopiesUnnoticed
 }
 
 func (v *verdict) held() bool { return v.bad() == 0 && v.Rounds > 0 }
@@ -216,11 +219,39 @@ func (r *reference) whole(s *segment) *leftover {
 	return l
 }
 
+// origin is where the sequences of another origin begin, after the reference's.
+type origin struct {
+	first    uint64 // 0: there is no other one
+	instance string
+	gaps     int // that tell of it
+}
+
+// begins takes a gap that tells of another origin, if this round should have one.
+func (s *shown) begins(o *origin, e stored, g *gap) bool {
+	if g.Reason != "origin" || g.Previous != s.ref.instance {
+		return false
+	}
+	switch {
+	case s.copied && g.Cause == "copied" && g.Head == s.ref.head:
+	case s.uncertainEnd() && g.Cause == "harmed" && g.Head+1 >= s.ref.newest().first:
+	default:
+		return false
+	}
+	o.first, o.instance = g.Head+1, e.Origin.Instance
+	o.gaps++
+	return true
+}
+
+// uncertainEnd reports whether a start found the newest file harmed: what would
+// say how far it went may be lost too.
+func (s *shown) uncertainEnd() bool { return s.harmed[s.ref.newest().name] != nil && !s.running }
+
 // sort takes what is stored apart: entries by their sequence in this buffer,
 // and gaps of harmed files, by the file.
 func (v *verdict) sort(s *shown) (at map[uint64]stored, others []stored, gaps map[string][]*gap) {
 	at, gaps = map[uint64]stored{}, map[string][]*gap{}
-	ids, copies := map[string]bool{}, 0
+	ids := map[string]bool{}
+	var o origin
 	for _, e := range s.stored {
 		if e.Origin == nil || ids[e.ID] || at[e.Origin.Sequence].Origin != nil {
 			v.problem(&v.Strangers, "entry %s has no origin, or its id or its sequence twice: %+v", e.ID, e.Origin)
@@ -228,9 +259,6 @@ func (v *verdict) sort(s *shown) (at map[uint64]stored, others []stored, gaps ma
 		}
 		n := e.Origin.Sequence
 		ids[e.ID], at[n] = true, e
-		if same := e.Origin.Instance == s.ref.instance; same == (s.copied && n > s.ref.head) {
-			v.problem(&v.Altered, "entry %d is of instance %s; the reference is of %s", n, e.Origin.Instance, s.ref.instance)
-		}
 		if n <= s.ref.head && e.content == s.ref.entries[n-1].content {
 			continue
 		}
@@ -242,8 +270,7 @@ func (v *verdict) sort(s *shown) (at map[uint64]stored, others []stored, gaps ma
 		switch err := json.Unmarshal(e.Action.Metadata, g); {
 		case err != nil:
 			v.problem(&v.Strangers, "gap %d: %v: %s", n, err, e.Action.Metadata)
-		case s.copied && g.Reason == "origin" && g.Cause == "copied" && g.Previous == s.ref.instance && g.Head == s.ref.head:
-			copies++
+		case s.begins(&o, e, g):
 		case g.Reason != "damaged":
 			v.problem(&v.Strangers, "gap %d has another reason: %s", n, e.Action.Metadata)
 		default:
@@ -253,18 +280,39 @@ func (v *verdict) sort(s *shown) (at map[uint64]stored, others []stored, gaps ma
 			}
 		}
 	}
-	if s.copied && copies != 1 {
-		v.problem(&v.CopiesUnnoticed, "the directory is a copy, and %d gaps say so", copies)
-	}
+	v.origins(s, &o, at, gaps[s.ref.newest().name])
 	return at, others, gaps
+}
+
+// origins holds the origin of each entry against where another one should begin.
+func (v *verdict) origins(s *shown, o *origin, at map[uint64]stored, newest []*gap) {
+	vague := slices.ContainsFunc(newest, func(g *gap) bool { return g.AtLeast != nil })
+	switch {
+	case s.copied && o.gaps != 1:
+		v.problem(&v.CopiesUnnoticed, "the directory is a copy, and %d gaps say so", o.gaps)
+	case !s.copied && vague && o.gaps != 1:
+		v.problem(&v.OriginsKept, "how far the newest file went is not certain, and %d gaps tell of another origin", o.gaps)
+	case !s.copied && !vague && o.gaps > 0:
+		v.problem(&v.Strangers, "another origin begins, although it is certain how far the newest file went")
+	}
+	for _, n := range slices.Sorted(maps.Keys(at)) {
+		e := at[n]
+		reference := n <= s.ref.head && e.content == s.ref.entries[n-1].content
+		want := s.ref.instance
+		if o.first > 0 && n >= o.first && !reference {
+			want = o.instance
+		}
+		if e.Origin.Instance != want || o.instance == s.ref.instance {
+			v.problem(&v.Altered, "entry %d is of instance %s and not of %s", n, e.Origin.Instance, want)
+		}
+	}
 }
 
 // segment compares one segment and returns how many entries of it are lost.
 func (v *verdict) segment(s *shown, seg *segment, l *leftover, at map[uint64]stored, told []*gap) (lost int) {
 	r := s.ref
-	// What a start finds of the newest file is not certain at its end: what
-	// would say so may be lost too. Nothing else is uncertain.
-	vague := seg == r.newest() && s.harmed[seg.name] != nil && !s.running
+	// Nothing else is uncertain.
+	vague := seg == r.newest() && s.uncertainEnd()
 	undelivered, uncertain, sum, floor := 0, false, uint64(0), uint64(0)
 	for _, g := range told {
 		sum += g.count()

@@ -99,6 +99,26 @@ func (s *shown) storeEvent(t *testing.T, n uint64, code, facts string) {
 	s.store(t, n, fmt.Appendf(nil, `{"id":"event-%d","action":{"code":%q,"metadata":%s},"outcome":"success"}`, n, code, facts))
 }
 
+// renew begins another origin behind what an uncertain gap tells of, as a
+// product that keeps the promise does.
+func (s *shown) renew(t *testing.T) {
+	t.Helper()
+	for _, e := range s.stored {
+		var g gap
+		if e.Action.Code != "audit.gap" || json.Unmarshal(e.Action.Metadata, &g) != nil || g.AtLeast == nil || g.Segment != "seg-11" {
+			continue
+		}
+		s.storeEvent(t, 1000, "audit.gap", fmt.Sprintf(
+			`{"reason":"origin","cause":"harmed","count_at_least":0,"previous_instance":%q,"previous_head":%d}`, instance, g.Last))
+		for i := range s.stored {
+			if o := s.stored[i].Origin; o.Sequence > g.Last && o.Instance == instance {
+				o.Instance = "renewed"
+			}
+		}
+		return
+	}
+}
+
 // drop takes the entry with a sequence away.
 func (s *shown) drop(n uint64) {
 	s.stored = slices.DeleteFunc(s.stored, func(e stored) bool { return e.Origin.Sequence == n })
@@ -224,6 +244,7 @@ func TestAProductThatKeepsThePromise(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s, v := newRound(t), &verdict{Rounds: 1}
 			change(s)
+			s.renew(t)
 			v.compare(s)
 			if !v.held() {
 				t.Errorf("got %+v", v)
@@ -242,73 +263,96 @@ func TestAProductThatBreaksThePromise(t *testing.T) {
 	for name, c := range map[string]struct {
 		spoil func(*shown)
 		count func(*verdict) int
+		// origins says that the case is about them, and renews or does not itself.
+		origins bool
 	}{
-		"an unharmed entry is not delivered": {func(s *shown) { s.drop(7) }, func(v *verdict) int { return v.Undelivered }},
-		"one of the newest segment is not":   {func(s *shown) { s.drop(16) }, func(v *verdict) int { return v.Undelivered }},
+		"an unharmed entry is not delivered": {func(s *shown) { s.drop(7) }, func(v *verdict) int { return v.Undelivered }, false},
+		"one of the newest segment is not":   {func(s *shown) { s.drop(16) }, func(v *verdict) int { return v.Undelivered }, false},
 		"it is, as another": {func(s *shown) {
 			s.drop(7)
 			s.store(t, 7, document("call-7", 8))
-		}, func(v *verdict) int { return v.Undelivered * v.Altered }},
-		"under another origin":    {func(s *shown) { s.stored[0].Origin.Instance = "other" }, func(v *verdict) int { return v.Altered }},
-		"a harmed one is made up": {func(s *shown) { s.store(t, 3, document("call-3", 3)) }, func(v *verdict) int { return v.Altered }},
-		"twice":                   {func(s *shown) { s.store(t, 7, document("again", 7)) }, func(v *verdict) int { return v.Strangers }},
+		}, func(v *verdict) int { return v.Undelivered * v.Altered }, false},
+		"under another origin":    {func(s *shown) { s.stored[0].Origin.Instance = "other" }, func(v *verdict) int { return v.Altered }, false},
+		"a harmed one is made up": {func(s *shown) { s.store(t, 3, document("call-3", 3)) }, func(v *verdict) int { return v.Altered }, false},
+		"twice":                   {func(s *shown) { s.store(t, 7, document("again", 7)) }, func(v *verdict) int { return v.Strangers }, false},
 		"no gap": {func(s *shown) {
 			s.drop(22)
 			s.storeEvent(t, 22, "audit.started", "{}")
-		}, func(v *verdict) int { return v.Untold * v.WrongCounts }},
+		}, func(v *verdict) int { return v.Untold * v.WrongCounts }, false},
 		"no gap of the newest": {func(s *shown) {
 			s.drop(21)
 			s.storeEvent(t, 21, "audit.started", "{}")
-		}, func(v *verdict) int { return v.Untold * v.WrongCounts }},
-		"a gap for the other segment": {gapAs(22, `{"reason":"damaged","segment":"seg-11","first":1,"last":10,"count":2}`), func(v *verdict) int { return v.Untold * v.WrongCounts }},
-		"a gap that counts too few":   {gapAs(22, `{"reason":"damaged","segment":"seg-1","first":1,"last":10,"count":1,"ranges":[[3,4]]}`), func(v *verdict) int { return v.WrongCounts }},
-		"a gap that counts too many":  {gapAs(22, `{"reason":"damaged","segment":"seg-1","first":1,"last":10,"count":3,"ranges":[[3,4]]}`), func(v *verdict) int { return v.WrongCounts }},
-		"a gap that is vague":         {gapAs(22, `{"reason":"damaged","segment":"seg-1","first":1,"last":10,"count_at_least":2,"ranges":[[3,4]]}`), func(v *verdict) int { return v.WrongCounts }},
-		"a gap that is short":         {gapAs(22, `{"reason":"damaged","segment":"seg-1","first":1,"last":3,"count":2,"ranges":[[3,4]]}`), func(v *verdict) int { return v.Untold }},
-		"a gap that lists another":    {gapAs(22, `{"reason":"damaged","segment":"seg-1","first":1,"last":10,"count":2,"ranges":[[3,3],[5,5]]}`), func(v *verdict) int { return v.Untold * v.FalseLoss }},
-		"more than there can be":      {gapAs(21, `{"reason":"damaged","segment":"seg-11","first":11,"last":20,"count_at_least":2,"ranges":[[15,15]]}`), func(v *verdict) int { return v.WrongCounts }},
-		"certain of too few":          {gapAs(21, `{"reason":"damaged","segment":"seg-11","first":11,"last":20,"count":0,"ranges":[[15,15]]}`), func(v *verdict) int { return v.WrongCounts }},
+		}, func(v *verdict) int { return v.Untold * v.WrongCounts }, false},
+		"a gap for the other segment": {gapAs(22, `{"reason":"damaged","segment":"seg-11","first":1,"last":10,"count":2}`), func(v *verdict) int { return v.Untold * v.WrongCounts }, false},
+		"a gap that counts too few":   {gapAs(22, `{"reason":"damaged","segment":"seg-1","first":1,"last":10,"count":1,"ranges":[[3,4]]}`), func(v *verdict) int { return v.WrongCounts }, false},
+		"a gap that counts too many":  {gapAs(22, `{"reason":"damaged","segment":"seg-1","first":1,"last":10,"count":3,"ranges":[[3,4]]}`), func(v *verdict) int { return v.WrongCounts }, false},
+		"a gap that is vague":         {gapAs(22, `{"reason":"damaged","segment":"seg-1","first":1,"last":10,"count_at_least":2,"ranges":[[3,4]]}`), func(v *verdict) int { return v.WrongCounts }, false},
+		"a gap that is short":         {gapAs(22, `{"reason":"damaged","segment":"seg-1","first":1,"last":3,"count":2,"ranges":[[3,4]]}`), func(v *verdict) int { return v.Untold }, false},
+		"a gap that lists another":    {gapAs(22, `{"reason":"damaged","segment":"seg-1","first":1,"last":10,"count":2,"ranges":[[3,3],[5,5]]}`), func(v *verdict) int { return v.Untold * v.FalseLoss }, false},
+		"more than there can be":      {gapAs(21, `{"reason":"damaged","segment":"seg-11","first":11,"last":20,"count_at_least":2,"ranges":[[15,15]]}`), func(v *verdict) int { return v.WrongCounts }, false},
+		"certain of too few":          {gapAs(21, `{"reason":"damaged","segment":"seg-11","first":11,"last":20,"count":0,"ranges":[[15,15]]}`), func(v *verdict) int { return v.WrongCounts }, false},
 		"the tail is not told of": {func(s *shown) {
 			s.hit("seg-11", 20, 0)
 			s.drop(20)
-		}, func(v *verdict) int { return v.Untold }},
+		}, func(v *verdict) int { return v.Untold }, false},
 		"a loss where nothing was harmed": {func(s *shown) {
 			for _, n := range []uint64{3, 4} {
 				s.store(t, n, document(fmt.Sprintf("call-%d", n), n))
 			}
 			delete(s.harmed, "seg-1")
-		}, func(v *verdict) int { return v.FalseLoss * v.WrongCounts }},
+		}, func(v *verdict) int { return v.FalseLoss * v.WrongCounts }, false},
 		"a gap of nothing": {func(s *shown) {
 			for _, n := range []uint64{3, 4} {
 				s.store(t, n, document(fmt.Sprintf("call-%d", n), n))
 			}
 			delete(s.harmed, "seg-1")
 			gapAs(22, `{"reason":"damaged","segment":"seg-1","first":1,"last":10,"count":0}`)(s)
-		}, func(v *verdict) int { return v.FalseLoss }},
+		}, func(v *verdict) int { return v.FalseLoss }, false},
 		"a gap for another reason": {func(s *shown) {
 			s.storeEvent(t, 25, "audit.gap", `{"reason":"origin","cause":"copied"}`)
 			s.first, s.last = statusOf(26), statusOf(26)
-		}, func(v *verdict) int { return v.Strangers }},
-		"told again": {func(s *shown) { s.first = statusOf(21) }, func(v *verdict) int { return v.ToldAgain }},
+		}, func(v *verdict) int { return v.Strangers }, false},
+		"told again": {func(s *shown) { s.first = statusOf(21) }, func(v *verdict) int { return v.ToldAgain }, false},
 		"an intent is forgotten": {func(s *shown) {
 			s.drop(23)
 			s.storeEvent(t, 23, "audit.started", "{}")
-		}, func(v *verdict) int { return v.Forgotten }},
+		}, func(v *verdict) int { return v.Forgotten }, false},
 		"a call that nobody sent": {func(s *shown) {
 			s.drop(23)
 			s.store(t, 23, []byte(`{"id":"call-99","revision":0,"outcome":"unknown"}`))
-		}, func(v *verdict) int { return v.Strangers }},
+		}, func(v *verdict) int { return v.Strangers }, false},
 		"a call that was answered is not stored": {func(s *shown) {
 			s.drop(24)
 			s.storeEvent(t, 24, "audit.started", "{}")
-		}, func(v *verdict) int { return v.Unrecorded }},
-		"a hole":                {func(s *shown) { s.last = statusOf(26) }, func(v *verdict) int { return v.Holes }},
-		"sums that do not hold": {func(s *shown) { s.last.Stores[0].Damaged = 2 }, func(v *verdict) int { return v.NotConserved }},
-		"a copy that passes":    {func(s *shown) { s.copied = true }, func(v *verdict) int { return v.CopiesUnnoticed }},
+		}, func(v *verdict) int { return v.Unrecorded }, false},
+		"a hole":                              {func(s *shown) { s.last = statusOf(26) }, func(v *verdict) int { return v.Holes }, false},
+		"sums that do not hold":               {func(s *shown) { s.last.Stores[0].Damaged = 2 }, func(v *verdict) int { return v.NotConserved }, false},
+		"a copy that passes":                  {func(s *shown) { s.copied = true }, func(v *verdict) int { return v.CopiesUnnoticed }, true},
+		"numbers go on under the same origin": {func(*shown) {}, func(v *verdict) int { return v.OriginsKept }, true},
+		"a gap tells of another origin, and numbers go on under the same": {func(s *shown) {
+			s.renew(t)
+			for _, e := range s.stored {
+				e.Origin.Instance = instance
+			}
+		}, func(v *verdict) int { return v.Altered }, true},
+		"another origin for nothing": {func(s *shown) {
+			s.renew(t)
+			gapAs(21, `{"reason":"damaged","segment":"seg-11","first":11,"last":20,"count":1,"ranges":[[15,15]]}`)(s)
+			s.stored[len(s.stored)-1].Origin.Instance = "renewed"
+		}, func(v *verdict) int { return v.Strangers }, true},
+		"what was there is of another origin": {func(s *shown) {
+			s.renew(t)
+			for _, e := range s.stored {
+				e.Origin.Instance = "renewed"
+			}
+		}, func(v *verdict) int { return v.Altered }, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, v := newRound(t), &verdict{Rounds: 1}
 			c.spoil(s)
+			if !c.origins {
+				s.renew(t)
+			}
 			v.compare(s)
 			if v.held() || c.count(v) == 0 {
 				t.Errorf("was not noticed: %+v", v)
