@@ -129,7 +129,7 @@ func TestBatchesGrowOnABacklogAndShrinkAfterIt(t *testing.T) {
 		slow := func(context.Context, int) error { time.Sleep(time.Millisecond); return nil }
 		sink := &fakeStore{hook: slow}
 		source.add(t, 100)
-		h := start(t, source, sink, Options{BatchEntries: 10, MaxBatchEntries: 35})
+		h := start(t, source, sink, Options{Batching: Batching{BatchEntries: 10, MaxBatchEntries: 35}})
 		time.Sleep(time.Second)
 		source.add(t, 1)
 		synctest.Wait()
@@ -154,7 +154,7 @@ func TestBatchIsBoundedByBytesButNeverEmpty(t *testing.T) {
 		for _, size := range []int{1, 600} {
 			source, sink := newFakeSource(), &fakeStore{}
 			source.add(t, 9)
-			h := start(t, source, sink, Options{BatchBytes: size})
+			h := start(t, source, sink, Options{Batching: Batching{BatchBytes: size}})
 			h.end()
 			if diff := cmp.Diff(sequence(1, 9), sink.got()); diff != "" {
 				t.Errorf("delivered (-want +got):\n%s", diff)
@@ -175,7 +175,7 @@ func TestBatchIsBoundedByBytesButNeverEmpty(t *testing.T) {
 func TestBatchWaitHoldsAPartialBatchAndNotAFullOne(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		source, sink := newFakeSource(), &fakeStore{}
-		h := start(t, source, sink, Options{BatchEntries: 10, BatchWait: time.Second})
+		h := start(t, source, sink, Options{Batching: Batching{BatchEntries: 10, BatchWait: time.Second}})
 		source.add(t, 1)
 		synctest.Wait()
 		source.add(t, 2)

@@ -31,13 +31,8 @@ const (
 	MaxRetryAfter = 5 * time.Minute
 )
 
-// Options of a Forwarder. The zero value is a good choice for a store that
-// takes batches of any size.
-type Options struct {
-	// Logger gets one line when the store begins to fail and one when it has
-	// recovered. Nil discards them.
-	Logger *slog.Logger
-
+// Batching bounds batches.
+type Batching struct {
 	// BatchEntries is the number of entries of a full batch while there is no
 	// backlog. Zero is DefaultBatchEntries.
 	BatchEntries int
@@ -54,6 +49,17 @@ type Options struct {
 	// the last one is written. Set it, to a second for instance, for a store
 	// where a request costs more than its content.
 	BatchWait time.Duration
+}
+
+// Options of a Forwarder. The zero value is a good choice for a store that
+// takes batches of any size.
+type Options struct {
+	// Logger gets one line when the store begins to fail and one when it has
+	// recovered. Nil discards them.
+	Logger *slog.Logger
+
+	Batching
+
 	// FlushTimeout is how long the batch in hand may take to finish after
 	// Run's context has ended. Zero is DefaultFlushTimeout; negative cancels
 	// the write at once.

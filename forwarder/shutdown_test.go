@@ -39,7 +39,7 @@ func TestStoppingLetsTheBatchInHandFinish(t *testing.T) {
 			}
 		}}
 		source.add(t, 5)
-		h := start(t, source, sink, Options{BatchEntries: 2, MaxBatchEntries: 2})
+		h := start(t, source, sink, Options{Batching: Batching{BatchEntries: 2, MaxBatchEntries: 2}})
 		begun := time.Now()
 		if err := h.end(); err != nil {
 			t.Fatal(err)

@@ -31,7 +31,10 @@ const (
 type Description struct {
 	// Kind is the store's module name, as in "sqlite".
 	Kind string `json:"kind"`
-	// Location is where the entries go, without credentials.
+	// Location is where the entries go, without credentials. It is also what the
+	// destination is known by: a store whose location changes goes on elsewhere and
+	// must say from where on (From). So it names all that makes a destination
+	// another one (host, database, path) and nothing that does not (timeouts).
 	Location string   `json:"location"`
 	Delivery Delivery `json:"delivery"`
 }
@@ -42,7 +45,8 @@ type Record struct {
 	Sequence uint64
 	// Entry is decoded, with Origin stamped. A store must not change it.
 	Entry *audit.Entry
-	// JSON is Entry encoded. A store must not change or keep it.
+	// JSON is Entry in the store's format: encoded as it was captured, with Origin,
+	// unless the configuration names another one. A store must not change or keep it.
 	JSON []byte
 }
 
@@ -50,14 +54,38 @@ type Record struct {
 // once, after the last Write returned.
 type Store interface {
 	// Write makes the whole batch durable, in order, and returns nil only
-	// then. After an error any part of it may be stored; the same batch, or
-	// one that begins with it, is written again. A revision must never
+	// then. After an error any part of it may be stored, and its entries are
+	// written again, in the same batch or in others. A revision must never
 	// replace a higher one. It returns soon after ctx is done.
+	//
+	// A *RefusedError says that the batch was refused for what is in it. Every
+	// other error is tried again for ever, after a pause that a method
+	// RetryAfter() time.Duration of the error may lengthen. No error may hold a
+	// credential: it is logged and shown.
 	Write(ctx context.Context, batch []Record) error
 	// Describe may be called at any time, from any goroutine.
 	Describe() Description
 	Close() error
 }
+
+// RefusedError is what a store returns that has understood a batch and refuses it
+// for what is in it, so that the same bytes will be refused again: a value out of
+// range, a body that is too large, a schema that is not met. Whether that is true
+// of one entry or of everything is for the forwarder to find out: it divides the
+// batch, and only an entry that is refused while another one is accepted goes into
+// quarantine.
+//
+// A store that is down, busy, misconfigured or not allowed in must not return it.
+type RefusedError struct {
+	// Err is why, in the store's words and without credentials.
+	Err error
+}
+
+// Error implements error.
+func (e *RefusedError) Error() string { return e.Err.Error() }
+
+// Unwrap returns why.
+func (e *RefusedError) Unwrap() error { return e.Err }
 
 // Query selects entries. The zero value selects all, oldest first. Each field
 // that is set narrows the selection.
@@ -150,6 +178,21 @@ type Opener interface {
 	// and an error is tried again like a failed write, so that a store that is
 	// down or damaged stops neither a start nor a call.
 	Open(ctx context.Context, log *slog.Logger) (Store, error)
+}
+
+// BatchOpener is an Opener that knows which batches suit its store. What is zero is
+// the forwarder's default, and what the configuration says goes before it.
+type BatchOpener interface {
+	// Batching may be called at any time, from any goroutine.
+	Batching() Batching
+}
+
+// ProbeOpener is an Opener whose store cannot be tried by opening it a second time
+// and writing to it, as a file that one process has to itself.
+type ProbeOpener interface {
+	// Probe says whether the destination would take the record, and what to do if
+	// it would not. It may write it. Another process may have the store open.
+	Probe(ctx context.Context, probe Record) error
 }
 
 // ReaderOpener is an Opener whose store can be read back, beside the one that
