@@ -3,53 +3,98 @@ package forwarder
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
 )
 
-// batch is the batch in hand. Its memory is used again for the next one.
+// maxScan bounds how many entries one batch may cover when the filter takes few of
+// them, so that the position moves on while they are passed over.
+const maxScan = 20_000
+
+// batch is the batch in hand: a run of the source's entries without a hole. Those
+// that the filter takes are its records. Its memory is used again for the next one.
 type batch struct {
 	records []Record
-	bytes   int
+	// filtered[i] is how many entries before records[i], and behind the record before
+	// it, the filter does not take.
+	filtered []uint64
+	// tail is how many it does not take behind the last record, and last the last
+	// sequence that the batch covers.
+	tail  uint64
+	last  uint64
+	bytes int
+	// settled is how many records are taken, or in quarantine.
+	settled int
 }
 
-func (b *batch) first() uint64 { return b.records[0].Sequence }
-func (b *batch) last() uint64  { return b.records[len(b.records)-1].Sequence }
+// first is the sequence of the first record that is not settled, or of what follows
+// the records.
+func (b *batch) first() uint64 {
+	if b.settled < len(b.records) {
+		return b.records[b.settled].Sequence
+	}
+	return b.last
+}
+
+// unusable is an entry that no store can be given: it cannot be read as one, or not
+// be put into the store's format.
+type unusable struct {
+	sequence uint64
+	err      error
+}
+
+func (u *unusable) Error() string {
+	return fmt.Sprintf("reading entry %d: %v", u.sequence, u.err)
+}
+func (u *unusable) Unwrap() error { return u.err }
 
 // read fills the batch with the entries from sequence from on, up to the head
-// and the two limits, but at least with one. An entry that cannot be taken
+// and the limits, but at least with one. An entry that cannot be taken
 // ends the batch before it; it is an error only when it is the first, so that
 // whatever is good before it is delivered.
-func (b *batch) read(source Source, from, head uint64, entries, size int) error {
+func (f *Forwarder) read(b *batch, from, head uint64, entries int) error {
 	// The last batch's documents must not live as long as the next one's.
 	clear(b.records)
-	b.records, b.bytes = b.records[:0], 0
+	b.records, b.filtered = b.records[:0], b.filtered[:0]
+	b.tail, b.bytes, b.settled, b.last = 0, 0, 0, from-1
 
-	next := from
+	size := f.o.BatchBytes
+	if f.suspicion.any() {
+		entries, size = max(entries, siftEntries), max(size, siftBytes)
+	}
 	var bad error
-	err := source.Read(from, func(sequence uint64, payload []byte) bool {
-		if sequence != next {
+	err := f.source.Read(from, func(sequence uint64, payload []byte) bool {
+		if sequence != b.last+1 {
 			// Advancing across a hole would lose entries in silence.
-			bad = fmt.Errorf("reading entry %d: the source gave entry %d instead", next, sequence)
+			bad = fmt.Errorf("reading entry %d: the source gave entry %d instead", b.last+1, sequence)
 			return false
 		}
-		r, err := NewRecord(source.Instance(sequence), sequence, payload)
+		r, err := NewRecord(f.source.Instance(sequence), sequence, payload)
+		if err == nil && f.o.Filter != nil && !f.o.Filter(r.Entry) {
+			b.tail++
+			b.last = sequence
+			return sequence < head && sequence-from < maxScan
+		}
+		if err == nil && f.o.Format != nil {
+			r.JSON, err = f.o.Format(r.Entry)
+		}
 		if err != nil {
-			bad = fmt.Errorf("reading entry %d: %w", sequence, err)
+			bad = &unusable{sequence, err}
 			return false
 		}
 		if len(b.records) > 0 && b.bytes+len(r.JSON) > size {
 			return false
 		}
-		b.records = append(b.records, r)
+		b.records, b.filtered = append(b.records, r), append(b.filtered, b.tail)
+		b.tail, b.last = 0, sequence
 		b.bytes += len(r.JSON)
-		next++
-		return sequence < head && len(b.records) < entries && b.bytes < size
+		return sequence < head && len(b.records) < entries && b.bytes < size && sequence-from < maxScan
 	})
 	switch {
-	case len(b.records) > 0:
+	case b.last >= from:
 		// What stopped the reading is met again as the first of its batch.
 		return nil
 	case bad != nil:
@@ -59,6 +104,36 @@ func (b *batch) read(source Source, from, head uint64, entries, size int) error 
 	default:
 		return fmt.Errorf("reading entry %d: the source ended before it, though its head is %d", from, head)
 	}
+}
+
+// errMoved says that somebody else has moved the store's position: what the source
+// held for it was given up.
+var errMoved = errors.New("the store was detached")
+
+// settle notes that the records before the n-th are done with: quarantined of those
+// that were not settled are in quarantine, the others delivered. The position moves
+// with them, past what the filter does not take.
+func (f *Forwarder) settle(b *batch, n int, quarantined uint64) error {
+	to, filtered := b.last, uint64(0)
+	if n < len(b.records) {
+		to = b.records[n-1].Sequence
+	} else {
+		filtered = b.tail
+	}
+	for _, more := range b.filtered[b.settled:n] {
+		filtered += more
+	}
+	delivered := uint64(n-b.settled) - quarantined
+	for _, r := range b.records[b.settled:n] {
+		delete(f.suspicion.ahead, r.Sequence)
+		delete(f.suspicion.suspects, r.Sequence)
+	}
+	b.settled = n
+	if !f.source.Advance(f.name, to, delivered, filtered, quarantined) {
+		return errMoved
+	}
+	f.state.took(delivered, quarantined)
+	return nil
 }
 
 // NewRecord decodes an entry as it lies in a buffer, a payload that it does not

@@ -18,7 +18,14 @@ type fakeSource struct {
 	payloads  [][]byte // payloads[i] is entry i+1
 	positions map[string]uint64
 	delivered uint64
-	grown     chan struct{} // closed when an entry is appended
+	filtered  uint64
+	detached  int
+	damages   bool
+
+	quarantined   map[uint64]string
+	quarantineErr error
+
+	grown chan struct{} // closed when an entry is appended
 
 	// What it can do wrong.
 	short    uint64 // Read ends before this sequence
@@ -47,9 +54,11 @@ func (s *fakeSource) add(t *testing.T, n int) {
 	s.mu.Lock()
 	from := len(s.payloads)
 	s.mu.Unlock()
-	for i := range n {
-		s.append(payload(t, from+i+1))
+	all := make([][]byte, n)
+	for i := range all {
+		all[i] = payload(t, from+i+1)
 	}
+	s.append(all...)
 }
 
 func payload(t *testing.T, n int) []byte {
@@ -70,7 +79,10 @@ func (s *fakeSource) set(change func(*fakeSource)) {
 
 func (s *fakeSource) Instance(uint64) string { return testInstance }
 
-func (s *fakeSource) Damaged(store string, to uint64) { s.Advance(store, to, 0, 0, 0) }
+func (s *fakeSource) Damaged(store string, to uint64) {
+	s.set(func(s *fakeSource) { s.damages = true })
+	s.Advance(store, to, 0, 0, 0)
+}
 
 func (s *fakeSource) Wait(ctx context.Context, after uint64) (uint64, error) {
 	for {
@@ -122,14 +134,46 @@ func (s *fakeSource) Position(store string) uint64 {
 	return s.positions[store]
 }
 
-func (s *fakeSource) Advance(store string, to, delivered, _, _ uint64) {
+func (s *fakeSource) Advance(store string, to, delivered, filtered, quarantined uint64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if to <= s.positions[store] {
-		panic(fmt.Sprintf("position of %s moved from %d to %d", store, s.positions[store], to))
+	p := s.positions[store]
+	if s.detached > 0 && to <= p {
+		return false
+	}
+	if to <= p {
+		panic(fmt.Sprintf("position of %s moved from %d to %d", store, p, to))
+	}
+	if sum := delivered + filtered + quarantined; sum != to-p {
+		if sum != 0 || !s.damages { // Damaged counts for itself
+			panic(fmt.Sprintf("position of %s moved from %d to %d with %d entries accounted for", store, p, to, sum))
+		}
 	}
 	s.positions[store] = to
 	s.delivered += delivered
+	s.filtered += filtered
+	return true
+}
+
+// detach gives up what is held for a store, as a buffer does.
+func (s *fakeSource) detach(store string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.detached++
+	s.positions[store] = uint64(len(s.payloads))
+}
+
+func (s *fakeSource) Quarantine(_ string, sequence uint64, reason string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.quarantineErr != nil {
+		return s.quarantineErr
+	}
+	if s.quarantined == nil {
+		s.quarantined = map[uint64]string{}
+	}
+	s.quarantined[sequence] = reason
+	return nil
 }
 
 // fakeStore keeps what it was given. Its hook, if set, comes first.

@@ -11,25 +11,26 @@ import (
 // Forwarder delivers the entries of one source to one store: read a batch,
 // write it, advance the position, in sequence and for ever.
 //
-// Nothing is dropped. In this version every error is one to retry, with
-// exponential backoff; telling an entry that the store will never take from a
-// store that is down, and putting the former into quarantine, comes with a
-// later version. Until then such an entry, and likewise one that cannot be
-// decoded, holds its store: the loop stops at it, says so in Status and the
-// log, and tries again. The buffer keeps everything from there on.
+// Nothing is dropped. An error is tried again with exponential backoff, however long
+// it takes; the source keeps everything from there on. Only an entry that the store
+// refuses for what is in it, while it accepts others, is put aside, into the source's
+// quarantine: see suspicion. So is one that cannot be decoded.
 type Forwarder struct {
 	name   string
 	source Source
 	store  Store
 	o      Options
 	state  state
+	// turn is held by who uses the store.
+	turn      chan struct{}
+	suspicion suspicion
 }
 
 // New returns a forwarder from source to store. The name is the store's
 // identity: the source keeps the position under it. The forwarder owns
 // neither; the caller closes the store after Run has returned.
 func New(name string, source Source, store Store, o Options) *Forwarder {
-	return &Forwarder{name: name, source: source, store: store, o: o.withDefaults()}
+	return &Forwarder{name: name, source: source, store: store, o: o.withDefaults(), turn: make(chan struct{}, 1)}
 }
 
 // Run delivers until ctx ends. It must not run twice at a time for one name,
@@ -46,11 +47,12 @@ func (f *Forwarder) Run(ctx context.Context) error {
 	f.state.running(true)
 	defer f.state.running(false)
 
-	position := f.source.Position(f.name)
+	f.suspicion.forget()
 	limit := f.o.BatchEntries
 	var b batch
 	prepared := false
 	for {
+		position := f.source.Position(f.name)
 		head, err := f.wait(ctx, position)
 		if ctx.Err() != nil {
 			return nil
@@ -60,17 +62,23 @@ func (f *Forwarder) Run(ctx context.Context) error {
 			prepared = err == nil
 		}
 		if err == nil {
-			err = b.read(f.source, position+1, head, limit, f.o.BatchBytes)
+			err = f.read(&b, position+1, head, limit)
 		}
-		var harmed interface{ Damaged() (first, last uint64) }
-		if errors.As(err, &harmed) {
-			if first, last := harmed.Damaged(); first == position+1 && last >= first {
-				f.o.Logger.Error("entries cannot be delivered: the buffer's file is harmed; a gap tells of them",
-					"store", f.name, "first", first, "last", last)
-				position = last
-				f.source.Damaged(f.name, position)
-				continue
+		passed := false
+		if passed, err = f.passOver(err, position); passed {
+			continue
+		}
+		if err == nil {
+			if err = f.deliver(ctx, &b); err != nil && ctx.Err() != nil {
+				return fmt.Errorf("stopping delivery to store %q: entries %d to %d are not delivered and stay in the buffer: %w",
+					f.name, b.first(), b.last, err)
 			}
+		}
+		if errors.Is(err, errMoved) {
+			f.suspicion.forget()
+			f.o.Logger.Error("a store was detached, since what waits for it had become too much; a gap tells what it does not get",
+				"store", f.name, "position", f.source.Position(f.name))
+			continue
 		}
 		if err != nil {
 			f.failed(err, position+1)
@@ -79,20 +87,45 @@ func (f *Forwarder) Run(ctx context.Context) error {
 			}
 			continue
 		}
-		if err := f.deliver(ctx, &b); err != nil {
-			return err
-		}
-		position = b.last()
-		f.source.Advance(f.name, position, uint64(len(b.records)), 0, 0)
 		f.delivered(&b)
 
 		switch {
-		case head <= position:
+		case head <= b.last:
 			limit = f.o.BatchEntries
 		case len(b.records) >= limit:
 			limit = min(2*limit, f.o.MaxBatchEntries)
 		}
 	}
+}
+
+// passOver moves the position past entries that nobody can be given, and reports
+// whether it has: those that are damaged, of which the source tells, and one that is
+// no entry, which goes into quarantine. Any other error it returns.
+func (f *Forwarder) passOver(err error, position uint64) (bool, error) {
+	var harmed interface{ Damaged() (first, last uint64) }
+	if errors.As(err, &harmed) {
+		first, last := harmed.Damaged()
+		if first != position+1 || last < first {
+			return false, err
+		}
+		f.o.Logger.Error("entries cannot be delivered: the buffer's file is harmed; a gap tells of them",
+			"store", f.name, "first", first, "last", last)
+		f.source.Damaged(f.name, last)
+		return true, nil
+	}
+	var bad *unusable
+	if !errors.As(err, &bad) {
+		return false, err
+	}
+	if err := f.quarantine(bad.sequence, bad.err); err != nil {
+		return false, errors.Join(err, bad)
+	}
+	f.o.Logger.Error("an entry cannot be given to any store as it is; it is in quarantine: see caddy audit quarantine",
+		"store", f.name, "sequence", bad.sequence, "error", bad.err)
+	if f.source.Advance(f.name, bad.sequence, 0, 0, 1) {
+		f.state.took(0, 1)
+	}
+	return true, nil
 }
 
 // prepare lets the store do what comes before the first batch.
@@ -101,6 +134,8 @@ func (f *Forwarder) prepare(ctx context.Context, next uint64) error {
 	if !ok {
 		return nil
 	}
+	f.turn <- struct{}{}
+	defer func() { <-f.turn }()
 	return p.Prepare(ctx, next)
 }
 
@@ -132,27 +167,48 @@ func (f *Forwarder) wait(ctx context.Context, position uint64) (uint64, error) {
 	return head, nil
 }
 
-// deliver writes one batch until the store has it. It returns an error only
-// after ctx has ended.
+// deliver writes one batch until the store has all of it, or it is known which entries
+// it refuses. It returns an error after ctx has ended, or one after which the batch is
+// read again from where it is settled: there may be more by then to compare with.
 func (f *Forwarder) deliver(ctx context.Context, b *batch) error {
-	for {
-		err := f.write(ctx, b)
+	for len(b.records) > 0 {
+		if f.suspicion.any() {
+			return f.sift(ctx, b, nil)
+		}
+		err := f.write(ctx, b.records)
 		if err == nil {
-			return nil
+			break
 		}
-		if ctx.Err() == nil {
-			f.failed(err, b.first())
-			if f.pause(ctx, err) {
-				continue
-			}
+		if isRefused(err) {
+			return f.sift(ctx, b, err)
 		}
-		return fmt.Errorf("stopping delivery to store %q: entries %d to %d are not delivered and stay in the buffer: %w",
-			f.name, b.first(), b.last(), err)
+		if ctx.Err() != nil {
+			return err
+		}
+		f.failed(err, b.first())
+		if !f.pause(ctx, err) {
+			return err
+		}
 	}
+	return f.settle(b, len(b.records), 0)
 }
 
-// write makes one attempt. It outlives ctx by FlushTimeout.
-func (f *Forwarder) write(ctx context.Context, b *batch) error {
+// Retry writes one entry, which is in quarantine, once. The payload is as the source
+// has it. It may be called from any goroutine and waits for the batch in hand.
+func (f *Forwarder) Retry(ctx context.Context, instance string, sequence uint64, payload []byte) error {
+	r, err := NewRecord(instance, sequence, payload)
+	if err == nil && f.o.Format != nil {
+		r.JSON, err = f.o.Format(r.Entry)
+	}
+	if err != nil {
+		return err
+	}
+	return f.write(ctx, []Record{r})
+}
+
+// write makes one attempt, when nobody else uses the store. It outlives ctx by
+// FlushTimeout.
+func (f *Forwarder) write(ctx context.Context, records []Record) error {
 	wctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() {
@@ -164,11 +220,21 @@ func (f *Forwarder) write(ctx context.Context, b *batch) error {
 	})
 	defer stop()
 
+	select {
+	case f.turn <- struct{}{}:
+	case <-wctx.Done():
+		return wctx.Err()
+	}
+	defer func() { <-f.turn }()
 	start := time.Now()
-	err := guarded(wctx, f.store, b.records)
+	err := guarded(wctx, f.store, records)
 	if f.o.OnBatch != nil {
+		size := 0
+		for _, r := range records {
+			size += len(r.JSON)
+		}
 		f.o.OnBatch(Batch{
-			First: b.first(), Last: b.last(), Entries: len(b.records), Bytes: b.bytes,
+			First: records[0].Sequence, Last: records[len(records)-1].Sequence, Entries: len(records), Bytes: size,
 			Duration: time.Since(start), Err: err,
 		})
 	}

@@ -27,7 +27,14 @@ type harness struct {
 
 func start(t *testing.T, source *fakeSource, sink *fakeStore, o Options) *harness {
 	t.Helper()
-	h := &harness{source: source, sink: sink, log: new(bytes.Buffer), done: make(chan error, 1)}
+	h := startStore(t, source, sink, o)
+	h.sink = sink
+	return h
+}
+
+func startStore(t *testing.T, source *fakeSource, sink Store, o Options) *harness {
+	t.Helper()
+	h := &harness{source: source, log: new(bytes.Buffer), done: make(chan error, 1)}
 	o.Logger = slog.New(slog.NewTextHandler(h.log, nil))
 	h.Forwarder = New("main", source, sink, o)
 	var ctx context.Context

@@ -3,6 +3,8 @@ package forwarder
 import (
 	"log/slog"
 	"time"
+
+	"github.com/caddy-audit-log/caddy-audit-log/audit"
 )
 
 // The defaults of Options.
@@ -59,6 +61,13 @@ type Options struct {
 	Logger *slog.Logger
 
 	Batching
+
+	// Filter says which entries the store gets; nil is all of them. Each revision is
+	// asked for by itself.
+	Filter func(*audit.Entry) bool
+	// Format makes the JSON that the store is given; nil is the entry as it was
+	// captured. An entry that it cannot encode goes into quarantine.
+	Format func(*audit.Entry) ([]byte, error)
 
 	// FlushTimeout is how long the batch in hand may take to finish after
 	// Run's context has ended. Zero is DefaultFlushTimeout; negative cancels

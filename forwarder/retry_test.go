@@ -112,33 +112,34 @@ func TestRetryAfterIsHonouredUpToItsBound(t *testing.T) {
 	}
 }
 
-func TestAnEntryThatCannotBeDecodedHoldsTheLoopAndSaysSo(t *testing.T) {
+func TestWhatIsNoEntryGoesIntoQuarantineAndTheRestIsDelivered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, bad := range []string{"", "null", "[]", `{"id":""}`, `{"id":"x"`, `{"id":7}`, "\x00"} {
 			source, sink := newFakeSource(), &fakeStore{}
 			source.add(t, 2)
 			source.append([]byte(bad))
 			source.append(payload(t, 4))
+			full := errors.New("the quarantine is full")
+			source.quarantineErr = full
 			h := start(t, source, sink, Options{})
-			time.Sleep(10 * time.Minute)
+			time.Sleep(time.Minute)
 			synctest.Wait()
+			if s := h.Status(); s.Failures < 5 || !strings.Contains(s.LastError, full.Error()) || !strings.Contains(s.LastError, "reading entry 3: ") {
+				t.Errorf("%q, while it cannot be put aside: status %+v", bad, s)
+			}
 			if diff := cmp.Diff(sequence(1, 2), sink.got()); diff != "" {
 				t.Errorf("%q: delivered before it (-want +got):\n%s", bad, diff)
 			}
-			s := h.Status()
-			if s.FailingSince.IsZero() || s.Failures < 10 || !strings.Contains(s.LastError, "reading entry 3: ") {
-				t.Errorf("%q: status %+v", bad, s)
-			}
-			if !strings.Contains(h.log.String(), "sequence=3") || len(h.lines()) != 1 {
-				t.Errorf("%q: log:\n%s", bad, h.log)
-			}
-			source.set(func(s *fakeSource) { s.payloads[2] = payload(t, 3) })
+			source.set(func(s *fakeSource) { s.quarantineErr = nil })
 			time.Sleep(time.Minute)
 			if err := h.end(); err != nil {
 				t.Error(err)
 			}
-			if diff := cmp.Diff(sequence(1, 4), sink.got()); diff != "" {
-				t.Errorf("%q: delivered after its repair (-want +got):\n%s", bad, diff)
+			if diff := cmp.Diff([]uint64{1, 2, 4}, sink.got()); diff != "" {
+				t.Errorf("%q: delivered (-want +got):\n%s", bad, diff)
+			}
+			if len(source.quarantined) != 1 || source.quarantined[3] == "" || h.Status().Quarantined != 1 {
+				t.Errorf("%q: in quarantine are %v; status %+v", bad, source.quarantined, h.Status())
 			}
 		}
 	})

@@ -24,9 +24,11 @@ type Status struct {
 	LastError   string    `json:"last_error,omitempty"`
 	LastFailure time.Time `json:"last_failure,omitzero"`
 
-	// Batches and Entries count what was delivered since New.
-	Batches uint64 `json:"batches"`
-	Entries uint64 `json:"entries"`
+	// Batches and Entries count what was delivered since New, and Quarantined what
+	// was put into quarantine.
+	Batches     uint64 `json:"batches"`
+	Entries     uint64 `json:"entries"`
+	Quarantined uint64 `json:"quarantined"`
 	// LastSuccess is when the newest batch was delivered; zero if none was.
 	LastSuccess time.Time `json:"last_success,omitzero"`
 }
@@ -58,6 +60,14 @@ func (st *state) failures() int {
 	return st.s.Failures
 }
 
+// took notes what became of entries.
+func (st *state) took(delivered, quarantined uint64) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.s.Entries += delivered
+	st.s.Quarantined += quarantined
+}
+
 // failed notes a failure at the entry of the given sequence. Only the first
 // in a row is logged; the others show in Status.
 func (f *Forwarder) failed(err error, sequence uint64) {
@@ -82,14 +92,15 @@ func (f *Forwarder) delivered(b *batch) {
 	now := time.Now()
 	f.state.mu.Lock()
 	s := &f.state.s
-	s.Batches++
-	s.Entries += uint64(len(b.records))
-	s.LastSuccess = now
+	if len(b.records) > 0 {
+		s.Batches++
+		s.LastSuccess = now
+	}
 	since, failures := s.FailingSince, s.Failures
 	s.FailingSince, s.Failures = time.Time{}, 0
 	f.state.mu.Unlock()
 	if failures > 0 {
 		f.o.Logger.Info("store has recovered",
-			"store", f.name, "after", now.Sub(since), "failed_attempts", failures, "sequence", b.last())
+			"store", f.name, "after", now.Sub(since), "failed_attempts", failures, "sequence", b.last)
 	}
 }

@@ -50,8 +50,8 @@ type Record struct {
 	JSON []byte
 }
 
-// Store takes batches of entries. One goroutine calls Write; Close is called
-// once, after the last Write returned.
+// Store takes batches of entries. Write is never called twice at a time; Close is
+// called once, after the last Write returned.
 type Store interface {
 	// Write makes the whole batch durable, in order, and returns nil only
 	// then. After an error any part of it may be stored, and its entries are
@@ -164,7 +164,13 @@ type Source interface {
 	// Advance moves the store's position and adds to its counters, in one
 	// step. It returns at once; the position is made durable with one of the
 	// next commits. A position that is lost at a crash repeats a batch.
-	Advance(store string, to uint64, delivered, filtered, quarantined uint64)
+	// It reports false, and counts nothing, when the position is there already or
+	// beyond: the source has given up what it held for the store.
+	Advance(store string, to uint64, delivered, filtered, quarantined uint64) bool
+	// Quarantine keeps an entry, which it still holds, for an operator to look at:
+	// the store will never take it. Once it returns nil that is synced. Repeating it
+	// changes nothing.
+	Quarantine(store string, sequence uint64, reason string) error
 	// Damaged is Advance over entries that cannot be read. The source has recorded a
 	// gap for them.
 	Damaged(store string, to uint64)
