@@ -194,7 +194,7 @@ type Buffer struct {
 	committed  map[string]Position
 	inHand     Calls // of the commit in hand, those that no call waits for
 	dirty      bool
-	holding    map[string]bool // stores whose position keeps segments
+	holding    map[string]int64 // stores whose position keeps segments, and how many bytes of them; 0 is no bound
 	open       map[uint64]*openIntent
 	recovered  Recovered // of Open
 	head       uint64
@@ -264,7 +264,7 @@ func Open(dir string, o Options) (_ *Buffer, err error) {
 		dir: dir, lock: lock, pending: o.Pending, gap: o.Gap, pendAge: o.PendingAfter, onCommit: o.OnCommit,
 		wake: make(chan struct{}, 1), full: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{}),
 		clock: time.Now(), next: newGroup(),
-		holding: map[string]bool{}, open: map[uint64]*openIntent{}, headMoved: make(chan struct{}),
+		holding: map[string]int64{}, open: map[uint64]*openIntent{}, headMoved: make(chan struct{}),
 		sums: map[uint64]sum{}, witnesses: map[string]bool{},
 	}
 	b.Configure(o)
@@ -379,6 +379,11 @@ func (b *Buffer) recover(adopt bool) error {
 		b.next.ops = append(b.next.ops, operation{
 			kind: opEntry, completes: true, intent: n, payload: c.unresolved[n], at: time.Now().UnixMicro(), calls: Calls{Recorded: 1},
 		})
+	}
+	for store, p := range b.state.Stores {
+		if p.Until > 0 {
+			b.holding[store] = b.maxSize.Load() / removedShare
+		}
 	}
 	b.recoverPassing()
 	b.state.Head, b.state.Open = b.head, len(b.open)

@@ -15,6 +15,9 @@ const (
 	// GapSkipped: entries were removed while a store that returns now was not
 	// configured. Other stores have them.
 	GapSkipped Reason = "skipped"
+	// GapDetached: more waited for a store than it may hold, so that it does not get
+	// these entries. Other stores have them.
+	GapDetached Reason = "detached"
 	// GapOrigin: the directory is a copy, or older than what a store has, or the end of
 	// its newest file is harmed. What was recorded after that is not here.
 	GapOrigin Reason = "origin"
@@ -38,7 +41,7 @@ type Gap struct {
 	// failing, slow or ordered.
 	Since, Until time.Time
 	Cause        string
-	// Store is the store that skipped.
+	// Store is the store that does not get what was skipped.
 	Store string
 	// Instance is the origin before a new one, and Head its last sequence here.
 	// Cause is then what showed it: copied, harmed, or ahead, with

@@ -35,17 +35,18 @@ func (b *Buffer) replace() error {
 // rotate seals the active segment when it has its size. When the new one
 // cannot be made, the old one goes on, and the next attempt is made after it
 // has grown some more. When that is in doubt, the old one must not go on, and
-// the next commit makes the new one first.
-func (b *Buffer) rotate() {
+// the next commit makes the new one first. It reports whether a new one was begun.
+func (b *Buffer) rotate() bool {
 	active := b.active()
 	// What callers that are not known have in a segment counts until it is gone, and
 	// only a sealed one goes: one network's share must not fit into one segment, or it
 	// stays used up where nobody else calls.
 	theirs := b.strangers.of(active) >= networkBound(b.shareOfStrangers())/2 && active.size >= b.rotateFrom
 	if active.size < b.rotateAt && !theirs {
-		return
+		return false
 	}
-	switch err := b.begin(); {
+	err := b.begin()
+	switch {
 	case errors.Is(err, errInDoubt):
 		b.fails(err)
 		b.mustReplace = true
@@ -54,6 +55,7 @@ func (b *Buffer) rotate() {
 		b.rotateFrom = b.rotateAt
 		b.log().Warn("beginning a new segment; the current one is used for longer", "directory", b.dir, "error", err)
 	}
+	return err == nil
 }
 
 // begin makes a new active segment that holds the state as committed, all open

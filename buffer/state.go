@@ -48,6 +48,11 @@ type Position struct {
 	Quarantined uint64 `json:"quarantined"`
 	Skipped     uint64 `json:"skipped"`
 	Damaged     uint64 `json:"damaged"`
+	// Destination is where the store's entries go.
+	Destination string `json:"destination,omitempty"`
+	// Until is when the position is forgotten, in µs since the Unix epoch, because the
+	// store is no longer configured; 0 while it is.
+	Until int64 `json:"until,omitempty"`
 }
 
 // origin is a buffer's UUID and the first sequence that it counts for.
@@ -84,6 +89,9 @@ type state struct {
 	// Strangers are the bytes of entries of callers that were not known.
 	Strangers int64               `json:"strangers,omitempty"`
 	Stores    map[string]Position `json:"stores"`
+	// Former are the positions of stores at the destination that they had before, in
+	// case that they go back: a configuration that cannot start is taken back.
+	Former map[string]Position `json:"former,omitempty"`
 	// Harmed is how many entries of a segment, by its first, were missing when a gap
 	// last told of it.
 	Harmed map[uint64]uint64 `json:"harmed,omitempty"`
@@ -97,6 +105,7 @@ func (s *state) clone() state {
 	c := *s
 	c.Origins = slices.Clone(s.Origins)
 	c.Stores = maps.Clone(s.Stores)
+	c.Former = maps.Clone(s.Former)
 	c.Harmed = maps.Clone(s.Harmed)
 	c.PassTold = slices.Clone(s.PassTold)
 	if s.Passing != nil {

@@ -10,12 +10,15 @@ type Stats struct {
 	// oldest one still in a segment; Oldest is Head+1 when there is none.
 	Head, Oldest uint64
 	// Open is the number of durable intents without an end.
-	Open     int
-	Calls    Calls
-	Stores   map[string]Position
-	Bytes    int64
-	MaxBytes int64
-	Segments int
+	Open   int
+	Calls  Calls
+	Stores map[string]Position
+	// Lag is how many bytes wait for each store, about, and MaxLag how many may until
+	// it is detached; one without a bound is not in MaxLag.
+	Lag, MaxLag map[string]int64
+	Bytes       int64
+	MaxBytes    int64
+	Segments    int
 	// FreeBytes is what the filesystem has left, -1 if that is not known, and
 	// MinFreeBytes what of it the buffer leaves to others.
 	FreeBytes, MinFreeBytes int64
@@ -54,6 +57,15 @@ func (b *Buffer) Stats() Stats {
 		n := p.Count - p.counted // in no commit yet
 		st.Calls.add(Calls{Seen: n, Passed: n})
 		st.Passing, st.PassingSince = p.Count > 0, time.UnixMicro(p.Since)
+	}
+	st.Lag, st.MaxLag = map[string]int64{}, map[string]int64{}
+	for store, bound := range b.holding {
+		if p := st.Stores[store].Position; p < b.head {
+			st.Lag[store] = b.lag(p)
+		}
+		if bound > 0 {
+			st.MaxLag[store] = bound
+		}
 	}
 	b.segMu.Lock()
 	defer b.segMu.Unlock()

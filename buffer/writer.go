@@ -34,6 +34,8 @@ func (b *Buffer) write() {
 			b.busy()
 			b.tellPending()
 			b.watch()
+			b.forgetRemoved()
+			b.detachLagging()
 			b.measureFree()
 			b.busySince.Store(0)
 			flush = true
@@ -172,7 +174,9 @@ func (b *Buffer) commit(t *batch) {
 		b.log().Info("the buffer's disk answers again", "directory", b.dir, "after", took.Round(time.Millisecond))
 	}
 	b.unlinkDrained()
-	b.rotate()
+	if b.rotate() {
+		b.detachLagging()
+	}
 }
 
 // busy notes that the writer is at the disk from now on.
