@@ -11,6 +11,8 @@ const (
 	EventHeartbeat     = "audit.heartbeat"
 	EventGap           = "audit.gap"
 	EventPass          = "audit.pass"
+	EventQuarantined   = "audit.quarantined"
+	EventProbe         = "audit.probe"
 )
 
 var eventNames = map[string]string{
@@ -21,6 +23,8 @@ var eventNames = map[string]string{
 	EventHeartbeat:     "Audit heartbeat",
 	EventGap:           "Audit gap",
 	EventPass:          "Audit pass ordered",
+	EventQuarantined:   "Audit entry quarantined",
+	EventProbe:         "Audit store probed",
 }
 
 // Event makes the entry of an event of the sidecar itself. The facts become

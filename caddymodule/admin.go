@@ -155,10 +155,11 @@ func parseQuery(get func(string) string) (q forwarder.Query, err error) {
 	return q, nil
 }
 
-// openReader opens the first store that can be read back.
-func openReader(ctx context.Context, stores []namedOpener) (forwarder.ReadCloser, error) {
-	if i := slices.IndexFunc(stores, namedOpener.isReadable); i >= 0 {
-		return stores[i].open.(forwarder.ReaderOpener).OpenReader(ctx)
+// openReader opens the first store that can be read back, and if there is one, the
+// first of them that gets every entry.
+func openReader(ctx context.Context, stores []*store) (forwarder.ReadCloser, error) {
+	if n := readableOf(stores); n != nil {
+		return n.open.(forwarder.ReaderOpener).OpenReader(ctx)
 	}
 	return nil, errors.New("none of the configured stores can be read back: add one that can, such as sqlite")
 }

@@ -6,13 +6,11 @@ package caddymodule
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -23,8 +21,6 @@ import (
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
 	"github.com/caddy-audit-log/caddy-audit-log/buffer"
-	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
-	"github.com/caddy-audit-log/caddy-audit-log/forwarder/stores/sqlite"
 	"github.com/caddy-audit-log/caddy-audit-log/identity"
 )
 
@@ -38,12 +34,12 @@ type App struct {
 	// Buffer is where entries are kept until every store has them.
 	Buffer BufferConfig `json:"buffer,omitzero"`
 
-	// StoresRaw are the audit stores; each gets every entry. None means one
-	// SQLite database, "audit.db" beside the buffer's directory.
-	StoresRaw []json.RawMessage `json:"stores,omitempty" caddy:"namespace=audit_log.stores inline_key=store"`
+	// Stores are the audit stores; each gets every entry, unless it says otherwise.
+	// None means one SQLite database, "audit.db" beside the buffer's directory.
+	Stores []*StoreConfig `json:"stores,omitempty"`
 
 	dir      string
-	stores   []namedOpener
+	stores   []*store
 	handlers []*Handler     // of all sites, complete before Start
 	http     *caddyhttp.App // theirs; nil without one
 	log      *slog.Logger
@@ -85,6 +81,11 @@ type BufferConfig struct {
 	// let go, and its entry follows when the disk answers. Default: 2s.
 	MaxWait caddy.Duration `json:"max_wait,omitempty"`
 
+	// ForgetAfter is how long a store that was removed from the configuration is
+	// remembered. Within it, its entries are kept for it, as far as they take a fifth
+	// of MaxSize, so that it goes on where it was when it comes back. Default: 24h.
+	ForgetAfter caddy.Duration `json:"forget_after,omitempty"`
+
 	// MinFree is how many bytes of the filesystem are left to others: with less
 	// free, the buffer counts as full. Default: 256 MiB, or a twentieth of the
 	// filesystem if that is less.
@@ -100,17 +101,6 @@ type BufferConfig struct {
 	// DefinedAt is the file and line of these options, for error messages. A
 	// Caddyfile fills it in by itself.
 	DefinedAt string `json:"defined_at,omitempty"`
-}
-
-type namedOpener struct {
-	name string
-	open forwarder.Opener
-}
-
-// isReadable reports whether the store can be read back.
-func (n namedOpener) isReadable() bool {
-	_, ok := n.open.(forwarder.ReaderOpener)
-	return ok
 }
 
 // CaddyModule returns the Caddy module information.
@@ -143,32 +133,6 @@ func (a *App) Provision(ctx caddy.Context) error {
 	return registerMetrics(ctx.GetMetricsRegistry())
 }
 
-func (a *App) provisionStores(ctx caddy.Context) error {
-	if len(a.StoresRaw) == 0 {
-		a.stores = []namedOpener{{"sqlite", &sqlite.Module{Path: filepath.Join(filepath.Dir(a.dir), "audit.db")}}}
-		return nil
-	}
-	mods, err := ctx.LoadModule(a, "StoresRaw")
-	if err != nil {
-		return fmt.Errorf("loading audit stores: %w", err)
-	}
-	seen := map[string]bool{}
-	for _, mod := range mods.([]any) {
-		m, ok := mod.(caddy.Module)
-		opener, opens := mod.(forwarder.Opener)
-		if !ok || !opens {
-			return fmt.Errorf("loading audit stores: %T is not a store", mod)
-		}
-		name := m.CaddyModule().ID.Name()
-		if seen[name] {
-			return fmt.Errorf("loading audit stores: there are two stores %q, and this version cannot tell them apart: remove one", name)
-		}
-		seen[name] = true
-		a.stores = append(a.stores, namedOpener{name, opener})
-	}
-	return nil
-}
-
 // wrong is an error about the buffer's options that says where they stand.
 func (c *BufferConfig) wrong(format string, args ...any) error {
 	err := fmt.Errorf("audit_log buffer: "+format, args...)
@@ -184,8 +148,8 @@ func (c *BufferConfig) check(dir string) error {
 	switch {
 	case c.OnFault != "" && c.OnFault != onFaultReject && c.OnFault != onFaultPass:
 		return c.wrong("on_fault %q: it is reject or pass", c.OnFault)
-	case c.MaxSize < 0 || c.SegmentSize < 0 || c.MaxWait < 0 || c.MinFree < 0:
-		return c.wrong("max_size, segment_size, max_wait and min_free must be above zero")
+	case c.MaxSize < 0 || c.SegmentSize < 0 || c.MaxWait < 0 || c.MinFree < 0 || c.ForgetAfter < 0:
+		return c.wrong("max_size, segment_size, max_wait, min_free and forget_after must be above zero")
 	case c.MaxSize > 0 && c.MaxSize < buffer.MaxPayload:
 		return c.wrong("max_size %d: give it at least 1MiB", c.MaxSize)
 	case c.SegmentSize > 0 && c.SegmentSize < buffer.MaxPayload:
@@ -245,10 +209,7 @@ func (a *App) open() (*shared, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	a.cancel = cancel
 	for _, n := range a.stores {
-		a.deliveries = append(a.deliveries, startDelivery(ctx, s, n, a.log, forwarder.Options{
-			Logger:  a.log,
-			OnBatch: func(b forwarder.Batch) { observeBatch(n.name, b) },
-		}))
+		a.deliveries = append(a.deliveries, a.deliverTo(ctx, s, n, a.log))
 	}
 	a.shared.Store(s)
 	running.add(a)
@@ -261,82 +222,6 @@ func (a *App) open() (*shared, error) {
 		}
 	}
 	return s, nil
-}
-
-// has reports whether the configuration names a store.
-func (a *App) has(store string) bool {
-	return slices.ContainsFunc(a.stores, func(n namedOpener) bool { return n.name == store })
-}
-
-// delivery is one store's forwarder at work.
-type delivery struct {
-	forwarder *forwarder.Forwarder
-	done      chan struct{} // closed when it has ended and its store is closed
-}
-
-// startDelivery starts a store's forwarder, which begins as soon as the one of
-// the configuration before has ended, and ends with ctx.
-func startDelivery(ctx context.Context, s *shared, n namedOpener, log *slog.Logger, o forwarder.Options) *delivery {
-	store := &lateStore{Opener: n.open, name: n.name, buf: s.buf, log: log.With("store", n.name)}
-	d := &delivery{forwarder: forwarder.New(n.name, s.buf, store, o), done: make(chan struct{})}
-	lease := s.lease(n.name)
-	go func() {
-		defer close(d.done)
-		select {
-		case lease <- struct{}{}:
-		case <-ctx.Done():
-			return
-		}
-		defer func() { <-lease }()
-		if err := d.forwarder.Run(ctx); err != nil {
-			log.Warn("stopping delivery", "store", n.name, "error", err)
-		}
-		if err := store.Close(); err != nil {
-			log.Error("closing audit store", "store", n.name, "error", err)
-		}
-	}()
-	return d
-}
-
-// lateStore opens its store before the first batch, so that a store that cannot
-// be opened is a failing store and not a server that does not start. Only the
-// forwarder's goroutine uses it, but for Describe.
-type lateStore struct {
-	forwarder.Opener
-	name  string
-	buf   *buffer.Buffer
-	log   *slog.Logger
-	store forwarder.Store
-}
-
-// Prepare implements forwarder.Preparer. It asks the store how far it has got with
-// this buffer before any entry is given its origin: a store that is ahead has seen
-// entries that the buffer has not, which was put back to a time before.
-func (l *lateStore) Prepare(ctx context.Context, next uint64) error {
-	store, err := l.Open(ctx, l.log)
-	if err != nil {
-		return err
-	}
-	if w, ok := store.(forwarder.Witness); ok {
-		highest, err := w.Highest(ctx, l.buf.Instance(next))
-		if err != nil {
-			return errors.Join(err, store.Close())
-		}
-		l.buf.Witness(l.name, highest)
-	}
-	l.store = store
-	return nil
-}
-
-func (l *lateStore) Write(ctx context.Context, batch []forwarder.Record) error {
-	return l.store.Write(ctx, batch)
-}
-
-func (l *lateStore) Close() error {
-	if l.store == nil {
-		return nil
-	}
-	return l.store.Close()
 }
 
 // hold returns the open buffer, held for one call.

@@ -30,8 +30,16 @@ func init() {
 //			max_wait     <duration>
 //			min_free     <size>
 //			on_fault     reject|pass
+//			forget_after <duration>
 //		}
-//		store <name> <args...> {
+//		store <kind> <args...> {
+//			name       <name>
+//			detachable <percentage>
+//			from       oldest|now
+//			only       organization|action|level|outcome <value...>
+//			except     organization|action|level|outcome <value...>
+//			format     native|ocsf
+//			batch      <entries> [<duration>]
 //			...
 //		}
 //	}
@@ -51,32 +59,16 @@ func parseGlobal(d *caddyfile.Dispenser, _ any) (any, error) {
 				return nil, err
 			}
 		case "store":
-			if !d.NextArg() {
-				return nil, d.Errf("store takes a name, as in: store sqlite ./audit-data/audit.db")
-			}
-			name := d.Val()
-			id := "audit_log.stores." + name
-			if _, err := caddy.GetModule(id); err != nil {
-				return nil, d.Errf("there is no store %q in this build: it has %s", name, storeNames())
-			}
-			store, err := caddyfile.UnmarshalModule(d, id)
+			store, err := parseStore(d)
 			if err != nil {
 				return nil, err
 			}
-			app.StoresRaw = append(app.StoresRaw, caddyconfig.JSONModuleObject(store, "store", name, nil))
+			app.Stores = append(app.Stores, store)
 		default:
 			return nil, unrecognized(d, "audit_log", "buffer, store")
 		}
 	}
 	return httpcaddyfile.App{Name: "audit_log", Value: caddyconfig.JSON(app, nil)}, nil
-}
-
-func storeNames() string {
-	var names []string
-	for _, m := range caddy.GetModules("audit_log.stores") {
-		names = append(names, m.ID.Name())
-	}
-	return fmt.Sprint(names)
 }
 
 func unrecognized(d *caddyfile.Dispenser, where, known string) error {
@@ -114,8 +106,10 @@ func (c *BufferConfig) unmarshal(d *caddyfile.Dispenser) error {
 			}
 		case "min_free":
 			c.MinFree, err = parseSize(value)
+		case "forget_after":
+			c.ForgetAfter, err = parseDuration(value)
 		default:
-			return d.Errf("%q is not an option of buffer: this version knows max_size, segment_size, max_wait, min_free, on_fault", option)
+			return d.Errf("%q is not an option of buffer: this version knows max_size, segment_size, max_wait, min_free, on_fault, forget_after", option)
 		}
 		if err != nil {
 			return d.Errf("%s %w", option, err)

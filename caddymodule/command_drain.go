@@ -20,7 +20,6 @@ import (
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
 	"github.com/caddy-audit-log/caddy-audit-log/buffer"
-	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
 )
 
 func drainCommand() *cobra.Command {
@@ -171,7 +170,7 @@ func deliver(ctx context.Context, app *App, dir string, w io.Writer) (err error)
 	running, cancel := context.WithCancel(ctx)
 	var stores []*delivery
 	for _, n := range app.stores {
-		stores = append(stores, startDelivery(running, s, n, app.log, forwarder.Options{Logger: app.log}))
+		stores = append(stores, startDelivery(running, s, n, app.log, nil))
 	}
 	defer func() {
 		cancel()

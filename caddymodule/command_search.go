@@ -13,7 +13,6 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
-	"slices"
 	"strings"
 
 	"github.com/dustin/go-humanize"
@@ -251,8 +250,8 @@ func (e *searchEnd) noteWaiting(app *App) error {
 		e.note("what waits in the buffer was not searched: %v", err)
 		return nil
 	}
-	if i := slices.IndexFunc(app.stores, namedOpener.isReadable); i >= 0 {
-		if n := b.Head - b.Stores[app.stores[i].name].Position; n > 0 {
+	if store := readableOf(app.stores); store != nil {
+		if n := b.Head - b.Stores[store.name].Position; n > 0 {
 			e.note("not searched: %s in the buffer that the store does not have: start the server and search again", entries(int64(n)))
 		}
 	}

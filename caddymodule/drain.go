@@ -3,8 +3,6 @@ package caddymodule
 import (
 	"context"
 	"time"
-
-	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
 )
 
 // drainPoll is how often a drain looks whether it has ended.
@@ -30,7 +28,7 @@ func (s *shared) drain(a *App) {
 	log.Warn("no configuration uses this audit buffer any longer; delivering what it holds", "entries", s.pending(a))
 	stores := make([]*delivery, len(a.stores))
 	for i, n := range a.stores {
-		stores[i] = startDelivery(ctx, s, n, log, forwarder.Options{Logger: log})
+		stores[i] = a.deliverTo(ctx, s, n, log)
 	}
 	go func() {
 		defer s.release()

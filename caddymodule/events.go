@@ -126,8 +126,7 @@ func (a *App) policy() []string {
 	lines := []string{fmt.Sprintf("buffer %s max_size %d max_wait %s min_free %d on_fault %s",
 		a.dir, c.MaxSize, c.MaxWait, c.MinFree, cmp.Or(a.Buffer.OnFault, onFaultReject))}
 	for _, n := range a.stores {
-		d := n.open.Describe()
-		lines = append(lines, fmt.Sprintf("store %s %s %s", n.name, d.Kind, d.Location))
+		lines = append(lines, n.describe())
 	}
 	for _, h := range a.handlers {
 		lines = append(lines, h.policyLines...)

@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -79,16 +80,47 @@ func (s *shared) join(a *App) {
 	first := !s.begun
 	s.begun = true
 	s.generations = append(s.generations, a)
-	s.buf.Configure(a.options())
-	for _, n := range a.stores {
-		s.buf.Hold(n.name)
-	}
+	s.attach(a)
+	s.removeOthers(a)
 	s.mu.Unlock()
 
 	if first {
 		s.began(a)
 	} else if before != nil {
 		s.changed(before, a)
+	}
+}
+
+// attach makes a configuration's settings count, for the buffer and for its stores.
+// The caller holds mu.
+func (s *shared) attach(a *App) {
+	s.buf.Configure(a.options())
+	known := s.buf.Stats().Stores
+	for _, n := range a.stores {
+		to := n.attachment(a.Buffer.MaxSize)
+		if before := known[n.name].Destination; before != "" && before != to.Destination {
+			// The configuration before may still deliver there, and move the position.
+			s.buf.Hold(n.name)
+			continue
+		}
+		if err := s.buf.Attach(n.name, to); err != nil {
+			a.log.Error("attaching a store", "store", n.name, "error", err) // its destination is the same
+		}
+	}
+}
+
+// removeOthers tells the buffer which of its stores no configuration names any longer.
+// The caller holds mu.
+func (s *shared) removeOthers(a *App) {
+	st := s.buf.Stats()
+	for name, p := range st.Stores {
+		if p.Until != 0 || slices.ContainsFunc(s.generations, func(g *App) bool { return g.has(name) }) {
+			continue
+		}
+		until := time.Now().Add(cmp.Or(time.Duration(a.Buffer.ForgetAfter), defaultForgetAfter))
+		a.log.Warn("a store is no longer configured; until then its entries are kept for it, as far as they take a fifth of max_size",
+			"store", name, "until", until.Format(time.RFC3339), "position", p.Position, "head", st.Head, "quarantined", p.Quarantined)
+		s.buf.Remove(name, until)
 	}
 }
 
@@ -107,16 +139,10 @@ func (s *shared) leave(a *App) (last bool) {
 		return true
 	}
 	next := s.generations[len(s.generations)-1]
-	s.buf.Configure(next.options())
-	for _, n := range a.stores {
-		if slices.ContainsFunc(s.generations, func(g *App) bool { return g.has(n.name) }) {
-			continue
-		}
-		st := s.buf.Stats()
-		next.log.Warn("a store is no longer configured; what it has not taken is no longer kept for it",
-			"store", n.name, "position", st.Stores[n.name].Position, "head", st.Head)
-		s.buf.Unhold(n.name)
+	if newest {
+		s.attach(next)
 	}
+	s.removeOthers(next)
 	s.mu.Unlock()
 	if newest {
 		s.changed(a, next) // a failed reload: the one before is in force again

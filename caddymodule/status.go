@@ -97,7 +97,7 @@ func sum(terms []term) (n uint64) {
 
 // statusOf computes a status from one consistent picture of the buffer.
 // Entries of a store that the configuration does not name come last.
-func statusOf(dir string, b buffer.Stats, stores []namedOpener) Status {
+func statusOf(dir string, b buffer.Stats, stores []*store) Status {
 	s := Status{
 		Instance: b.Instance, Directory: dir, Head: b.Head, Oldest: b.Oldest, Segments: b.Segments,
 		BufferBytes: b.Bytes, BufferMaxBytes: b.MaxBytes,

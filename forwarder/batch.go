@@ -79,7 +79,7 @@ func (f *Forwarder) read(b *batch, from, head uint64, entries int) error {
 			return sequence < head && sequence-from < maxScan
 		}
 		if err == nil && f.o.Format != nil {
-			r.JSON, err = f.o.Format(r.Entry)
+			r.JSON, err = f.o.Format(r.JSON)
 		}
 		if err != nil {
 			bad = &unusable{sequence, err}

@@ -198,7 +198,7 @@ func (f *Forwarder) deliver(ctx context.Context, b *batch) error {
 func (f *Forwarder) Retry(ctx context.Context, instance string, sequence uint64, payload []byte) error {
 	r, err := NewRecord(instance, sequence, payload)
 	if err == nil && f.o.Format != nil {
-		r.JSON, err = f.o.Format(r.Entry)
+		r.JSON, err = f.o.Format(r.JSON)
 	}
 	if err != nil {
 		return err

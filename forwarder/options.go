@@ -65,9 +65,9 @@ type Options struct {
 	// Filter says which entries the store gets; nil is all of them. Each revision is
 	// asked for by itself.
 	Filter func(*audit.Entry) bool
-	// Format makes the JSON that the store is given; nil is the entry as it was
-	// captured. An entry that it cannot encode goes into quarantine.
-	Format func(*audit.Entry) ([]byte, error)
+	// Format makes the JSON that the store is given of the entry's own; nil is the
+	// entry as it was captured. One that it cannot encode goes into quarantine.
+	Format func(doc []byte) ([]byte, error)
 
 	// FlushTimeout is how long the batch in hand may take to finish after
 	// Run's context has ended. Zero is DefaultFlushTimeout; negative cancels

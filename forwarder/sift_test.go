@@ -258,7 +258,11 @@ func TestAFormatMakesWhatTheStoreGets(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		source, sink := newFakeSource(), &fakeStore{}
 		source.add(t, 3)
-		h := start(t, source, sink, Options{Format: func(e *audit.Entry) ([]byte, error) {
+		h := start(t, source, sink, Options{Format: func(doc []byte) ([]byte, error) {
+			e, err := audit.Decode(doc)
+			if err != nil {
+				return nil, err
+			}
 			if e.ID == "entry-2" {
 				return nil, errors.New("it has no form")
 			}

@@ -1,0 +1,128 @@
+package caddymodule
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+
+	"github.com/caddy-audit-log/caddy-audit-log/buffer"
+	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
+)
+
+// delivery is one store's forwarder at work.
+type delivery struct {
+	forwarder *forwarder.Forwarder
+	done      chan struct{} // closed when it has ended and its store is closed
+}
+
+// deliverTo starts a store's forwarder, at the place where the buffer has it for its
+// destination.
+func (a *App) deliverTo(ctx context.Context, s *shared, n *store, log *slog.Logger) *delivery {
+	return startDelivery(ctx, s, n, log, func() error { return s.buf.Attach(n.name, n.attachment(a.Buffer.MaxSize)) })
+}
+
+// startDelivery starts a store's forwarder, which begins as soon as the one of
+// the configuration before has ended, and ends with ctx.
+// Where attach is set, it is asked then, and an error means that the store must not be
+// delivered to.
+func startDelivery(ctx context.Context, s *shared, n *store, log *slog.Logger, attach func() error) *delivery {
+	late := &lateStore{Opener: n.open, name: n.name, buf: s.buf, log: log.With("store", n.name)}
+	o := n.options()
+	o.Logger, o.OnBatch = log, func(b forwarder.Batch) { observeBatch(n.name, b) }
+	d := &delivery{forwarder: forwarder.New(n.name, source{s.buf, s}, late, o), done: make(chan struct{})}
+	lease := s.lease(n.name)
+	go func() {
+		defer close(d.done)
+		select {
+		case lease <- struct{}{}:
+		case <-ctx.Done():
+			return
+		}
+		defer func() { <-lease }()
+		if attach != nil {
+			late.unattached = attach()
+		}
+		if err := d.forwarder.Run(ctx); err != nil {
+			log.Warn("stopping delivery", "store", n.name, "error", err)
+		}
+		if err := late.Close(); err != nil {
+			log.Error("closing audit store", "store", n.name, "error", err)
+		}
+	}()
+	return d
+}
+
+// lateStore opens its store before the first batch, so that a store that cannot
+// be opened is a failing store and not a server that does not start. The forwarder
+// sees to it that it is used by one goroutine at a time, but for Describe.
+type lateStore struct {
+	forwarder.Opener
+	name string
+	// unattached is why the store must not be delivered to.
+	unattached error
+	buf        *buffer.Buffer
+	log        *slog.Logger
+	store      forwarder.Store
+}
+
+// Prepare implements forwarder.Preparer. It asks the store how far it has got with
+// this buffer before any entry is given its origin: a store that is ahead has seen
+// entries that the buffer has not, which was put back to a time before.
+func (l *lateStore) Prepare(ctx context.Context, next uint64) error {
+	if l.unattached != nil {
+		return l.unattached
+	}
+	store, err := l.Open(ctx, l.log)
+	if err != nil {
+		return err
+	}
+	if w, ok := store.(forwarder.Witness); ok {
+		highest, err := w.Highest(ctx, l.buf.Instance(next))
+		if err != nil {
+			return errors.Join(err, store.Close())
+		}
+		l.buf.Witness(l.name, highest)
+	}
+	l.store = store
+	return nil
+}
+
+func (l *lateStore) Write(ctx context.Context, batch []forwarder.Record) error {
+	if l.store == nil {
+		return errors.New("writing to the store: it is not open yet")
+	}
+	return l.store.Write(ctx, batch)
+}
+
+func (l *lateStore) Close() error {
+	if l.store == nil {
+		return nil
+	}
+	return l.store.Close()
+}
+
+// source is a buffer as a forwarder sees it.
+type source struct {
+	*buffer.Buffer
+	shared *shared
+}
+
+// Quarantine implements forwarder.Source.
+func (s source) Quarantine(store string, sequence uint64, reason string) error {
+	var payload []byte
+	err := s.Read(sequence, func(n uint64, p []byte) bool {
+		if n == sequence {
+			payload = slices.Clone(p)
+		}
+		return false
+	})
+	if err == nil && payload == nil {
+		err = fmt.Errorf("reading entry %d: the buffer does not hold it any more", sequence)
+	}
+	if err != nil {
+		return err
+	}
+	return s.shared.quarantine(store, sequence, reason, payload)
+}

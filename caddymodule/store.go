@@ -1,0 +1,218 @@
+package caddymodule
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/caddy-audit-log/caddy-audit-log/audit"
+	"github.com/caddy-audit-log/caddy-audit-log/buffer"
+	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
+	"github.com/caddy-audit-log/caddy-audit-log/forwarder/stores/sqlite"
+)
+
+// StoreConfig is one audit store, and which entries it gets and how.
+type StoreConfig struct {
+	// Name is what the store is known by, in status, metrics and the buffer, which
+	// keeps its position under it. Two stores of one kind need names. Default: the
+	// kind.
+	Name string `json:"name,omitempty"`
+
+	// Detachable is the part of the buffer's max_size, above 0 and at most 1, that may
+	// wait for the store. Beyond it the store is detached: it does not get what waits,
+	// an audit.gap entry says which entries these are, and it goes on with the next
+	// one. Default: 0, which is never: the store is required, and when the buffer is
+	// full because it takes nothing, calls are refused.
+	Detachable float64 `json:"detachable,omitempty"`
+
+	// From is where a store begins that is new under its name, or whose destination
+	// has changed: "oldest" is the oldest entry that the buffer still holds, "now" what
+	// is recorded next. Default: "oldest" for a new name; a changed destination must
+	// say it, and until then the store gets nothing and its entries wait.
+	From string `json:"from,omitempty"`
+
+	// Filter says which entries the store gets; the others count as filtered.
+	// Default: all.
+	forwarder.Filter
+
+	// Format is what the store gets: "native" is the entry, "ocsf" an event of class
+	// API Activity of the Open Cybersecurity Schema Framework. A store that is read
+	// back takes only native. Default: "native".
+	Format string `json:"format,omitempty"`
+
+	// BatchEntries is the size of a batch while there is no backlog, and BatchWait how
+	// long entries may wait for one to fill. Default: the store's own, which for most
+	// is 250 and not at all.
+	BatchEntries int            `json:"batch_entries,omitempty"`
+	BatchWait    caddy.Duration `json:"batch_wait,omitempty"`
+
+	// StoreRaw is the store itself.
+	StoreRaw json.RawMessage `json:"store" caddy:"namespace=audit_log.stores inline_key=kind"`
+
+	// DefinedAt is the file and line of these options, for error messages. A
+	// Caddyfile fills it in by itself.
+	DefinedAt string `json:"defined_at,omitempty"`
+}
+
+const (
+	fromOldest = "oldest"
+	fromNow    = "now"
+
+	formatNative = "native"
+	formatOCSF   = "ocsf"
+
+	// defaultForgetAfter is how long a removed store is remembered.
+	defaultForgetAfter = 24 * time.Hour
+)
+
+// nameForm bounds what a name may be: it stands in metrics, on command lines and in
+// the buffer.
+var nameForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$`)
+
+// store is an audit store of a configuration.
+type store struct {
+	*StoreConfig
+	name string
+	open forwarder.Opener
+}
+
+// isReadable reports whether the store can be read back.
+func (n *store) isReadable() bool {
+	_, ok := n.open.(forwarder.ReaderOpener)
+	return ok
+}
+
+// readableOf is the store that is read back, nil if none can be.
+func readableOf(stores []*store) *store {
+	for _, all := range []bool{true, false} {
+		for _, n := range stores {
+			if n.isReadable() && (n.IsZero() || !all) {
+				return n
+			}
+		}
+	}
+	return nil
+}
+
+// has reports whether the configuration names a store.
+func (a *App) has(name string) bool { return a.store(name) >= 0 }
+
+// store is the index of the store with a name, -1 if there is none.
+func (a *App) store(name string) int {
+	return slices.IndexFunc(a.stores, func(n *store) bool { return n.name == name })
+}
+
+func (a *App) provisionStores(ctx caddy.Context) error {
+	if len(a.Stores) == 0 {
+		a.stores = []*store{{StoreConfig: new(StoreConfig), name: "sqlite", open: &sqlite.Module{Path: filepath.Join(filepath.Dir(a.dir), "audit.db")}}}
+		return nil
+	}
+	for _, c := range a.Stores {
+		n, err := c.provision(ctx)
+		if err == nil && a.has(n.name) {
+			err = fmt.Errorf("there are two stores with the name %q: give one of them another, as in: name siem", n.name)
+		}
+		if err != nil {
+			err = fmt.Errorf("audit_log store: %w", err)
+			if c.DefinedAt != "" {
+				err = fmt.Errorf("%s: %w", c.DefinedAt, err)
+			}
+			return err
+		}
+		a.stores = append(a.stores, n)
+	}
+	return nil
+}
+
+func (c *StoreConfig) provision(ctx caddy.Context) (*store, error) {
+	mod, err := ctx.LoadModule(c, "StoreRaw")
+	if err != nil {
+		return nil, err
+	}
+	m, ok := mod.(caddy.Module)
+	opener, opens := mod.(forwarder.Opener)
+	if !ok || !opens {
+		return nil, fmt.Errorf("%T is not a store", mod)
+	}
+	n := &store{StoreConfig: c, name: cmp.Or(c.Name, m.CaddyModule().ID.Name()), open: opener}
+	switch {
+	case !nameForm.MatchString(n.name):
+		return nil, fmt.Errorf("the name %q: it is made of up to 64 letters, digits, dots, hyphens and underscores", n.name)
+	case c.Detachable < 0 || c.Detachable > 1:
+		return nil, fmt.Errorf("%s: detachable %g: it is a part of the buffer above 0 and at most 1, as in: detachable 20%%", n.name, c.Detachable)
+	case c.From != "" && c.From != fromOldest && c.From != fromNow:
+		return nil, fmt.Errorf("%s: from %q: it is oldest or now", n.name, c.From)
+	case c.Format != "" && c.Format != formatNative && c.Format != formatOCSF:
+		return nil, fmt.Errorf("%s: format %q: it is native or ocsf", n.name, c.Format)
+	case c.Format == formatOCSF && n.isReadable():
+		return nil, fmt.Errorf("%s: format ocsf: this store is read back, for search, export and the page, and those read native entries: use http or file for ocsf", n.name)
+	case c.BatchEntries < 0 || c.BatchWait < 0:
+		return nil, fmt.Errorf("%s: batch: both numbers must be above zero, as in: batch 250 1s", n.name)
+	}
+	if err := c.Check(); err != nil {
+		return nil, fmt.Errorf("%s: %w", n.name, err)
+	}
+	return n, nil
+}
+
+// attachment is how the store is attached to a buffer of a size.
+func (n *store) attachment(maxSize int64) buffer.Attachment {
+	d := n.open.Describe()
+	a := buffer.Attachment{
+		Destination: d.Kind + " " + d.Location,
+		MaxLag:      int64(n.Detachable * float64(cmp.Or(maxSize, buffer.DefaultMaxSize))),
+	}
+	switch n.From {
+	case fromOldest:
+		a.From = buffer.FromOldest
+	case fromNow:
+		a.From = buffer.FromNow
+	}
+	return a
+}
+
+// options are those of the store's forwarder.
+func (n *store) options() forwarder.Options {
+	o := forwarder.Options{}
+	if b, ok := n.open.(forwarder.BatchOpener); ok {
+		o.Batching = b.Batching()
+	}
+	if n.BatchEntries > 0 {
+		o.BatchEntries = n.BatchEntries
+		if o.MaxBatchEntries > 0 {
+			o.BatchEntries = min(o.BatchEntries, o.MaxBatchEntries)
+		}
+	}
+	if n.BatchWait > 0 {
+		o.BatchWait = time.Duration(n.BatchWait)
+	}
+	if !n.IsZero() {
+		o.Filter = n.Takes
+	}
+	if n.Format == formatOCSF {
+		o.Format = audit.OCSFDocument
+	}
+	return o
+}
+
+// describe says in one line what the store is and which entries it gets.
+func (n *store) describe() string {
+	d := n.open.Describe()
+	line := fmt.Sprintf("store %s %s %s", n.name, d.Kind, d.Location)
+	if n.Detachable > 0 {
+		line += fmt.Sprintf(" detachable %g%%", 100*n.Detachable)
+	}
+	for what, c := range map[string]forwarder.Conditions{"only": n.Only, "except": n.Except} {
+		if !c.IsZero() {
+			b, _ := json.Marshal(c) // lists of texts always encode
+			line += " " + what + " " + string(b)
+		}
+	}
+	return line + " format " + cmp.Or(n.Format, formatNative)
+}
