@@ -77,7 +77,7 @@ const (
 
 // Options of a buffer. The zero value of each field is its default.
 type Options struct {
-	// MaxSize bounds the segments' bytes together, in bytes. Default 8 GiB.
+	// MaxSize bounds the bytes of the segments and of quarantine together, in bytes. Default 8 GiB.
 	MaxSize int64
 	// SegmentSize is when a segment is sealed, in bytes. Default 64 MiB. It
 	// counts as at most an eighth of MaxSize, since what stores have taken is
@@ -208,12 +208,13 @@ type Buffer struct {
 	telling    episode         // the gap of which the commit in hand has; Since is zero without one
 	sums       map[uint64]sum  // of sealed files, for the next commit
 
-	marker marker
+	marker     marker
+	quarantine quarantine
 
 	// The writer's own.
-	lock        *os.File
-	arena       []byte // the frames of the commit in hand
-	written     []byte // the state as it was last committed
+	lock        *os.File // set with mu: quarantine looks at it too
+	arena       []byte   // the frames of the commit in hand
+	written     []byte   // the state as it was last committed
 	failedSince time.Time
 	rotateAt    int64 // bytes in the active segment
 	rotateFrom  int64 // no earlier than at so many, whoever wrote them
@@ -267,6 +268,7 @@ func Open(dir string, o Options) (_ *Buffer, err error) {
 		holding: map[string]int64{}, open: map[uint64]*openIntent{}, headMoved: make(chan struct{}),
 		sums: map[uint64]sum{}, witnesses: map[string]bool{},
 	}
+	b.quarantine.begin(b)
 	b.Configure(o)
 	b.measureFree()
 	g := b.next
@@ -274,6 +276,7 @@ func Open(dir string, o Options) (_ *Buffer, err error) {
 		_ = b.release()
 		return nil, err
 	}
+	b.quarantine.keeping.Go(b.quarantine.keep)
 	go b.write()
 	if err := g.await(openWithin); err != nil {
 		b.log().Error("the buffer's disk does not take anything yet; calls are not recorded until it does", "directory", dir, "error", b.Stats().Failing)
@@ -333,6 +336,11 @@ func (b *Buffer) recover(adopt bool) error {
 		b.loadSums(segs)
 	}
 	b.segments = segs
+	older := c.harm != nil || !c.found
+	inQuarantine, err := b.quarantine.load(&c.state, older)
+	if err != nil {
+		return err
+	}
 	home := homeOf(b.lock)
 	if !c.found {
 		c.state = newState(uuid.NewString())
@@ -343,7 +351,7 @@ func (b *Buffer) recover(adopt bool) error {
 	b.state.Clean = false
 	if c.harm != nil {
 		// A new segment must not take the harmed one's name.
-		b.head = max(c.head, segs[len(segs)-1].first)
+		b.head = max(c.head, segs[len(segs)-1].first, inQuarantine.highest())
 		b.began = b.head
 		c.rebuild()
 		b.state.Calls, b.state.NextIntent = c.state.Calls, c.state.NextIntent
@@ -386,6 +394,7 @@ func (b *Buffer) recover(adopt bool) error {
 		}
 	}
 	b.recoverPassing()
+	b.recoverQuarantine(inQuarantine, older)
 	b.state.Head, b.state.Open = b.head, len(b.open)
 	b.written, b.committed = before.encode(), before.Stores
 	b.strangers.begin(b.state.Strangers, segs)
@@ -508,5 +517,6 @@ func (b *Buffer) release() error {
 	}
 	b.segMu.Unlock()
 	b.marker.close()
+	b.quarantine.close()
 	return b.lock.Close() // which gives the lock up
 }

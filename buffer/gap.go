@@ -18,6 +18,9 @@ const (
 	// GapDetached: more waited for a store than it may hold, so that it does not get
 	// these entries. Other stores have them.
 	GapDetached Reason = "detached"
+	// GapDropped: an operator has given up an entry that a store will never take. Other
+	// stores have it.
+	GapDropped Reason = "dropped"
 	// GapOrigin: the directory is a copy, or older than what a store has, or the end of
 	// its newest file is harmed. What was recorded after that is not here.
 	GapOrigin Reason = "origin"
@@ -35,13 +38,15 @@ type Gap struct {
 	// of them.
 	First, Last uint64
 	Ranges      [][2]uint64
-	// Segment is the name of the harmed file.
+	// Segment is the name of the harmed file. Of quarantine.db, what is missing are
+	// entries that Store would not take.
 	Segment string
 	// Since and Until bound when calls passed; Cause is why they did: full,
-	// failing, slow or ordered.
+	// failing, slow or ordered; or why an entry was dropped, in an operator's words.
 	Since, Until time.Time
 	Cause        string
-	// Store is the store that does not get what was skipped.
+	// Store is the store that does not get what was skipped, or would not take what was
+	// dropped.
 	Store string
 	// Instance is the origin before a new one, and Head its last sequence here.
 	// Cause is then what showed it: copied, harmed, or ahead, with

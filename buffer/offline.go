@@ -1,6 +1,7 @@
 package buffer
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,6 +20,7 @@ import (
 type Offline struct {
 	b *Buffer
 	c contents
+	q quarantineContents
 }
 
 // OpenOffline takes a buffer's lock and reads its newest segment. It fails with
@@ -42,6 +44,7 @@ func OpenOffline(dir string) (_ *Offline, err error) {
 		return nil, ErrLocked
 	}
 	b := o.b
+	b.quarantine.begin(b)
 	b.Configure(Options{}.withDefaults())
 	segs, err := listSegments(dir, slog.New(slog.DiscardHandler))
 	if err == nil && len(segs) == 0 {
@@ -68,6 +71,13 @@ func OpenOffline(dir string) (_ *Offline, err error) {
 	for n, p := range o.c.unresolved {
 		b.open[n] = &openIntent{payload: p}
 	}
+	older := o.c.harm != nil || !o.c.found
+	if o.q, err = b.quarantine.load(&b.state, older); err != nil {
+		_ = o.Close()
+		return nil, err
+	}
+	b.quarantine.fill(o.q, &b.state, older)
+	b.used.Store(b.quarantine.size.Load())
 	b.strangers.begin(b.state.Strangers, segs)
 	for _, s := range segs {
 		b.used.Add(s.size)
@@ -80,6 +90,7 @@ func (o *Offline) Close() error {
 	for _, s := range o.b.segments {
 		s.close()
 	}
+	o.b.quarantine.close()
 	return o.b.lock.Close()
 }
 
@@ -150,8 +161,46 @@ func (o *Offline) Segments() []SegmentReport {
 	return list
 }
 
-// Verify reads every byte: checksums, pages, frames and the order of the entries.
-// It reports progress in bytes.
+// Quarantined is Buffer.Quarantined.
+func (o *Offline) Quarantined(store string, visit func(Quarantined) bool) error {
+	return o.b.Quarantined(store, visit)
+}
+
+// QuarantineReport is what quarantine.db holds.
+type QuarantineReport struct {
+	Name  string `json:"name"`
+	Bytes int64  `json:"bytes"`
+	// Stores are the entries by store: those that its position counts, and those of a time
+	// before it began anew.
+	Stores map[string]uint64 `json:"stores"`
+	// Lost is how many entries were counted and cannot be read; the next server tells of
+	// them. There may have been others, that no counter knows.
+	Lost map[string]uint64 `json:"lost,omitempty"`
+	// Harm says what is wrong with the file, though nothing may be lost.
+	Harm string `json:"harm,omitempty"`
+}
+
+// Quarantine is what quarantine.db holds. OpenOffline has read all of it.
+func (o *Offline) Quarantine() QuarantineReport {
+	q := &o.b.quarantine
+	r := QuarantineReport{Name: quarantineName, Bytes: q.size.Load(), Stores: map[string]uint64{}, Lost: map[string]uint64{}}
+	for store, of := range q.index {
+		r.Stores[store] = uint64(len(of))
+	}
+	for store, p := range o.b.state.Stores {
+		if is := q.counted(store, p); is < p.Quarantined {
+			r.Lost[store] = p.Quarantined - is
+		}
+	}
+	if o.q.harm != nil {
+		r.Harm = o.q.harm.Error()
+	}
+	return r
+}
+
+// Verify reads every byte: checksums, pages, frames and the order of the entries. The
+// file of quarantine is listed only if it is harmed, last and without a range. It
+// reports progress in bytes.
 func (o *Offline) Verify(ctx context.Context, progress func(done, total int64)) ([]SegmentReport, error) {
 	list, done, total := o.Segments(), int64(0), o.b.used.Load()
 	for i := range list {
@@ -165,6 +214,18 @@ func (o *Offline) Verify(ctx context.Context, progress func(done, total int64)) 
 		done += s.size
 		progress(done, total)
 	}
+	q := o.Quarantine() // it was read when it was opened
+	var lost uint64
+	for _, n := range q.Lost {
+		lost += n
+	}
+	if q.Harm != "" || lost > 0 {
+		list = append(list, SegmentReport{
+			Name: q.Name, First: 1, Bytes: q.Bytes, Checksum: ChecksumNone, Lost: lost, AtLeast: true,
+			Harm: cmp.Or(q.Harm, errMissing.Error()),
+		})
+	}
+	progress(total, total)
 	return list, nil
 }
 
@@ -202,7 +263,8 @@ func (s *segment) verify(r *SegmentReport, o *Offline) error {
 }
 
 // Repair opens a buffer as a server would, with all that this records of unknown
-// ends and gaps, and writes each harmed segment again from what can be read of it.
+// ends and gaps, and writes each harmed segment, and the file of quarantine if it is
+// harmed, again from what can be read of it.
 // The harmed file stays beside it under a name that ends with ".damaged".
 func Repair(ctx context.Context, dir string, o Options, progress func(done, total int64)) (repaired []string, err error) {
 	b, err := Open(dir, o)
@@ -239,7 +301,12 @@ func Repair(ctx context.Context, dir string, o Options, progress func(done, tota
 		done += s.size
 		progress(done, total)
 	}
-	return repaired, nil
+	again, err := b.quarantine.repair()
+	if again {
+		repaired = append(repaired, quarantineName)
+	}
+	progress(total, total)
+	return repaired, err
 }
 
 // rewrite makes a harmed segment's file anew. What is lost has an empty frame in its

@@ -65,6 +65,7 @@ func (b *Buffer) Attach(store string, a Attachment) error {
 		b.state.Former[store] = p
 		if back {
 			b.state.Stores[store] = former
+			b.moved(store)
 		}
 	}
 	if err != nil {
@@ -105,6 +106,9 @@ func (b *Buffer) hold(store string, a Attachment, fresh bool) {
 	}
 	b.holding[store] = a.MaxLag
 	b.state.Stores[store] = p
+	if fresh {
+		b.moved(store)
+	}
 	b.dirty = true
 }
 
@@ -115,6 +119,7 @@ func (b *Buffer) skip(p *Position, to uint64, g Gap) {
 	b.tell(g)
 	p.Skipped += g.Count
 	p.Position = to
+	b.advanced(g.Store, p, 0)
 }
 
 // removedShare is the part of MaxSize that may wait for a store that was removed from
@@ -208,7 +213,8 @@ func (b *Buffer) Position(store string) uint64 {
 
 // Advance moves a store's position forward and adds to its terms, in one step.
 // It is durable with one of the next commits; a position that is lost at a
-// crash repeats a batch, and its terms go back with it. It reports false, and counts
+// crash repeats a batch, and its terms go back with it. What it counts as quarantined
+// was put there by Quarantine before. It reports false, and counts
 // nothing, when the position is there already or beyond, since the store was detached.
 func (b *Buffer) Advance(store string, to uint64, delivered, filtered, quarantined uint64) bool {
 	b.mu.Lock()
@@ -221,13 +227,14 @@ func (b *Buffer) Advance(store string, to uint64, delivered, filtered, quarantin
 	p.Delivered += delivered
 	p.Filtered += filtered
 	p.Quarantined += quarantined
+	b.advanced(store, &p, quarantined)
 	b.state.Stores[store] = p
 	b.dirty = true
 	return true
 }
 
 // Damaged moves a store's position over entries that nobody can read, up to to. It
-// is Advance for them.
+// is Advance for them. Those that are in quarantine count as that.
 func (b *Buffer) Damaged(store string, to uint64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -235,7 +242,9 @@ func (b *Buffer) Damaged(store string, to uint64) {
 	if to <= p.Position {
 		return
 	}
-	p.Damaged += to - p.Position
+	saved := b.saved(store, to)
+	p.Quarantined += saved
+	p.Damaged += to - p.Position - saved
 	p.Position = to
 	b.state.Stores[store] = p
 	b.dirty = true

@@ -286,7 +286,7 @@ func (b *Buffer) measureLocked() {
 			})
 		})
 	}
-	var sum int64
+	sum := b.quarantine.size.Load()
 	for _, s := range b.segments {
 		sum += s.size
 	}

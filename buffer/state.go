@@ -95,10 +95,13 @@ type state struct {
 	// Harmed is how many entries of a segment, by its first, were missing when a gap
 	// last told of it.
 	Harmed map[uint64]uint64 `json:"harmed,omitempty"`
+	// Resolved are the entries that the terms do not count as quarantined any more, and
+	// that quarantine.db may still have.
+	Resolved records[Resolution] `json:"resolved,omitempty"`
 }
 
 func newState(instance string) state {
-	return state{Format: formatVersion, Origins: []origin{{Instance: instance, First: 1}}, NextIntent: 1, Stores: map[string]Position{}}
+	return state{Format: formatVersion, Origins: []origin{{Instance: instance, First: 1}}, NextIntent: 1, Stores: map[string]Position{}, Resolved: records[Resolution]{}}
 }
 
 func (s *state) clone() state {
@@ -107,6 +110,7 @@ func (s *state) clone() state {
 	c.Stores = maps.Clone(s.Stores)
 	c.Former = maps.Clone(s.Former)
 	c.Harmed = maps.Clone(s.Harmed)
+	c.Resolved = s.Resolved.clone()
 	c.PassTold = slices.Clone(s.PassTold)
 	if s.Passing != nil {
 		p := *s.Passing
@@ -184,6 +188,9 @@ func stateOf(f frame) (s state, err error) {
 	}
 	if s.Stores == nil {
 		s.Stores = map[string]Position{}
+	}
+	if s.Resolved == nil {
+		s.Resolved = records[Resolution]{}
 	}
 	return s, nil
 }

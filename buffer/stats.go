@@ -19,6 +19,8 @@ type Stats struct {
 	Bytes       int64
 	MaxBytes    int64
 	Segments    int
+	// QuarantineBytes is what of Bytes is quarantine's.
+	QuarantineBytes int64
 	// FreeBytes is what the filesystem has left, -1 if that is not known, and
 	// MinFreeBytes what of it the buffer leaves to others.
 	FreeBytes, MinFreeBytes int64
@@ -51,7 +53,7 @@ func (b *Buffer) Stats() Stats {
 		Instance: s.instance(), Head: b.head, Oldest: b.head + 1, Open: len(b.open), Calls: s.Calls, Stores: s.Stores,
 		Bytes: b.used.Load(), MaxBytes: b.maxSize.Load(), FreeBytes: b.free.Load(), MinFreeBytes: b.floor(),
 		StrangersBytes: b.strangers.total(), StrangersMaxBytes: b.shareOfStrangers(),
-		Damaged: b.damaged, Failing: b.failing, Slow: b.slow.Load(), Ordered: b.Ordered(),
+		QuarantineBytes: b.quarantine.size.Load(), Damaged: b.damaged, Failing: b.failing, Slow: b.slow.Load(), Ordered: b.Ordered(),
 	}
 	if p := b.passing; p != nil {
 		n := p.Count - p.counted // in no commit yet

@@ -24,6 +24,17 @@ func (b *Buffer) owned() error {
 	return nil
 }
 
+// owns is owned for who is not the writer.
+func (b *Buffer) owns() error {
+	b.mu.Lock()
+	lock := b.lock
+	b.mu.Unlock()
+	if !same(filepath.Join(b.dir, lockName), lock) {
+		return errNotOwned
+	}
+	return nil
+}
+
 // own sees to it that the directory is there and that the lock in it is ours.
 func (b *Buffer) own() error {
 	if b.owned() == nil {
@@ -43,8 +54,8 @@ func (b *Buffer) own() error {
 	}
 	b.log().Error("the buffer's lock was removed; it is made anew", "lock", path)
 	_ = b.lock.Close()
-	b.lock = lock
 	b.mu.Lock()
+	b.lock = lock
 	if home := homeOf(lock); b.state.Home != "" && home != "" {
 		b.state.Home, b.dirty = home, true
 	}

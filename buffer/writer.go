@@ -85,6 +85,7 @@ type batch struct {
 	positions map[string]Position
 	sums      map[uint64]sum
 	mayPass   bool
+	resolved  records[Resolution]
 }
 
 // take closes the gathering group and fixes what its commit will hold. It
@@ -127,7 +128,7 @@ func (b *Buffer) take(flush bool) *batch {
 	s.Calls.add(t.calls)
 	s.NextIntent, s.Head, s.Open = b.nextIntent, t.head, open
 	s.Strangers = b.strangersIn(t)
-	t.state, t.positions, t.mayPass = s.encode(), s.Stores, s.MayPass
+	t.state, t.positions, t.mayPass, t.resolved = s.encode(), s.Stores, s.MayPass, s.Resolved
 	b.dirty = false
 	return t
 }
@@ -259,6 +260,7 @@ func (b *Buffer) publish(t *batch) {
 	b.mu.Lock()
 	b.state.Calls.add(t.calls)
 	b.written, b.committed, b.armed = t.state, t.positions, t.mayPass
+	b.quarantine.published(t.resolved)
 	for i := range t.group.ops {
 		o := &t.group.ops[i]
 		switch {
