@@ -24,9 +24,12 @@ func init() {
 	caddy.RegisterModule(Admin{})
 }
 
-// The admin routes. All but pass only read.
+// The admin routes. All but pass and resolve only read.
 const (
-	passPath   = "/audit_log/pass"
+	passPath       = "/audit_log/pass"
+	quarantinePath = "/audit_log/quarantine"
+	resolvePath    = "/audit_log/quarantine/resolve"
+
 	statusPath = "/audit_log/status"
 	exportPath = "/audit_log/export"
 	tailPath   = "/audit_log/tail"
@@ -51,6 +54,8 @@ func (Admin) Routes() []caddy.AdminRoute {
 		{Pattern: statusPath, Handler: reading(http.MethodGet, (*App).serveStatus)},
 		{Pattern: exportPath, Handler: reading(http.MethodGet, (*App).serveExport)},
 		{Pattern: tailPath, Handler: reading(http.MethodGet, (*App).serveTail)},
+		{Pattern: quarantinePath, Handler: reading(http.MethodGet, (*App).serveQuarantine)},
+		{Pattern: resolvePath, Handler: reading(http.MethodPost, (*App).serveResolve)},
 		{Pattern: passPath, Handler: reading(http.MethodPost, (*App).servePass)},
 		{Pattern: searchPath, Handler: reading(http.MethodPost, (*App).serveSearch)},
 	}

@@ -111,8 +111,15 @@ func (s *Status) text() string {
 		if st.FailingSince != nil {
 			fmt.Fprintf(&b, "         failing since %s: %s\n", st.FailingSince.Format(time.RFC3339), st.LastError)
 		}
-		if !st.Configured {
-			fmt.Fprintf(&b, "         not in the configuration; nothing waits for it\n")
+		if st.Quarantined > 0 {
+			line("%s of its entries are in quarantine: see caddy audit quarantine list %s", n(st.Quarantined), st.Name)
+		}
+		switch {
+		case st.Configured:
+		case st.KeptUntil != nil:
+			line("not in the configuration; kept for it until %s", st.KeptUntil.Format(time.RFC3339))
+		default:
+			line("not in the configuration")
 		}
 	}
 	return b.String()

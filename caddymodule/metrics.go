@@ -162,12 +162,16 @@ var (
 		"Entries by what became of them at a store. Their sum and caddy_audit_store_pending_entries are the head less the store's start.", "store", "term")
 	descStart   = desc("store_start_sequence", "Sequence before the store's first entry.", "store")
 	descPending = desc("store_pending_entries", "Entries that the store has not taken yet.", "store")
+	descLag     = desc("store_pending_bytes", "Bytes of the buffer that wait for the store, about.", "store")
+	descMaxLag  = desc("store_max_pending_bytes", "Bytes that may wait for a detachable store; beyond them it is detached, and an audit.gap entry says what it does not get.", "store")
+	descAside   = desc("quarantined_entries", "Entries in quarantine now, which the store will not take: caddy audit quarantine lists them.", "store")
+	descAsideB  = desc("quarantine_bytes", "Bytes that quarantine uses of the buffer.")
 	descDown    = desc("store_failing", "1 while the store's last batch has failed, else 0.", "store")
 
 	descs = []*prometheus.Desc{
 		descSeen, descCalls, descOpen, descHead, descBytes, descMax, descSegs, descFailing, descSlow, descPassing, descOrdered,
 		descFree, descMinFree, descShare, descShares, descDamaged, descOldest,
-		descEntries, descStart, descPending, descDown,
+		descEntries, descStart, descPending, descLag, descMaxLag, descAside, descAsideB, descDown,
 	}
 )
 
@@ -224,12 +228,18 @@ func (terms) Collect(ch chan<- prometheus.Metric) {
 	gauge(descShares, float64(s.StrangersMaxBytes))
 	counter(descDamaged, s.Damaged)
 	gauge(descOldest, s.OldestPendingSeconds)
+	gauge(descAsideB, float64(s.QuarantineBytes))
 	for _, st := range s.Stores {
 		for _, t := range st.terms() {
 			counter(descEntries, t.n, st.Name, t.name)
 		}
 		gauge(descStart, float64(st.Start), st.Name)
 		gauge(descPending, float64(st.Pending), st.Name)
+		gauge(descLag, float64(st.PendingBytes), st.Name)
+		if st.MaxPendingBytes > 0 {
+			gauge(descMaxLag, float64(st.MaxPendingBytes), st.Name)
+		}
+		gauge(descAside, float64(st.Quarantined), st.Name)
 		flag(descDown, st.FailingSince != nil, st.Name)
 	}
 }

@@ -58,7 +58,7 @@ func TestTheBatchThatShowsThatABufferIsBehindHasTheNewOrigin(t *testing.T) {
 	late := &lateStore{Opener: store, name: "ahead", buf: b, log: slog.New(slog.DiscardHandler)}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
-	go func() { done <- forwarder.New("ahead", b, late, forwarder.Options{}).Run(ctx) }()
+	go func() { done <- forwarder.New("ahead", source{b, nil}, late, forwarder.Options{}).Run(ctx) }()
 	await(t, "delivery", func() bool { return b.Position("ahead") >= 2 })
 	cancel()
 	if err := <-done; err != nil {

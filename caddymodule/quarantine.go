@@ -1,10 +1,21 @@
 package caddymodule
 
 import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
 	"time"
+	"unicode/utf8"
+
+	"github.com/caddyserver/caddy/v2"
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
 	"github.com/caddy-audit-log/caddy-audit-log/buffer"
+	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
 )
 
 // quarantine keeps an entry that a store will never take, and records that. The entry
@@ -26,4 +37,193 @@ func (s *shared) quarantine(store string, sequence uint64, reason string, payloa
 	}
 	s.event(audit.EventQuarantined, facts)
 	return nil
+}
+
+// maxResolve bounds how many entries one order names.
+const maxResolve = 10_000
+
+// quarantinedLine is one entry in quarantine, as it is listed.
+type quarantinedLine struct {
+	Store    string    `json:"store"`
+	Sequence uint64    `json:"sequence"`
+	Instance string    `json:"instance"`
+	At       time.Time `json:"at"`
+	Reason   string    `json:"reason"`
+	// Entry is the entry as the store would be given it. What is no JSON is in Raw.
+	Entry json.RawMessage `json:"entry,omitempty"`
+	Raw   []byte          `json:"raw,omitempty"`
+}
+
+func lineOf(q buffer.Quarantined) quarantinedLine {
+	l := quarantinedLine{Store: q.Store, Sequence: q.Sequence, Instance: q.Instance, At: q.At, Reason: q.Reason}
+	if r, err := forwarder.NewRecord(q.Instance, q.Sequence, q.Payload); err == nil {
+		l.Entry = r.JSON
+	} else {
+		l.Raw = slices.Clone(q.Payload)
+	}
+	return l
+}
+
+// serveQuarantine lists what is in quarantine, of one store if it is named, and one
+// entry if its sequence is.
+func (a *App) serveQuarantine(w http.ResponseWriter, r *http.Request) error {
+	s, err := a.hold()
+	if err != nil {
+		return err
+	}
+	defer s.release()
+	var only uint64
+	if v := r.URL.Query().Get("sequence"); v != "" {
+		if only, err = strconv.ParseUint(v, 10, 64); err != nil {
+			return caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: fmt.Errorf("sequence %q is not a number", v)}
+		}
+	}
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	return stream(w, func(emit func([]byte) error) error {
+		return eachQuarantined(s.buf, r.URL.Query().Get("store"), only, func(l quarantinedLine) error {
+			line, err := json.Marshal(l)
+			if err != nil {
+				return err
+			}
+			return emit(line)
+		})
+	})
+}
+
+// eachQuarantined calls do for what is in quarantine; an empty store is all, and so is
+// sequence 0.
+func eachQuarantined(b interface {
+	Quarantined(store string, visit func(buffer.Quarantined) bool) error
+}, store string, sequence uint64, do func(quarantinedLine) error,
+) (err error) {
+	readErr := b.Quarantined(store, func(q buffer.Quarantined) bool {
+		if sequence == 0 || q.Sequence == sequence {
+			err = do(lineOf(q))
+		}
+		return err == nil
+	})
+	return errors.Join(err, readErr)
+}
+
+// quarantineOrder is the body of a POST to resolvePath.
+type quarantineOrder struct {
+	Store string `json:"store"`
+	// Sequences are the entries; none means all of the store.
+	Sequences []uint64 `json:"sequences,omitempty"`
+	// Do is "retry" or "drop".
+	Do string `json:"do"`
+	// Reason is why entries are dropped; the log keeps it.
+	Reason string `json:"reason,omitempty"`
+}
+
+const (
+	doRetry = "retry"
+	doDrop  = "drop"
+)
+
+// resolvedLine says what became of one entry.
+type resolvedLine struct {
+	Sequence uint64 `json:"sequence"`
+	// Result is "delivered", "dropped" or "kept", and Error why it is kept.
+	Result string `json:"result"`
+	Error  string `json:"error,omitempty"`
+}
+
+func (o *quarantineOrder) check(a *App) error {
+	switch {
+	case o.Do != doRetry && o.Do != doDrop:
+		return fmt.Errorf("do %q: it is retry or drop", o.Do)
+	case o.Store == "":
+		return errors.New("name the store whose entries are meant")
+	case o.Do == doRetry && !a.has(o.Store):
+		return fmt.Errorf("there is no store %q in the configuration that could be tried", o.Store)
+	case o.Do == doDrop && (o.Reason == "" || len(o.Reason) > maxPassReason || !utf8.ValidString(o.Reason)):
+		return fmt.Errorf("dropping entries: give a reason of up to %d bytes, which the audit log keeps", maxPassReason)
+	case len(o.Sequences) > maxResolve:
+		return fmt.Errorf("%d sequences: name up to %d, or none for all", len(o.Sequences), maxResolve)
+	}
+	return nil
+}
+
+// serveResolve tries entries in quarantine once more, or gives them up.
+func (a *App) serveResolve(w http.ResponseWriter, r *http.Request) error {
+	var o quarantineOrder
+	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<20))
+	dec.DisallowUnknownFields()
+	err := dec.Decode(&o)
+	if err == nil {
+		err = o.check(a)
+	}
+	if err != nil {
+		return caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: fmt.Errorf("resolving quarantine: %w", err)}
+	}
+	s, err := a.hold()
+	if err != nil {
+		return err
+	}
+	defer s.release()
+	if len(o.Sequences) == 0 {
+		err = s.buf.Quarantined(o.Store, func(q buffer.Quarantined) bool {
+			o.Sequences = append(o.Sequences, q.Sequence)
+			return len(o.Sequences) < maxResolve
+		})
+		if err != nil {
+			return err
+		}
+	}
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	return stream(w, func(emit func([]byte) error) error {
+		for _, sequence := range o.Sequences {
+			if err := r.Context().Err(); err != nil {
+				return err
+			}
+			line, err := json.Marshal(a.resolve(r.Context(), s, &o, sequence))
+			if err != nil {
+				return err
+			}
+			if err := emit(line); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func (a *App) resolve(ctx context.Context, s *shared, o *quarantineOrder, sequence uint64) resolvedLine {
+	as, result := buffer.ResolvedDropped, "dropped"
+	var err error
+	if o.Do == doRetry {
+		as, result = buffer.ResolvedDelivered, "delivered"
+		err = a.retry(ctx, s, o.Store, sequence)
+	}
+	if err == nil {
+		err = s.buf.Resolve(o.Store, sequence, as, o.Reason)
+	}
+	if err != nil {
+		return resolvedLine{sequence, "kept", err.Error()}
+	}
+	return resolvedLine{sequence, result, ""}
+}
+
+// retry writes an entry in quarantine to its store.
+func (a *App) retry(ctx context.Context, s *shared, store string, sequence uint64) error {
+	var q *buffer.Quarantined
+	err := s.buf.Quarantined(store, func(x buffer.Quarantined) bool {
+		if x.Sequence == sequence {
+			x.Payload = slices.Clone(x.Payload)
+			q = &x
+		}
+		return x.Sequence < sequence
+	})
+	if err != nil {
+		return err
+	}
+	if q == nil {
+		return buffer.ErrNotQuarantined
+	}
+	i := a.store(store)
+	if i < 0 || i >= len(a.deliveries) {
+		return fmt.Errorf("the store %q is not running", store)
+	}
+	return a.deliveries[i].forwarder.Retry(ctx, q.Instance, q.Sequence, q.Payload)
 }

@@ -20,8 +20,10 @@ type Status struct {
 	Oldest    uint64 `json:"oldest"`
 	Segments  int    `json:"segments"`
 
-	BufferBytes    int64 `json:"buffer_bytes"`
-	BufferMaxBytes int64 `json:"buffer_max_bytes,omitempty"`
+	BufferBytes int64 `json:"buffer_bytes"`
+	// QuarantineBytes is what of BufferBytes entries take that a store does not.
+	QuarantineBytes int64 `json:"quarantine_bytes"`
+	BufferMaxBytes  int64 `json:"buffer_max_bytes,omitempty"`
 	// OldestPendingSeconds is what would be lost with the disk. Only a running
 	// server says it.
 	OldestPendingSeconds float64 `json:"oldest_pending_seconds,omitempty"`
@@ -63,10 +65,16 @@ type StatusStore struct {
 	forwarder.Description
 	buffer.Position
 	Pending uint64 `json:"pending"`
-	Holds   bool   `json:"holds"`
+	// PendingBytes is about what that takes of the buffer. Beyond MaxPendingBytes the
+	// store is detached; absent for one that is required.
+	PendingBytes    int64 `json:"pending_bytes"`
+	MaxPendingBytes int64 `json:"max_pending_bytes,omitempty"`
+	Holds           bool  `json:"holds"`
 	// Configured is false for a store that the buffer knows from an earlier
 	// configuration.
-	Configured   bool       `json:"configured"`
+	Configured bool `json:"configured"`
+	// KeptUntil is when such a store's position is forgotten.
+	KeptUntil    *time.Time `json:"kept_until,omitempty"`
 	FailingSince *time.Time `json:"failing_since,omitempty"`
 	LastError    string     `json:"last_error,omitempty"`
 }
@@ -108,7 +116,7 @@ func statusOf(dir string, b buffer.Stats, stores []*store) Status {
 	}
 	s.FreeBytes, s.MinFreeBytes = max(0, b.FreeBytes), b.MinFreeBytes
 	s.StrangersBytes, s.StrangersMaxBytes = b.StrangersBytes, b.StrangersMaxBytes
-	s.Damaged, s.Slow = b.Damaged, b.Slow
+	s.Damaged, s.Slow, s.QuarantineBytes = b.Damaged, b.Slow, b.QuarantineBytes
 	if b.Passing {
 		s.PassingSince = &b.PassingSince
 	}
@@ -120,7 +128,11 @@ func statusOf(dir string, b buffer.Stats, stores []*store) Status {
 	add := func(name string, d forwarder.Description, configured bool) {
 		st := StatusStore{
 			Name: name, Description: d, Position: b.Stores[name], Configured: configured,
-			Pending: b.Head - b.Stores[name].Position,
+			Pending: b.Head - b.Stores[name].Position, PendingBytes: b.Lag[name], MaxPendingBytes: b.MaxLag[name],
+		}
+		if until := b.Stores[name].Until; until > 0 {
+			t := time.UnixMicro(until)
+			st.KeptUntil = &t
 		}
 		st.Holds = b.Head-st.Start == sum(st.terms())+st.Pending
 		s.Conserved = s.Conserved && st.Holds
