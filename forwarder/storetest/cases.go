@@ -1,0 +1,6 @@
+package storetest
+
+import "slices"
+
+// cases are all, in the order of the table.
+var cases = slices.Concat(deliveryCases)

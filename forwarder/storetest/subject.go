@@ -1,0 +1,263 @@
+package storetest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"reflect"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/caddy-audit-log/caddy-audit-log/audit"
+	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
+)
+
+// testCase is one case. Its name is a sentence, and what a store's test names it by.
+type testCase struct {
+	name string
+	run  func(s *subject)
+}
+
+// try runs the case against a new target. t may also be one that only takes note, so
+// that the suite can be tested itself.
+func (c testCase) try(t testing.TB, target func(t testing.TB) *Target, o Options) {
+	before := goleak.IgnoreCurrent()
+	t.Cleanup(func() {
+		leaks := []goleak.Option{before}
+		for _, f := range o.Lasting {
+			leaks = append(leaks, goleak.IgnoreAnyFunction(f))
+		}
+		if t.Failed() {
+			return // what has failed halfway may have left something behind
+		}
+		if err := goleak.Find(leaks...); err != nil {
+			t.Errorf("goroutines were left behind: %v", err)
+		}
+	})
+	s := &subject{TB: t, Target: target(t), o: o}
+	s.log = slog.New(slog.NewTextHandler(&s.logged, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	t.Cleanup(func() {
+		s.close()
+		s.searchFor("the log", s.logged.String())
+	})
+	s.open()
+	c.run(s)
+}
+
+// subject is the store of one case, and all that was asked of it.
+type subject struct {
+	testing.TB
+	*Target
+	o      Options
+	store  forwarder.Store // nil while it is closed
+	log    *slog.Logger
+	logged lockedBuffer
+
+	mu       sync.Mutex
+	attempts []attempt
+	// disturbed says that a fault is at work: the store may have tried more than
+	// once in one Write.
+	disturbed bool
+	// loose says that what was given up may still arrive, so that order says
+	// nothing any more.
+	loose bool
+}
+
+// attempt is one Write.
+type attempt struct {
+	batch []forwarder.Record
+	// acknowledged says that Write returned nil.
+	acknowledged, disturbed bool
+}
+
+// once reports whether the store keeps a repeat out.
+func (s *subject) once() bool {
+	return s.Opener.Describe().Delivery == forwarder.DeliveryOnce
+}
+
+// open opens the store, as at a start.
+func (s *subject) open() {
+	s.Helper()
+	if err := s.tryOpen(); err != nil {
+		s.Fatalf("opening the store: %v", err)
+	}
+}
+
+// tryOpen opens the store if it can be.
+func (s *subject) tryOpen() error {
+	ctx, cancel := context.WithTimeout(context.Background(), s.o.patience)
+	defer cancel()
+	store, err := s.Opener.Open(ctx, s.log)
+	if err != nil {
+		s.searchFor("an error of Open", err.Error())
+		return err
+	}
+	s.store = store
+	if p, ok := store.(forwarder.Preparer); ok {
+		err = p.Prepare(ctx, 1)
+	}
+	return err
+}
+
+// close closes the store, if it is open.
+func (s *subject) close() {
+	s.Helper()
+	if s.store == nil {
+		return
+	}
+	store := s.store
+	s.store = nil
+	s.within("closing the store", s.o.patience, func() {
+		if err := store.Close(); err != nil {
+			s.Errorf("closing the store: %v", err)
+			s.searchFor("an error of Close", err.Error())
+		}
+	})
+}
+
+// within fails if f takes longer than that.
+func (s *subject) within(what string, d time.Duration, f func()) {
+	s.Helper()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		f()
+	}()
+	select {
+	case <-done:
+	case <-time.After(d):
+		s.Fatalf("%s has not come to an end in %v", what, d)
+	}
+}
+
+// write makes one attempt, which must succeed.
+func (s *subject) write(batch []forwarder.Record) {
+	s.Helper()
+	if err := s.try(context.Background(), batch); err != nil {
+		s.Fatalf("writing %s: %v", sequences(batch), err)
+	}
+}
+
+// deliver makes attempts until one succeeds, as the forwarder does.
+func (s *subject) deliver(batch []forwarder.Record) {
+	s.Helper()
+	deadline := time.Now().Add(s.o.patience)
+	for {
+		err := s.try(context.Background(), batch)
+		if err == nil {
+			return
+		}
+		if isRefused(err) {
+			s.Fatalf("writing %s: nothing in it may be refused, but it was: %v", sequences(batch), err)
+		}
+		if time.Now().After(deadline) {
+			s.Fatalf("writing %s: the store does not recover: %v", sequences(batch), err)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// try makes one attempt. Whatever ctx is, it fails if the store hangs.
+func (s *subject) try(ctx context.Context, batch []forwarder.Record) error {
+	s.Helper()
+	ctx, cancel := context.WithTimeout(ctx, s.o.patience)
+	defer cancel()
+	given := make([]forwarder.Record, len(batch))
+	for i, r := range batch {
+		e, err := audit.Decode(r.JSON)
+		if err != nil {
+			s.Fatal(err)
+		}
+		given[i] = forwarder.Record{Sequence: r.Sequence, Entry: e, JSON: bytes.Clone(r.JSON)}
+	}
+	store, result := s.store, make(chan error, 1)
+	go func() { result <- guarded(ctx, store, given) }()
+	var err error
+	select {
+	case err = <-result:
+	case <-ctx.Done():
+		select {
+		case err = <-result:
+		case <-time.After(s.o.patience):
+			s.Fatalf("writing %s: Write has not returned %v after its context ended", sequences(batch), s.o.patience)
+		}
+	}
+	for i, r := range given {
+		if !bytes.Equal(r.JSON, batch[i].JSON) || !reflect.DeepEqual(r.Entry, batch[i].Entry) {
+			s.Errorf("writing %s: the store has changed entry %d", sequences(batch), r.Sequence)
+		}
+		// What is kept in spite of the contract shows.
+		for j := range r.JSON {
+			r.JSON[j] = '!'
+		}
+	}
+	clear(given)
+	if err != nil {
+		s.searchFor("an error of Write", fmt.Sprintf("%v %+v", err, err))
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.attempts = append(s.attempts, attempt{batch: batch, acknowledged: err == nil, disturbed: s.disturbed})
+	return err
+}
+
+// guarded turns a panic into an error that fails the case, since the test could not
+// go on otherwise.
+func guarded(ctx context.Context, store forwarder.Store, batch []forwarder.Record) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = &panicError{fmt.Sprintf("Write panicked: %v\n%s", p, debug.Stack())}
+		}
+	}()
+	return store.Write(ctx, batch)
+}
+
+type panicError struct{ text string }
+
+func (e *panicError) Error() string { return e.text }
+
+// isRefused reports whether a store says that it refused a batch for what is in it.
+func isRefused(err error) bool {
+	var refused *forwarder.RefusedError
+	return errors.As(err, &refused)
+}
+
+// searchFor fails if one of the target's credentials is in a text. It says which one
+// by number only.
+func (s *subject) searchFor(where, text string) {
+	s.Helper()
+	for i, secret := range s.Credentials {
+		for _, form := range []string{secret, url.QueryEscape(secret), url.PathEscape(secret)} {
+			if secret != "" && strings.Contains(text, form) {
+				s.Errorf("%s holds credential %d", where, i)
+				break
+			}
+		}
+	}
+}
+
+// lockedBuffer takes a log from several goroutines.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
