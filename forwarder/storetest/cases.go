@@ -3,4 +3,4 @@ package storetest
 import "slices"
 
 // cases are all, in the order of the table.
-var cases = slices.Concat(deliveryCases)
+var cases = slices.Concat(deliveryCases, contentCases, refusalCases, outageCases, stopCases, secretCases, retentionCases, readCases)

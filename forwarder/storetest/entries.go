@@ -91,3 +91,14 @@ func records(t testing.TB, first, last int) []forwarder.Record {
 	}
 	return batch
 }
+
+// decode reads an entry that the suite has written itself.
+func decode(t testing.TB, doc []byte) *audit.Entry {
+	t.Helper()
+	e, err := audit.Decode(doc)
+	if err != nil {
+		t.Errorf("reading an entry: %v", err)
+		return new(audit.Entry)
+	}
+	return e
+}

@@ -16,7 +16,6 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/caddy-audit-log/caddy-audit-log/audit"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
 )
 
@@ -101,10 +100,15 @@ func (s *subject) tryOpen() error {
 		return err
 	}
 	s.store = store
-	if p, ok := store.(forwarder.Preparer); ok {
-		err = p.Prepare(ctx, 1)
+	return nil
+}
+
+// need fails a case that cannot run and was not declared.
+func (s *subject) need(what string, has bool) {
+	s.Helper()
+	if !has {
+		s.Fatalf("this needs %s, which there is not: see to it, or name the case in Options.NotApplicable with the reason", what)
 	}
-	return err
 }
 
 // close closes the store, if it is open.
@@ -116,9 +120,13 @@ func (s *subject) close() {
 	store := s.store
 	s.store = nil
 	s.within("closing the store", s.o.patience, func() {
-		if err := store.Close(); err != nil {
+		err := store.Close()
+		if err == nil {
+			return
+		}
+		s.searchFor("an error of Close", err.Error())
+		if !s.disturbed { // a fault may show here once more
 			s.Errorf("closing the store: %v", err)
-			s.searchFor("an error of Close", err.Error())
 		}
 	})
 }
@@ -168,17 +176,26 @@ func (s *subject) deliver(batch []forwarder.Record) {
 // try makes one attempt. Whatever ctx is, it fails if the store hangs.
 func (s *subject) try(ctx context.Context, batch []forwarder.Record) error {
 	s.Helper()
+	err := s.attempt(ctx, s.store, batch)
+	if errors.Is(err, errHangs) {
+		s.FailNow()
+	}
+	return err
+}
+
+// errHangs is the error of a Write that does not return.
+var errHangs = errors.New("Write does not return")
+
+// attempt is try from any goroutine.
+func (s *subject) attempt(ctx context.Context, store forwarder.Store, batch []forwarder.Record) error {
+	s.Helper()
 	ctx, cancel := context.WithTimeout(ctx, s.o.patience)
 	defer cancel()
 	given := make([]forwarder.Record, len(batch))
 	for i, r := range batch {
-		e, err := audit.Decode(r.JSON)
-		if err != nil {
-			s.Fatal(err)
-		}
-		given[i] = forwarder.Record{Sequence: r.Sequence, Entry: e, JSON: bytes.Clone(r.JSON)}
+		given[i] = forwarder.Record{Sequence: r.Sequence, Entry: decode(s, r.JSON), JSON: bytes.Clone(r.JSON)}
 	}
-	store, result := s.store, make(chan error, 1)
+	result := make(chan error, 1)
 	go func() { result <- guarded(ctx, store, given) }()
 	var err error
 	select {
@@ -187,7 +204,8 @@ func (s *subject) try(ctx context.Context, batch []forwarder.Record) error {
 		select {
 		case err = <-result:
 		case <-time.After(s.o.patience):
-			s.Fatalf("writing %s: Write has not returned %v after its context ended", sequences(batch), s.o.patience)
+			s.Errorf("writing %s: Write has not returned %v after its context ended", sequences(batch), s.o.patience)
+			return errHangs
 		}
 	}
 	for i, r := range given {
@@ -203,14 +221,17 @@ func (s *subject) try(ctx context.Context, batch []forwarder.Record) error {
 	if err != nil {
 		s.searchFor("an error of Write", fmt.Sprintf("%v %+v", err, err))
 	}
+	var panicked *panicError
+	if errors.As(err, &panicked) {
+		s.Errorf("writing %s: %v", sequences(batch), err)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.attempts = append(s.attempts, attempt{batch: batch, acknowledged: err == nil, disturbed: s.disturbed})
 	return err
 }
 
-// guarded turns a panic into an error that fails the case, since the test could not
-// go on otherwise.
+// guarded turns a panic into an error, so that it fails one case and not the program.
 func guarded(ctx context.Context, store forwarder.Store, batch []forwarder.Record) (err error) {
 	defer func() {
 		if p := recover(); p != nil {

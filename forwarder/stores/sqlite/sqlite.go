@@ -49,6 +49,7 @@ var (
 	_ forwarder.Store   = (*Store)(nil)
 	_ forwarder.Reader  = (*Store)(nil)
 	_ forwarder.Checker = (*Store)(nil)
+	_ forwarder.Witness = (*Store)(nil)
 )
 
 // Open opens the file, or creates it. A nil logger discards.

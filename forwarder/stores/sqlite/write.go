@@ -10,6 +10,9 @@ import (
 	"math"
 	"os"
 
+	driver "modernc.org/sqlite"
+	lib "modernc.org/sqlite/lib"
+
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
 )
 
@@ -35,7 +38,8 @@ WHERE excluded.revision > entry.revision`
 
 // Write stores the batch in one transaction: all of it or nothing. Writing it
 // again changes nothing. The context is looked at between entries; what delays
-// the end beyond that is the sync, or up to a second for another writer.
+// the end beyond that is the sync, or up to a second for another writer. Only
+// what refusal names is a forwarder.RefusedError.
 func (s *Store) Write(ctx context.Context, batch []forwarder.Record) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -51,7 +55,7 @@ func (s *Store) write(ctx context.Context, batch []forwarder.Record) error {
 	}
 	for _, r := range batch {
 		if o := r.Entry.Origin; o == nil || o.Sequence == 0 || o.Sequence > math.MaxInt64 {
-			return fmt.Errorf("entry %q has no origin with a sequence from 1 to 2^63-1", r.Entry.ID)
+			return &forwarder.RefusedError{Err: fmt.Errorf("entry %q has no origin with a sequence from 1 to 2^63-1", r.Entry.ID)}
 		}
 	}
 	// Without ctx: the driver would start a goroutine for each statement.
@@ -69,7 +73,7 @@ func (s *Store) write(ctx context.Context, batch []forwarder.Record) error {
 		_, err := insert.Exec(e.ID, e.Revision, e.Timestamp, unknown(e.OrganizationSlug), unknown(e.ProjectRef),
 			mark(a.TokenHash), mark(a.SessionID), mark(a.UserID), mark(a.IP), e.Origin.Instance, int64(e.Origin.Sequence), string(r.JSON))
 		if err != nil {
-			return fmt.Errorf("inserting entry %q: %w", e.ID, err)
+			return fmt.Errorf("inserting entry %q: %w", e.ID, refusal(err))
 		}
 		for _, hash := range a.OtherTokenHashes {
 			if _, err := tx.Exec(`INSERT OR IGNORE INTO other_token (token, key) SELECT ?, key FROM entry WHERE id = ?`, mark(hash), e.ID); err != nil {
@@ -86,6 +90,22 @@ func (s *Store) write(ctx context.Context, batch []forwarder.Record) error {
 		return err
 	}
 	return s.inPlace()
+}
+
+// refusal is what an entry's own content makes SQLite say, as a
+// forwarder.RefusedError: it is longer than SQLite's limit, or against a
+// constraint, of which the schema has none that it could meet but an operator
+// may have added some. Every other error stays as it is.
+func refusal(err error) error {
+	var e *driver.Error
+	if !errors.As(err, &e) {
+		return err
+	}
+	switch e.Code() & 0xff {
+	case lib.SQLITE_CONSTRAINT, lib.SQLITE_TOOBIG, lib.SQLITE_MISMATCH:
+		return &forwarder.RefusedError{Err: err}
+	}
+	return err
 }
 
 // Highest implements forwarder.Witness.

@@ -1,0 +1,297 @@
+package storetest
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/caddy-audit-log/caddy-audit-log/audit"
+	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
+)
+
+// readCases are about the optional interfaces.
+var readCases = []testCase{
+	{"Read yields each entry once, in its highest revision and in order", func(s *subject) {
+		readers := s.readers()
+		s.need("a forwarder.Reader or forwarder.ReaderOpener", len(readers) > 0)
+		highest := s.writeRandom(rand.New(rand.NewPCG(3, 1)))
+		for _, r := range readers {
+			for _, q := range []forwarder.Query{{}, {NewestFirst: true}, {Limit: 7}, {Limit: 7, NewestFirst: true}, {Limit: 1 << 30}} {
+				if diff := cmp.Diff(selected(highest, q), s.read(r, q)); diff != "" {
+					s.Errorf("%T, query %+v (-want +got):\n%s", r, q, diff)
+				}
+			}
+		}
+	}},
+	{"each field of a query narrows", func(s *subject) {
+		readers := s.readers()
+		s.need("a forwarder.Reader or forwarder.ReaderOpener", len(readers) > 0)
+		rng := rand.New(rand.NewPCG(4, 1))
+		highest := s.writeRandom(rng)
+		found := 0
+		for i := range 80 {
+			q := randomQuery(rng)
+			want := selected(highest, q)
+			found += len(want)
+			for _, r := range readers {
+				if diff := cmp.Diff(want, s.read(r, q)); diff != "" {
+					s.Fatalf("%T, query %d, %+v (-want +got):\n%s", r, i, q, diff)
+				}
+			}
+		}
+		if found == 0 {
+			s.Fatal("no query selects anything: the suite is wrong")
+		}
+	}},
+	{"a reader that stops halfway delays no write", func(s *subject) {
+		readers := s.readers()
+		s.need("a forwarder.Reader or forwarder.ReaderOpener", len(readers) > 0)
+		s.write(records(s, 1, 50))
+		for i, r := range readers {
+			for _, err := range r.Read(context.Background(), forwarder.Query{}) {
+				if err != nil {
+					s.Fatalf("reading: %v", err)
+				}
+				s.write(records(s, 100*(i+1), 100*(i+1)+5))
+				break
+			}
+			ended, cancel := context.WithCancel(context.Background())
+			cancel()
+			s.within("reading with a context that has ended", s.o.patience, func() {
+				for range r.Read(ended, forwarder.Query{}) { //nolint:revive // what it yields is no matter here
+				}
+			})
+		}
+		s.check()
+	}},
+	{"Received and Missing are what arrived", func(s *subject) {
+		s.need("a forwarder.Checker", len(s.checkers()) > 0)
+		rng := rand.New(rand.NewPCG(5, 1))
+		arrived := map[string]map[int]bool{instance: {}, otherInstance: {}}
+		for round := range 40 {
+			var batch []forwarder.Record
+			from, first := []string{instance, otherInstance}[rng.IntN(2)], 1+rng.IntN(90)
+			for n := first; n <= first+rng.IntN(12); n++ {
+				// Revisions that lose have arrived all the same.
+				b, err := entry(n%30, rng.IntN(3)).Encode()
+				if err != nil {
+					s.Fatal(err)
+				}
+				batch = append(batch, payload(s, from, n, b))
+				arrived[from][n] = true
+			}
+			rng.Shuffle(len(batch), func(i, j int) { batch[i], batch[j] = batch[j], batch[i] })
+			s.write(batch)
+			if round%10 == 9 {
+				s.close()
+				s.open()
+			}
+			if round%4 == 3 {
+				s.checkRanges(arrived)
+			}
+		}
+	}},
+	{"Highest is the highest sequence that was taken", func(s *subject) {
+		_, is := s.store.(forwarder.Witness)
+		s.need("a forwarder.Witness", is)
+		highest := func(of string, want uint64) {
+			s.Helper()
+			got, err := s.store.(forwarder.Witness).Highest(context.Background(), of)
+			if err != nil || got != want {
+				s.Errorf("highest sequence of %s is %d, %v; want %d", of, got, err, want)
+			}
+		}
+		highest(instance, 0)
+		s.write(records(s, 5, 9))
+		highest(instance, 9)
+		highest(otherInstance, 0)
+		s.write(records(s, 1, 3))
+		highest(instance, 9)
+		s.write([]forwarder.Record{record(s, entry(5, audit.RevisionPending), 12)}) // taken, though a higher one is there
+		highest(instance, 12)
+		s.close()
+		s.open()
+		highest(instance, 12)
+		b, err := entry(30, 1).Encode()
+		if err != nil {
+			s.Fatal(err)
+		}
+		s.write([]forwarder.Record{payload(s, otherInstance, 40, b)})
+		highest(instance, 12)
+		highest(otherInstance, 40)
+	}},
+}
+
+// readers are all that the store can be read by: itself and what its opener opens.
+func (s *subject) readers() (all []forwarder.Reader) {
+	s.Helper()
+	if r, ok := s.store.(forwarder.Reader); ok {
+		all = append(all, r)
+	}
+	if o, ok := s.Opener.(forwarder.ReaderOpener); ok {
+		ctx, cancel := context.WithTimeout(context.Background(), s.o.patience)
+		defer cancel()
+		r, err := o.OpenReader(ctx)
+		if err != nil {
+			s.Fatalf("opening a reader: %v", err)
+		}
+		s.Cleanup(func() {
+			if err := r.Close(); err != nil {
+				s.Errorf("closing a reader: %v", err)
+			}
+		})
+		all = append(all, r)
+	}
+	return all
+}
+
+// checkers are those of the store and of its readers.
+func (s *subject) checkers() (all []forwarder.Checker) {
+	s.Helper()
+	if c, ok := s.store.(forwarder.Checker); ok {
+		all = append(all, c)
+	}
+	for _, r := range s.readers() {
+		if c, ok := r.(forwarder.Checker); ok {
+			all = append(all, c)
+		}
+	}
+	return all
+}
+
+// received is what the first checker says, or nothing that can change.
+func (s *subject) received() []forwarder.Range {
+	s.Helper()
+	for _, c := range s.checkers() {
+		ranges, err := c.Received(context.Background())
+		if err != nil || len(ranges) == 0 {
+			s.Fatalf("reading what was received: %v, %v", ranges, err)
+		}
+		return ranges
+	}
+	return []forwarder.Range{{}}
+}
+
+// checkRanges compares what was received with sets of sequences.
+func (s *subject) checkRanges(arrived map[string]map[int]bool) {
+	s.Helper()
+	var have, missing []forwarder.Range
+	add := func(ranges []forwarder.Range, of string, n int) []forwarder.Range {
+		if i := len(ranges) - 1; i >= 0 && ranges[i].Instance == of && ranges[i].Last == uint64(n-1) {
+			ranges[i].Last++
+			return ranges
+		}
+		return append(ranges, forwarder.Range{Instance: of, First: uint64(n), Last: uint64(n)})
+	}
+	for _, of := range slices.Sorted(maps.Keys(arrived)) {
+		highest := 0
+		for n := range arrived[of] {
+			highest = max(highest, n)
+		}
+		for n := 1; n <= highest; n++ {
+			if arrived[of][n] {
+				have = add(have, of, n)
+			} else {
+				missing = add(missing, of, n)
+			}
+		}
+	}
+	for _, c := range s.checkers() {
+		received, err := c.Received(context.Background())
+		if diff := cmp.Diff(have, received); diff != "" || err != nil {
+			s.Fatalf("%T, received: %v (-want +got):\n%s", c, err, diff)
+		}
+		holes, err := c.Missing(context.Background())
+		if diff := cmp.Diff(missing, holes); diff != "" || err != nil {
+			s.Fatalf("%T, missing: %v (-want +got):\n%s", c, err, diff)
+		}
+	}
+}
+
+// read reads all that a query selects.
+func (s *subject) read(r forwarder.Reader, q forwarder.Query) (docs []string) {
+	s.Helper()
+	for doc, err := range r.Read(context.Background(), q) {
+		if err != nil {
+			s.Fatalf("reading %+v: %v", q, err)
+		}
+		docs = append(docs, string(doc))
+	}
+	return docs
+}
+
+// writeRandom writes entries whose revisions come in any order, some of which
+// arrived at the same time or under ids in another order. It returns the highest
+// revision of each, by arrival.
+func (s *subject) writeRandom(rng *rand.Rand) []forwarder.Record {
+	s.Helper()
+	var all []forwarder.Record
+	highest := map[string]forwarder.Record{}
+	for n := range 120 {
+		for revision := range 1 + rng.IntN(3) {
+			e := entry(n, revision)
+			e.Timestamp = epoch + int64(n/3)
+			e.ID = id(119 - n)
+			if rng.IntN(4) == 0 { // a later revision may know less, or more
+				e.OrganizationSlug, e.Actor.SessionID, e.Actor.UserID, e.Actor.TokenHash = "", "", "", ""
+			}
+			r := record(s, e, len(all)+1)
+			all = append(all, r)
+			highest[e.ID] = r
+		}
+	}
+	rng.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	for batch := range slices.Chunk(all, 17) {
+		s.write(batch)
+	}
+	return slices.SortedFunc(maps.Values(highest), func(a, b forwarder.Record) int { return byArrival(a.Entry, b.Entry) })
+}
+
+// selected is what a query selects of entries that are sorted by arrival.
+func selected(entries []forwarder.Record, q forwarder.Query) (docs []string) {
+	for _, r := range entries {
+		if q.Matches(r.Entry) {
+			docs = append(docs, string(r.JSON))
+		}
+	}
+	if q.NewestFirst {
+		slices.Reverse(docs)
+	}
+	if q.Limit > 0 && len(docs) > q.Limit {
+		docs = docs[:q.Limit]
+	}
+	return docs
+}
+
+// randomQuery sets some fields to values that writeRandom's entries have.
+func randomQuery(rng *rand.Rand) (q forwarder.Query) {
+	some := func(format string, n int) string {
+		if rng.IntN(4) != 0 {
+			return ""
+		}
+		return fmt.Sprintf(format, rng.IntN(n+1)) // one more than there are
+	}
+	q.Session, q.User = some("session-%d", 6), some("user-%d", 4)
+	q.IP, q.Organization = some("203.0.113.%d", 3), some("org-%d", 5)
+	q.Trail.Session = some("session-%d", 6)
+	if rng.IntN(4) == 0 {
+		q.Trail.Hashes = []string{hash(rng.IntN(8)), hash(100 + rng.IntN(2))}
+	}
+	at := func() time.Time {
+		if rng.IntN(3) != 0 {
+			return time.Time{}
+		}
+		return time.UnixMicro(epoch + rng.Int64N(42) - 1).Add(time.Duration(rng.IntN(2)) * 500)
+	}
+	q.From, q.To = at(), at()
+	q.NewestFirst = rng.IntN(2) == 0
+	if rng.IntN(3) == 0 {
+		q.Limit = 1 + rng.IntN(20)
+	}
+	return q
+}
