@@ -61,7 +61,7 @@ func hostileTexts() []string {
 		}
 	}
 	var controls strings.Builder
-	for r := rune(0); r < 0x20; r++ {
+	for r := range rune(0x20) {
 		controls.WriteRune(r)
 	}
 	return []string{
@@ -112,8 +112,8 @@ func fill(v reflect.Value) {
 	case reflect.Interface:
 		v.Set(reflect.ValueOf("text"))
 	case reflect.Struct:
-		for i := range v.NumField() {
-			fill(v.Field(i))
+		for _, field := range v.Fields() {
+			fill(field)
 		}
 	default:
 		panic("filling an entry: no value for " + v.Type().String())

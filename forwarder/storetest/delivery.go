@@ -1,8 +1,6 @@
 package storetest
 
 import (
-	"math/rand/v2"
-
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
 )
@@ -14,7 +12,7 @@ var deliveryCases = []testCase{
 		s.check()
 	}},
 	{"many batches keep their order", func(s *subject) {
-		rng := rand.New(rand.NewPCG(1, 1))
+		rng := random(1)
 		for n := 1; n < 400; {
 			last := n + rng.IntN(40)
 			s.write(records(s, n, last))
@@ -58,7 +56,7 @@ var deliveryCases = []testCase{
 				all = append(all, record(s, entry(n, revision), 100+len(all)))
 			}
 		}
-		rng := rand.New(rand.NewPCG(2, 1))
+		rng := random(2)
 		for range 25 {
 			batch := make([]forwarder.Record, 1+rng.IntN(8))
 			for i := range batch {

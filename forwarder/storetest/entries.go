@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"math/rand/v2"
 	"testing"
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
@@ -101,4 +102,9 @@ func decode(t testing.TB, doc []byte) *audit.Entry {
 		return new(audit.Entry)
 	}
 	return e
+}
+
+// random draws the same numbers each time, so that a failure can be had again.
+func random(seed uint64) *rand.Rand {
+	return rand.New(rand.NewPCG(seed, 1)) //nolint:gosec // nothing is secret here
 }

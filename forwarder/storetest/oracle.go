@@ -103,7 +103,7 @@ func checkRepeats(attempts []attempt, docs [][]byte) error {
 		if !a.acknowledged || a.disturbed {
 			grown := map[int]bool{}
 			for from := range ends {
-				for n := 0; n <= inOrder(a.batch, docs[from:]); n++ {
+				for n := range 1 + inOrder(a.batch, docs[from:]) {
 					grown[from+n] = true
 				}
 			}

@@ -19,7 +19,7 @@ var readCases = []testCase{
 	{"Read yields each entry once, in its highest revision and in order", func(s *subject) {
 		readers := s.readers()
 		s.need("a forwarder.Reader or forwarder.ReaderOpener", len(readers) > 0)
-		highest := s.writeRandom(rand.New(rand.NewPCG(3, 1)))
+		highest := s.writeRandom(random(3))
 		for _, r := range readers {
 			for _, q := range []forwarder.Query{{}, {NewestFirst: true}, {Limit: 7}, {Limit: 7, NewestFirst: true}, {Limit: 1 << 30}} {
 				if diff := cmp.Diff(selected(highest, q), s.read(r, q)); diff != "" {
@@ -31,7 +31,7 @@ var readCases = []testCase{
 	{"each field of a query narrows", func(s *subject) {
 		readers := s.readers()
 		s.need("a forwarder.Reader or forwarder.ReaderOpener", len(readers) > 0)
-		rng := rand.New(rand.NewPCG(4, 1))
+		rng := random(4)
 		highest := s.writeRandom(rng)
 		found := 0
 		for i := range 80 {
@@ -63,7 +63,10 @@ var readCases = []testCase{
 			ended, cancel := context.WithCancel(context.Background())
 			cancel()
 			s.within("reading with a context that has ended", s.o.patience, func() {
-				for range r.Read(ended, forwarder.Query{}) { //nolint:revive // what it yields is no matter here
+				for _, err := range r.Read(ended, forwarder.Query{}) {
+					if err != nil { // it may also have been quick enough
+						return
+					}
 				}
 			})
 		}
@@ -71,7 +74,7 @@ var readCases = []testCase{
 	}},
 	{"Received and Missing are what arrived", func(s *subject) {
 		s.need("a forwarder.Checker", len(s.checkers()) > 0)
-		rng := rand.New(rand.NewPCG(5, 1))
+		rng := random(5)
 		arrived := map[string]map[int]bool{instance: {}, otherInstance: {}}
 		for round := range 40 {
 			var batch []forwarder.Record
@@ -167,14 +170,15 @@ func (s *subject) checkers() (all []forwarder.Checker) {
 // received is what the first checker says, or nothing that can change.
 func (s *subject) received() []forwarder.Range {
 	s.Helper()
-	for _, c := range s.checkers() {
-		ranges, err := c.Received(context.Background())
-		if err != nil || len(ranges) == 0 {
-			s.Fatalf("reading what was received: %v, %v", ranges, err)
-		}
-		return ranges
+	all := s.checkers()
+	if len(all) == 0 {
+		return []forwarder.Range{{}}
 	}
-	return []forwarder.Range{{}}
+	ranges, err := all[0].Received(context.Background())
+	if err != nil || len(ranges) == 0 {
+		s.Fatalf("reading what was received: %v, %v", ranges, err)
+	}
+	return ranges
 }
 
 // checkRanges compares what was received with sets of sequences.

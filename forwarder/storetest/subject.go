@@ -38,7 +38,7 @@ func (c testCase) try(t testing.TB, target func(t testing.TB) *Target, o Options
 			return // what has failed halfway may have left something behind
 		}
 		if err := goleak.Find(leaks...); err != nil {
-			t.Errorf("goroutines were left behind: %v", err)
+			t.Errorf("%s: %v", leftBehind, err)
 		}
 	})
 	s := &subject{TB: t, Target: target(t), o: o}
@@ -50,6 +50,8 @@ func (c testCase) try(t testing.TB, target func(t testing.TB) *Target, o Options
 	s.open()
 	c.run(s)
 }
+
+const leftBehind = "goroutines were left behind"
 
 // subject is the store of one case, and all that was asked of it.
 type subject struct {
@@ -221,8 +223,7 @@ func (s *subject) attempt(ctx context.Context, store forwarder.Store, batch []fo
 	if err != nil {
 		s.searchFor("an error of Write", fmt.Sprintf("%v %+v", err, err))
 	}
-	var panicked *panicError
-	if errors.As(err, &panicked) {
+	if _, panicked := errors.AsType[*panicError](err); panicked {
 		s.Errorf("writing %s: %v", sequences(batch), err)
 	}
 	s.mu.Lock()
@@ -247,8 +248,8 @@ func (e *panicError) Error() string { return e.text }
 
 // isRefused reports whether a store says that it refused a batch for what is in it.
 func isRefused(err error) bool {
-	var refused *forwarder.RefusedError
-	return errors.As(err, &refused)
+	_, refused := errors.AsType[*forwarder.RefusedError](err)
+	return refused
 }
 
 // searchFor fails if one of the target's credentials is in a text. It says which one
