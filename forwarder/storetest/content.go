@@ -14,7 +14,7 @@ var contentCases = []testCase{
 	{"an entry of 1 MiB arrives whole", func(s *subject) {
 		big := entry(2, 1)
 		big.Actor.UserAgent = strings.Repeat("0123456789abcdef", 1<<16)
-		s.write([]forwarder.Record{record(s, entry(1, 1), 1), record(s, big, 2), record(s, entry(3, 1), 3)})
+		s.send([]forwarder.Record{record(s, entry(1, 1), 1), record(s, big, 2), record(s, entry(3, 1), 3)})
 		s.check()
 	}},
 	{"every character arrives as it was written", func(s *subject) {
@@ -43,11 +43,10 @@ var contentCases = []testCase{
 		s.check()
 	}},
 	{"an entry with nothing known and one with everything arrive", func(s *subject) {
-		bare := &audit.Entry{ID: id(1), Revision: audit.RevisionAnswer, Timestamp: epoch + 1000}
 		full := new(audit.Entry)
 		fill(reflect.ValueOf(full).Elem())
 		full.ID, full.Revision, full.Timestamp = id(2), audit.RevisionAnswer, epoch+2000
-		s.write([]forwarder.Record{record(s, bare, 1), record(s, full, 2)})
+		s.write(append(bare(s, 1, 1), record(s, full, 2)))
 		s.check()
 	}},
 }

@@ -18,6 +18,8 @@ var deliveryCases = []testCase{
 			s.write(records(s, n, last))
 			n = last + 1
 		}
+		s.send(bare(s, 1000, 1000+forwarder.DefaultMaxBatchEntries)) // a backlog
+		s.write(records(s, 9000, 9003))
 		s.check()
 	}},
 	{"a repeated batch changes nothing, or shows as a repeat", func(s *subject) {
@@ -28,6 +30,11 @@ var deliveryCases = []testCase{
 		s.check()
 		s.write(append(records(s, 15, 20), records(s, 21, 25)...)) // it begins in the one before
 		s.write(append(records(s, 26, 30), records(s, 28, 28)...)) // and within one batch
+		var again []forwarder.Record                               // as a buffer that was in doubt appends them
+		for n := 1; n <= 5; n++ {
+			again = append(again, record(s, entry(n, audit.RevisionAnswer), 30+n))
+		}
+		s.write(again)
 		s.check()
 		if after := s.documents(); s.once() && len(after) != len(before)+10 {
 			s.Errorf("%d documents, want the %d from before and 10 new ones", len(after), len(before))

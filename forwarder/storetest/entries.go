@@ -93,6 +93,17 @@ func records(t testing.TB, first, last int) []forwarder.Record {
 	return batch
 }
 
+// bare returns entries first to last with next to nothing in them, for a batch whose
+// size is in their number.
+func bare(t testing.TB, first, last int) []forwarder.Record {
+	t.Helper()
+	var batch []forwarder.Record
+	for n := first; n <= last; n++ {
+		batch = append(batch, record(t, &audit.Entry{ID: id(n), Revision: audit.RevisionAnswer, Timestamp: epoch + int64(n)*1000}, n))
+	}
+	return batch
+}
+
 // decode reads an entry that the suite has written itself.
 func decode(t testing.TB, doc []byte) *audit.Entry {
 	t.Helper()

@@ -29,7 +29,8 @@ type server struct {
 	wrong    string
 
 	mu       sync.Mutex
-	rows     []row // those that arrived, or each entry in its highest revision
+	rows     []row           // those that arrived, or each entry in its highest revision
+	known    map[string]bool // ids that were ever in rows
 	received map[string]map[uint64]bool
 	pruned   map[string]bool
 	redacted map[string]string // id → text
@@ -58,6 +59,7 @@ func (m *server) is(wrong string) bool { return m.wrong == wrong }
 
 // target is the server as the suite sees it.
 func (m *server) target(testing.TB) *Target {
+	m.known = map[string]bool{}
 	m.received, m.pruned, m.redacted = map[string]map[uint64]bool{}, map[string]bool{}, map[string]string{}
 	locked := func(f func()) {
 		m.mu.Lock()
@@ -295,6 +297,8 @@ func (s *store) take(batch []forwarder.Record) error {
 	switch {
 	case s.is("drops one") && n > 10:
 		batch = slices.Delete(batch, 4, 5)
+	case s.is("takes the first thousand") && n > 1000:
+		batch = batch[:1000]
 	case s.is("swaps two") && n > 10:
 		batch[3], batch[4] = batch[4], batch[3]
 		if s.delivery == forwarder.DeliveryOnce { // by arrival, so their times change places
@@ -351,9 +355,12 @@ func (s *store) keepOne(r forwarder.Record, had int) {
 		doc = r.JSON
 	}
 	at := -1
-	if s.delivery == forwarder.DeliveryOnce {
-		at = slices.IndexFunc(s.rows, func(have row) bool { return have.entry.ID == e.ID })
+	if s.delivery == forwarder.DeliveryOnce && s.known[e.ID] {
+		at = slices.IndexFunc(s.rows, func(have row) bool {
+			return have.entry.ID == e.ID && (!s.is("takes another sequence for another entry") || have.entry.Origin.Sequence == e.Origin.Sequence)
+		})
 	}
+	s.known[e.ID] = true
 	counts := at < 0 || e.Revision > s.rows[at].entry.Revision
 	if seen := s.received[e.Origin.Instance]; !s.is("counts only the revisions that win") || counts {
 		if seen == nil {

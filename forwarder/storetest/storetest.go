@@ -78,7 +78,7 @@ type Options struct {
 }
 
 // defaultPatience is long, since it passes only where something hangs.
-const defaultPatience = 30 * time.Second
+const defaultPatience = time.Minute
 
 // Run runs each case as a subtest, with a target of its own, and logs a table of
 // them. It fails for a case in NotApplicable that does not exist or has no reason.
@@ -90,6 +90,10 @@ func Run(t *testing.T, target func(t testing.TB) *Target, o Options) {
 		t.Fatal(err)
 	}
 	var table strings.Builder
+	width := 0
+	for _, c := range cases {
+		width = max(width, len(c.name))
+	}
 	for _, c := range cases {
 		result := "declared: " + o.NotApplicable[c.name]
 		if _, declared := o.NotApplicable[c.name]; !declared {
@@ -98,7 +102,7 @@ func Run(t *testing.T, target func(t testing.TB) *Target, o Options) {
 				result = "pass"
 			}
 		}
-		fmt.Fprintf(&table, "\n%-62s %s", c.name, result)
+		fmt.Fprintf(&table, "\n%-*s  %s", width, c.name, result)
 	}
 	t.Log(table.String())
 }

@@ -55,6 +55,8 @@ var mutants = []struct {
 	{"leaks a goroutine", []string{"a batch arrives whole, in order and byte by byte"}},
 	{"hangs in Close", []string{"a batch arrives whole, in order and byte by byte"}},
 	{"stores a repeat again", []string{"a repeated batch changes nothing, or shows as a repeat", "a connection that is reset in the middle of a batch costs nothing"}},
+	{"takes the first thousand", []string{"many batches keep their order"}},
+	{"takes another sequence for another entry", []string{"a repeated batch changes nothing, or shows as a repeat"}},
 	{"fails on a repeat", []string{"a repeated batch changes nothing, or shows as a repeat", "a part that is there already does no harm"}},
 	{"lets the last revision win", []string{"the highest revision wins, in any order"}},
 	{"lets the last revision of a batch win", []string{"the highest revision wins, in any order"}},
@@ -149,7 +151,7 @@ func mustFind(t *testing.T, wrong, name string, target func(testing.TB) *Target)
 			t.Fatalf("there is no case %q", name)
 		}
 		n := &note{TB: t}
-		n.run(func() { cases[i].try(n, target, Options{patience: 500 * time.Millisecond}) })
+		n.run(func() { cases[i].try(n, target, Options{patience: time.Second}) })
 		if !n.Failed() {
 			t.Errorf("a store that %s passes", wrong)
 		}

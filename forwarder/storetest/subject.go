@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -153,6 +154,26 @@ func (s *subject) write(batch []forwarder.Record) {
 	s.Helper()
 	if err := s.try(context.Background(), batch); err != nil {
 		s.Fatalf("writing %s: %v", sequences(batch), err)
+	}
+}
+
+// send writes entries in batches as large as the forwarder's on a backlog.
+func (s *subject) send(entries []forwarder.Record) {
+	s.Helper()
+	var b forwarder.Batching
+	if o, ok := s.Opener.(forwarder.BatchOpener); ok {
+		b = o.Batching()
+	}
+	limit := max(cmp.Or(b.MaxBatchEntries, forwarder.DefaultMaxBatchEntries), cmp.Or(b.BatchEntries, forwarder.DefaultBatchEntries))
+	size := cmp.Or(b.BatchBytes, forwarder.DefaultBatchBytes)
+	for len(entries) > 0 {
+		n, bytes := 1, len(entries[0].JSON)
+		for n < min(limit, len(entries)) && bytes+len(entries[n].JSON) <= size {
+			bytes += len(entries[n].JSON)
+			n++
+		}
+		s.write(entries[:n])
+		entries = entries[n:]
 	}
 }
 
