@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"io/fs"
 	"os"
@@ -152,7 +151,7 @@ func (s *Store) read(ctx context.Context, name string, visit func(io.Reader) err
 
 // digest identifies what a rotated file holds, decompressed.
 func (s *Store) digest(ctx context.Context, name string) (sum [sha256.Size]byte, err error) {
-	var h hash.Hash = sha256.New()
+	h := sha256.New()
 	err = s.read(ctx, name, func(r io.Reader) error {
 		_, err := io.Copy(h, r)
 		return err

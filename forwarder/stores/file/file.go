@@ -138,7 +138,7 @@ func Open(ctx context.Context, c Config, log *slog.Logger) (*Store, error) {
 	c.Path = path
 	s := &Store{Config: c.withDefaults(), names: namesOf(path), log: log.With("file", path)}
 	if err := s.open(ctx); err != nil {
-		s.release() // what it says is a consequence of err
+		_ = s.release() // what it says is a consequence of err
 		return nil, opening(path, err)
 	}
 	s.tidying.start(s)
