@@ -1,0 +1,246 @@
+package httpstore
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
+)
+
+// hostile is a receiver that a real server cannot be: after it has read a request, or
+// before, a connection is the test's to misuse. It closes it in the end.
+func hostile(t *testing.T, readBody bool, then func(c net.Conn)) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				req, err := http.ReadRequest(bufio.NewReader(c))
+				if err != nil {
+					return
+				}
+				if readBody {
+					io.Copy(io.Discard, req.Body)
+				}
+				then(c)
+			}()
+		}
+	}()
+	t.Cleanup(func() {
+		l.Close()
+		<-ended
+	})
+	return "http://" + l.Addr().String()
+}
+
+func reset(c net.Conn) {
+	c.(*net.TCPConn).SetLinger(0)
+	c.Close()
+}
+
+func says(answer string) func(net.Conn) {
+	return func(c net.Conn) { io.WriteString(c, answer) }
+}
+
+// forEver writes until the other side has gone.
+func forEver(head, more string, pause time.Duration) func(net.Conn) {
+	return func(c net.Conn) {
+		_, err := io.WriteString(c, head)
+		for err == nil {
+			_, err = io.WriteString(c, more)
+			time.Sleep(pause)
+		}
+	}
+}
+
+func TestNoAnswerThatIsHostileIsASuccessOrARefusal(t *testing.T) {
+	for name, then := range map[string]func(net.Conn){
+		"nothing":                     func(net.Conn) {},
+		"a reset":                     reset,
+		"a reset in the head":         func(c net.Conn) { io.WriteString(c, "HTTP/1.1 200 O"); reset(c) },
+		"another protocol":            says("SSH-2.0-OpenSSH_9.2\r\n"),
+		"TLS":                         says("\x15\x03\x01\x00\x02\x02\x46"),
+		"zeros":                       forEver("", strings.Repeat("\x00", 4096), 0),
+		"a head without end":          forEver("HTTP/1.1 200 OK\r\n", "X-More: "+strings.Repeat("x", 1000)+"\r\n", 0),
+		"a line without end":          forEver("HTTP/1.1 200 ", strings.Repeat("x", 4096), 0),
+		"a status of four digits":     says("HTTP/1.1 2000 OK\r\n\r\n"),
+		"a negative status":           says("HTTP/1.1 -20 OK\r\n\r\n"),
+		"a status that is no number":  says("HTTP/1.1 2x0 OK\r\n\r\n"),
+		"two lengths":                 says("HTTP/1.1 503 No\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxx"),
+		"a negative length":           says("HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n"),
+		"1xx without end":             forEver("", "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n", 0),
+		"101":                         says("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"),
+		"503 without end":             forEver("HTTP/1.1 503 No\r\n\r\n", strings.Repeat("no ", 1000), 0),
+		"503 cut off":                 says("HTTP/1.1 503 No\r\nContent-Length: 1000\r\n\r\nno"),
+		"503 with a reset":            func(c net.Conn) { io.WriteString(c, "HTTP/1.1 503 No\r\nContent-Length: 9\r\n\r\nno"); reset(c) },
+		"503 with a broken chunk":     says("HTTP/1.1 503 No\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\nno"),
+		"503 that says gzip":          says("HTTP/1.1 503 No\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\nbomb"),
+		"503 that cannot be printed":  says("HTTP/1.1 503 \x1b[31m\r\nContent-Length: 22\r\n\r\n\x1b]0;t\x07\x00\xff\xfe\u202eno\u2028\u200b\x7f\xc2\x85"),
+		"503 with a long name":        says("HTTP/1.1 503 " + strings.Repeat("n", 9000) + "\r\nContent-Length: 0\r\n\r\n"),
+		"a redirect to nowhere":       says("HTTP/1.1 307 R\r\nLocation: \x01\r\n\r\n"),
+		"a redirect of a long way":    says("HTTP/1.1 308 R\r\nLocation: http://x/" + strings.Repeat("l", 20000) + "\r\n\r\n"),
+		"a name in a redirect to see": says("HTTP/1.1 302 R\r\nLocation: http://\u202ex/\r\n\r\n"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := open(t, Config{URL: hostile(t, true, then), Timeout: 10 * time.Second})
+			err := fails(t, s)
+			if isRefused(err) {
+				t.Errorf("it is a refusal: %v", err)
+			}
+			fit(t, err)
+		})
+	}
+}
+
+// fit checks that an error can be logged and shown.
+func fit(t testing.TB, err error) {
+	t.Helper()
+	text := err.Error()
+	if len(text) > 2*maxText || !utf8.ValidString(text) ||
+		strings.IndexFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) >= 0 {
+		t.Errorf("an error of %d bytes that is not fit for a log: %q", len(text), text)
+	}
+}
+
+func TestASuccessIsOneWhateverItsBody(t *testing.T) {
+	for name, then := range map[string]func(net.Conn){
+		"nothing":       says("HTTP/1.1 204 No Content\r\n\r\n"),
+		"100 before it": says("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"),
+		"103 before it": says("HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
+		"cut off":       says("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nok"),
+		"a reset": func(c net.Conn) {
+			io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nok")
+			time.Sleep(time.Millisecond)
+			reset(c)
+		},
+		"without end":      forEver("HTTP/1.1 200 OK\r\n\r\n", strings.Repeat("ok ", 1000), 0),
+		"drop by drop":     forEver("HTTP/1.1 202 Accepted\r\n\r\n", "o", 20*time.Millisecond),
+		"of an older time": says("HTTP/1.0 200 OK\r\n\r\nok"),
+		"partial failure":  says("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 15\r\n\r\n{\"errors\":true}"),
+		"long, as said":    says("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok and more than was said"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			// The timeout is one that a wait for the end of the body would meet.
+			s := open(t, Config{URL: hostile(t, true, then), Timeout: MaxTimeout})
+			for n := range 2 {
+				if err := s.Write(t.Context(), records(t, n, n+2)); err != nil && name != "long, as said" {
+					t.Error(err)
+				}
+			}
+		})
+	}
+}
+
+func TestAFailureThatTricklesItsReasonIsHeldUpByItNoLongerThanThat(t *testing.T) {
+	then := forEver("HTTP/1.1 422 No\r\n\r\n", "not so ", 10*time.Millisecond)
+	err := fails(t, open(t, Config{URL: hostile(t, true, then), Timeout: MaxTimeout}))
+	if !isRefused(err) {
+		t.Errorf("the status was clear: %v", err)
+	}
+	mentions(t, err, "not so not so")
+}
+
+// A receiver that answers before it has read cannot have stored what it was sent.
+func TestASuccessBeforeTheBodyIsNone(t *testing.T) {
+	var asked atomic.Int32
+	url := hostile(t, false, func(c net.Conn) {
+		asked.Add(1)
+		io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+		time.Sleep(200 * time.Millisecond) // the answer must not be lost in the reset
+	})
+	s := open(t, Config{URL: url, Compress: CompressNone})
+	// More than what lies in the buffers of two sockets.
+	err := s.Write(t.Context(), []forwarder.Record{record(t, 1, 16<<20)})
+	mentions(t, err, "before it had the whole body")
+	if isRefused(err) {
+		t.Error("it is no refusal")
+	}
+}
+
+func TestAResetInTheBodyIsTriedAgain(t *testing.T) {
+	url := hostile(t, false, func(c net.Conn) {
+		io.CopyN(io.Discard, c, 1000)
+		reset(c)
+	})
+	s := open(t, Config{URL: url, Compress: CompressNone})
+	err := s.Write(t.Context(), []forwarder.Record{record(t, 1, 16<<20)})
+	if err == nil || isRefused(err) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// A refusal that comes early, as 413 does, is heard though the body was not sent.
+func TestARefusalBeforeTheBodyIsHeard(t *testing.T) {
+	url := serve(t, http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		req.Body = http.MaxBytesReader(w, req.Body, 1000)
+		if _, err := io.ReadAll(req.Body); err != nil {
+			http.Error(w, "no more than 1000 bytes", http.StatusRequestEntityTooLarge)
+		}
+	}))
+	err := open(t, Config{URL: url, Compress: CompressNone}).Write(t.Context(), records(t, 1, 100))
+	mentions(t, err, "413", "no more than 1000 bytes", "max_body")
+	if !isRefused(err) {
+		t.Errorf("it is a refusal: %v", err)
+	}
+}
+
+// A connection that was kept and is closed when it is used again is the everyday
+// fault; nobody is told of it.
+func TestAConnectionThatWasClosedMeanwhileIsNoFailure(t *testing.T) {
+	r := new(receiver)
+	url := serve(t, http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if len(r.requests()) == 1 {
+			c, _, err := w.(http.Hijacker).Hijack()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			r.mu.Lock()
+			r.all = append(r.all, received{Request: req})
+			r.mu.Unlock()
+			c.Close()
+			return
+		}
+		r.ServeHTTP(w, req)
+	}))
+	s := open(t, Config{URL: url})
+	for n := range 3 {
+		write(t, s, records(t, n, n+1))
+	}
+	if got := r.last(t).Header["Idempotency-Key"]; got != nil {
+		t.Errorf("idempotency key %q", got)
+	}
+}
+
+func TestNoErrorOfTheNetworkIsKept(t *testing.T) {
+	err := fails(t, open(t, Config{URL: hostile(t, true, reset)}))
+	var network *net.OpError
+	if errors.As(err, &network) || errors.Unwrap(err) != nil {
+		t.Errorf("an error that may show what it likes: %v", err)
+	}
+	if _, ok := err.(fmt.Formatter); ok {
+		t.Error("it has another form")
+	}
+}

@@ -1,0 +1,167 @@
+package httpstore
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"sync/atomic"
+	"time"
+)
+
+// The bounds of a connection.
+const (
+	dialTimeout = 10 * time.Second
+	// idleTimeout is below what load balancers have, so that a connection is rarely
+	// closed from the other side just when it is used again.
+	idleTimeout = 50 * time.Second
+	// pingAfter is how long an HTTP/2 connection may be silent before it is asked
+	// whether it lives.
+	pingAfter = 15 * time.Second
+	// maxAnswerHead bounds the head of an answer, in bytes.
+	maxAnswerHead = 64 << 10
+	// maxFile bounds a certificate's file, in bytes.
+	maxFile = 1 << 20
+)
+
+// pool keeps the connections, and makes new ones when a certificate's file has changed.
+// One goroutine uses it.
+type pool struct {
+	tls   TLS
+	proxy func(*http.Request) (*url.URL, error)
+
+	// asked is set when the receiver asks for a certificate.
+	asked atomic.Bool
+
+	transport *http.Transport
+	conns     *conns
+	files     []os.FileInfo // as they were when the transport was made
+}
+
+// get returns the transport for the next request.
+func (p *pool) get() (*http.Transport, error) {
+	files, err := p.stat()
+	if err != nil {
+		return nil, err
+	}
+	if p.transport != nil && unchanged(p.files, files) {
+		return p.transport, nil
+	}
+	c, err := p.tls.load()
+	if err != nil {
+		return nil, err
+	}
+	c.GetClientCertificate = p.certificate(c.Certificates)
+	p.close()
+	p.files = files
+	p.conns = &conns{open: map[net.Conn]struct{}{}}
+	p.transport = &http.Transport{
+		Proxy:                  p.proxy,
+		DialContext:            p.conns.dial,
+		TLSClientConfig:        c,
+		TLSHandshakeTimeout:    dialTimeout,
+		ForceAttemptHTTP2:      true,
+		HTTP2:                  &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingAfter},
+		DisableCompression:     true, // an answer is text for a person, and must not grow
+		MaxIdleConns:           2,
+		MaxIdleConnsPerHost:    2,
+		IdleConnTimeout:        idleTimeout,
+		MaxResponseHeaderBytes: maxAnswerHead,
+	}
+	return p.transport, nil
+}
+
+// certificate gives the receiver what there is, or none, and notes that it asked.
+func (p *pool) certificate(all []tls.Certificate) func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+	return func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		p.asked.Store(true)
+		if len(all) == 0 {
+			return new(tls.Certificate), nil
+		}
+		// Also when it names authorities of which this one is not: it may know better when
+		// it sees it, and else its log says more than nothing.
+		return &all[0], nil
+	}
+}
+
+// close closes all connections. No request is under way.
+func (p *pool) close() {
+	if p.transport != nil {
+		p.transport.CloseIdleConnections()
+		p.conns.close()
+		p.transport = nil
+	}
+	p.asked.Store(false)
+}
+
+func (p *pool) stat() ([]os.FileInfo, error) {
+	var files []os.FileInfo
+	for _, name := range []string{p.tls.CA, p.tls.Certificate, p.tls.Key} {
+		if name == "" {
+			continue
+		}
+		info, err := os.Stat(name)
+		if err != nil {
+			return nil, fmt.Errorf("reading a certificate: %w", err)
+		}
+		files = append(files, info)
+	}
+	return files, nil
+}
+
+func unchanged(a, b []os.FileInfo) bool {
+	for i := range a {
+		if !os.SameFile(a[i], b[i]) || !a[i].ModTime().Equal(b[i].ModTime()) || a[i].Size() != b[i].Size() {
+			return false
+		}
+	}
+	return true
+}
+
+// load reads the files.
+func (t TLS) load() (*tls.Config, error) {
+	c := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: t.ServerName}
+	if t.CA != "" {
+		pem, err := readFile(t.CA)
+		if err != nil {
+			return nil, fmt.Errorf("reading tls ca: %w", err)
+		}
+		c.RootCAs = x509.NewCertPool()
+		if !c.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("reading tls ca %q: it has no certificate in PEM", t.CA)
+		}
+	}
+	if t.Certificate != "" {
+		cert, err := readFile(t.Certificate)
+		if err != nil {
+			return nil, fmt.Errorf("reading tls client_certificate: %w", err)
+		}
+		key, err := readFile(t.Key)
+		if err != nil {
+			return nil, fmt.Errorf("reading the key of tls client_certificate: %w", err)
+		}
+		pair, err := tls.X509KeyPair(cert, key)
+		if err != nil {
+			return nil, fmt.Errorf("reading tls client_certificate %q with its key %q: %w", t.Certificate, t.Key, err)
+		}
+		c.Certificates = []tls.Certificate{pair}
+	}
+	return c, nil
+}
+
+func readFile(name string) ([]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err == nil && len(b) > maxFile {
+		err = fmt.Errorf("%q is larger than %d bytes: name another file", name, maxFile)
+	}
+	return b, err
+}
