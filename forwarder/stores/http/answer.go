@@ -97,7 +97,7 @@ func statusCure(status int) string {
 
 // cure is what to do about an error of the network, as the end of a message. Asked says
 // that the receiver has asked for a certificate: one that then does not like what it
-// gets closes the connection, and which error that is is a matter of time.
+// gets closes the connection, and it is a matter of time which error that becomes.
 func cure(err error, asked bool) string {
 	var unverified *tls.CertificateVerificationError
 	var name x509.HostnameError

@@ -99,7 +99,7 @@ func (b *body) compress(how string) error {
 		}
 		b.sent = b.zstd.EncodeAll(b.plain, b.sent[:0])
 	default:
-		b.sent = append(b.sent[:0], b.plain...)
+		b.sent = b.plain
 	}
 	return nil
 }

@@ -19,6 +19,13 @@ func unmarshal(text string) (*Module, error) {
 	return m, m.UnmarshalCaddyfile(caddyfile.NewTestDispenser(text))
 }
 
+func provision(t testing.TB, m *Module) {
+	t.Helper()
+	if err := m.Provision(caddy.Context{}); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestEveryOptionOfTheCaddyfileIsRead(t *testing.T) {
 	m, err := unmarshal(`http https://siem.example.com/ingest {
 		encoding ndjson
@@ -65,9 +72,7 @@ func TestEveryOptionOfTheCaddyfileIsRead(t *testing.T) {
 	if diff := cmp.Diff(want, again, opt); diff != "" {
 		t.Errorf("after JSON (-want +got):\n%s", diff)
 	}
-	if err := m.Provision(caddy.Context{}); err != nil {
-		t.Fatal(err)
-	}
+	provision(t, m)
 	if !filepath.IsAbs(m.config.TLS.CA) || m.Describe().Location != want.URL || m.Batching().BatchBytes >= 1<<20 {
 		t.Errorf("provisioned as %+v", m.config)
 	}
@@ -120,9 +125,7 @@ func TestTheModuleOpensWithCredentialsFromTheEnvironmentAndFiles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := m.Provision(caddy.Context{}); err != nil {
-		t.Fatal(err)
-	}
+	provision(t, m)
 	s, err := m.Open(t.Context(), slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)

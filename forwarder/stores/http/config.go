@@ -183,7 +183,7 @@ func (c Config) check() (target, error) {
 	if c.TLS != (TLS{}) && !t.encrypted() {
 		return target{}, fmt.Errorf("%s has no TLS: write https://, or take the tls options out", t.location())
 	}
-	return t, c.checkProxy()
+	return t, c.checkProxy(t)
 }
 
 // own are the headers that say what a request is, which the configuration may not.
@@ -225,7 +225,7 @@ func looksLikeCredential(value string) bool {
 	return rest != "" && (strings.EqualFold(scheme, "Bearer") || strings.EqualFold(scheme, "Basic"))
 }
 
-func (c Config) checkProxy() error {
+func (c Config) checkProxy(to target) error {
 	if c.Proxy == "" || c.Proxy == ProxyNone {
 		return nil
 	}
@@ -235,6 +235,9 @@ func (c Config) checkProxy() error {
 	}
 	if t.path != "/" || t.query != "" {
 		return fmt.Errorf("proxy %s has a path: a proxy is a scheme, a host and a port", t.location())
+	}
+	if !to.encrypted() && !t.loopback() && !c.Insecure {
+		return fmt.Errorf("%s is not encrypted, and the proxy is not on this host: write https://, or the option insecure if the network may see every entry", to.location())
 	}
 	return nil
 }

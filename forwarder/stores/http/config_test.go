@@ -83,6 +83,7 @@ func TestAConfigurationThatCannotBeMeantIsRefusedWithACure(t *testing.T) {
 		"TLS without TLS":           {Config{URL: "http://127.0.0.1/", TLS: TLS{CA: "c.pem"}}, []string{"https://"}},
 		"a proxy's password":        {Config{URL: url, Proxy: "http://u:planted@proxy.example.com"}, []string{"proxy", "placeholder"}},
 		"a proxy's scheme":          {Config{URL: url, Proxy: "proxy.example.com:3128"}, []string{"proxy", "http://", "socks5://"}},
+		"not encrypted, by a proxy": {Config{URL: "http://127.0.0.1/", Proxy: "http://proxy.example.com:3128"}, []string{"https://", "insecure"}},
 		"a proxy's path":            {Config{URL: url, Proxy: "http://proxy.example.com/x"}, []string{"proxy", "path"}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -43,16 +43,14 @@ func (p *connectProxy) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		return
 	}
 	io.WriteString(conn, "HTTP/1.1 200 OK\r\n\r\n")
-	p.open.Add(1)
-	go func() {
-		defer p.open.Done()
+	p.open.Go(func() {
 		defer to.Close()
 		go func() {
 			io.Copy(conn, to)
 			conn.Close()
 		}()
 		io.Copy(to, bufio.NewReader(buffered))
-	}()
+	})
 }
 
 func TestAProxyTunnelsToTheReceiver(t *testing.T) {

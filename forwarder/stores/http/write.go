@@ -27,6 +27,9 @@ var errTimeout = errors.New("the time is over")
 func (s *Store) Write(ctx context.Context, batch []forwarder.Record) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.closed.Err() != nil {
+		return &sendError{text: fmt.Sprintf("posting to audit store %q: it is closed", s.target.location())}
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(s.closed, cancel)()
