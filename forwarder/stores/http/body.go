@@ -117,10 +117,15 @@ type payload struct {
 
 var errTakenBack = errors.New("the request is over")
 
-// reader returns the body from its beginning.
-func (p *payload) reader() io.ReadCloser { return &payloadReader{payload: p} }
+// reader returns the body from its beginning, for one more attempt.
+func (p *payload) reader() io.ReadCloser {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.complete = false
+	return &payloadReader{payload: p}
+}
 
-// takeBack ends all reading and says whether the whole body was read once.
+// takeBack ends all reading and says whether the whole body was read in the last attempt.
 func (p *payload) takeBack() (complete bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

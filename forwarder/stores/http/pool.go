@@ -22,6 +22,8 @@ const (
 	// pingAfter is how long an HTTP/2 connection may be silent before it is asked
 	// whether it lives.
 	pingAfter = 15 * time.Second
+	// maxKept is how many connections are kept; one is used at a time.
+	maxKept = 2
 	// maxAnswerHead bounds the head of an answer, in bytes.
 	maxAnswerHead = 64 << 10
 	// maxFile bounds a certificate's file, in bytes.
@@ -67,8 +69,8 @@ func (p *pool) get() (*http.Transport, error) {
 		ForceAttemptHTTP2:      true,
 		HTTP2:                  &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingAfter},
 		DisableCompression:     true, // an answer is text for a person, and must not grow
-		MaxIdleConns:           2,
-		MaxIdleConnsPerHost:    2,
+		MaxIdleConns:           maxKept,
+		MaxIdleConnsPerHost:    maxKept,
 		IdleConnTimeout:        idleTimeout,
 		MaxResponseHeaderBytes: maxAnswerHead,
 	}

@@ -116,11 +116,6 @@ func (s *Store) request(ctx context.Context, part []forwarder.Record, known *sec
 	if err := s.c.setHeaders(h, resolve); err != nil {
 		return r, err
 	}
-	// To be known as a request that may be repeated, which the transport does when a
-	// connection that was kept turns out to be closed. The empty one is not sent.
-	if _, has := h["Idempotency-Key"]; !has {
-		h["Idempotency-Key"] = []string{}
-	}
 	s.describeBody(h, part, r)
 	at := s.now()
 	id := requestID(instance(part[0]), r.first, r.last, part)

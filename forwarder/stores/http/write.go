@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptrace"
+	"sync/atomic"
 	"time"
 
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
@@ -84,7 +86,7 @@ func (s *Store) exchange(cancel func(), r request, known *secrets) error {
 		return err
 	}
 	// The transport and no client around it: it follows no redirect and keeps no cookie.
-	answer, err := transport.RoundTrip(r.http)
+	answer, err := roundTrip(transport, r)
 	complete := r.payload.takeBack()
 	if err != nil {
 		return err
@@ -99,6 +101,23 @@ func (s *Store) exchange(cancel func(), r request, known *secrets) error {
 	}
 	_, _ = io.CopyN(io.Discard, answer.Body, drained) // the status has said it
 	return nil
+}
+
+// roundTrip sends the request, again if a connection that was kept fails: the receiver
+// has most likely closed it just then, which is no failure of the receiver. Two are kept.
+func roundTrip(transport *http.Transport, r request) (*http.Response, error) {
+	for try := 1; ; try++ {
+		var kept atomic.Bool
+		ctx := httptrace.WithClientTrace(r.http.Context(), &httptrace.ClientTrace{
+			GotConn: func(info httptrace.GotConnInfo) { kept.Store(info.Reused) },
+		})
+		again := r.http.Clone(ctx)
+		again.Body = r.payload.reader()
+		answer, err := transport.RoundTrip(again)
+		if err == nil || !kept.Load() || try > maxKept || ctx.Err() != nil {
+			return answer, err
+		}
+	}
 }
 
 // statusName is a status with the name that it has in the specification: the
