@@ -15,6 +15,10 @@ import (
 	"github.com/caddy-audit-log/caddy-audit-log/buffer"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder/stores/sqlite"
+
+	// The stores of this build.
+	_ "github.com/caddy-audit-log/caddy-audit-log/forwarder/stores/file"
+	_ "github.com/caddy-audit-log/caddy-audit-log/forwarder/stores/http"
 )
 
 // StoreConfig is one audit store, and which entries it gets and how.
