@@ -388,7 +388,10 @@ func (b *Buffer) recover(adopt bool) error {
 			kind: opEntry, completes: true, intent: n, payload: c.unresolved[n], at: time.Now().UnixMicro(), calls: Calls{Recorded: 1},
 		})
 	}
+	// All of them from the start: with one that is attached before the others, what only
+	// those need would be removed.
 	for store, p := range b.state.Stores {
+		b.holding[store] = 0
 		if p.Until > 0 {
 			b.holding[store] = b.maxSize.Load() / removedShare
 		}

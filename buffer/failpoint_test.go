@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -211,6 +212,10 @@ func killedAt(dir, spec string) {
 		return nil
 	}
 	failpoint.Store(&f)
+	if seed, err := strconv.ParseUint(os.Getenv("BUFFER_TEST_PICKY"), 10, 64); err == nil {
+		pickyVictim(dir, seed)
+		return
+	}
 	b, err := Open(dir, failOptions(&gaps{}))
 	if err != nil {
 		fmt.Println("error", err)
@@ -226,6 +231,34 @@ func killedAt(dir, spec string) {
 	fmt.Println("survived", spec)
 }
 
+// runVictim runs a process that a failpoint kills, notes what it says, and reports
+// whether it was killed: it may not come by there so often.
+func runVictim(t *testing.T, dir, kill, picky string, note func(word, what string)) (killed bool) {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(self)
+	cmd.Env = append(os.Environ(), "BUFFER_TEST_VICTIM="+dir, "BUFFER_TEST_KILL="+kill, "BUFFER_TEST_PICKY="+picky)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for lines := bufio.NewScanner(out); lines.Scan(); {
+		switch word, what, _ := strings.Cut(lines.Text(), " "); word {
+		case "begun", "ended", "taken", "passed", "survived", "keep", "kept", "resolve", "resolved":
+			note(word, what)
+		default:
+			t.Error(lines.Text())
+		}
+	}
+	return cmd.Wait() != nil
+}
+
 // often is how often work comes by a failpoint, about.
 func often(point string) int {
 	switch point {
@@ -239,10 +272,6 @@ func often(point string) int {
 }
 
 func TestAKillAtAnyChangeLosesNothing(t *testing.T) {
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
 	for _, point := range points {
 		t.Run(point, func(t *testing.T) {
 			t.Parallel()
@@ -256,26 +285,7 @@ func TestAKillAtAnyChangeLosesNothing(t *testing.T) {
 			reached := false
 			for range 4 {
 				nth := 1 + rnd.IntN(often(point))
-				cmd := exec.Command(self)
-				cmd.Env = append(os.Environ(), "BUFFER_TEST_VICTIM="+dir, fmt.Sprintf("BUFFER_TEST_KILL=%s %d", point, nth))
-				out, err := cmd.StdoutPipe()
-				if err != nil {
-					t.Fatal(err)
-				}
-				if err := cmd.Start(); err != nil {
-					t.Fatal(err)
-				}
-				for lines := bufio.NewScanner(out); lines.Scan(); {
-					switch word, id, _ := strings.Cut(lines.Text(), " "); word {
-					case "begun", "ended", "taken", "passed":
-						l.note(word, id)
-					case "survived":
-						// It does not come by there so often.
-					default:
-						t.Fatal(lines.Text())
-					}
-				}
-				if err := cmd.Wait(); err != nil {
+				if runVictim(t, dir, fmt.Sprintf("%s %d", point, nth), "", l.note) {
 					reached = true
 				}
 			}

@@ -205,3 +205,35 @@ func TestARemovedStoreIsDetachedBeyondItsShare(t *testing.T) {
 	checkConserved(t, b)
 	shut(t, b)
 }
+
+// With the first one attached, nothing may go that only the second one needs.
+func TestAStartHoldsWhatEachStoreNeeds(t *testing.T) {
+	dir := newDir(t)
+	var g gaps
+	o := Options{SegmentSize: 256 << 10, Gap: g.entry}
+	b := open(t, dir, o)
+	for _, name := range []string{"fast", "slow"} {
+		if err := b.Attach(name, Attachment{Destination: name}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	grow(t, b, 4)
+	b.Advance("fast", b.Stats().Head, b.Stats().Head, 0, 0)
+	shut(t, b)
+	b = open(t, dir, o)
+	if err := b.Attach("fast", Attachment{Destination: "fast"}); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		if err := b.Append([]byte("a commit, after which drained segments go")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := b.Attach("slow", Attachment{Destination: "slow"}); err != nil {
+		t.Fatal(err)
+	}
+	if st := b.Stats(); st.Stores["slow"].Skipped > 0 || st.Oldest != 1 || len(g.of(GapSkipped)) > 0 {
+		t.Errorf("the oldest is %d, and the gaps tell of %+v", st.Oldest, g.of(GapSkipped))
+	}
+	shut(t, b)
+}

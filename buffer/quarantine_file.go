@@ -1,12 +1,10 @@
 package buffer
 
 import (
+	"bytes"
 	"errors"
-	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,8 +21,12 @@ const (
 	// page of Quarantined holds; pageRecords bounds how many records that looks at.
 	copyBytes   = 1 << 20
 	pageRecords = 512
-	// wasteBytes is how much of the file may be of no use before it is written anew.
+	// wasteBytes is how much of the file may become of no use before it is written anew,
+	// beside as much as is of use. What is bounded are the records; bbolt needs up to
+	// about so much besides.
 	wasteBytes = 4 << 20
+	// keepResolved is how many resolutions a file keeps that is written anew.
+	keepResolved = 1024
 )
 
 var bucketRecords = []byte("q")
@@ -55,6 +57,7 @@ type quarantine struct {
 	closed bool
 	found  bool // a start has found it harmed
 	serial uint64
+	waste  int64 // what was of no use when it was last written anew
 	// unreadable is since when the disk gives nothing of the file.
 	unreadable time.Time
 	failing    bool // it was logged
@@ -176,8 +179,9 @@ func (q *quarantine) wasteful(need int64) bool {
 	live := q.live
 	q.b.mu.Unlock()
 	size := q.size.Load()
-	waste := size - live
-	return waste > live+wasteBytes || size+need > q.bound() && waste > max(wasteBytes, q.bound()/8)
+	waste := size - live - q.waste
+	part := q.bound() / 8
+	return waste > live+min(wasteBytes, part) || size+need > q.bound() && waste > part
 }
 
 // read visits what the file has, from a key on. The caller holds io.
@@ -189,299 +193,6 @@ func (q *quarantine) read(from []byte, visit func(r record, raw []byte) bool) er
 		return walkPlaces(q.file, q.places, from, visit)
 	}
 	return walkRecords(q.file, from, visit)
-}
-
-// rewrite makes the file anew: with what counts of it by all that the process knows,
-// and an extra record. What must count and cannot be read any more is lost, and told.
-// An error leaves the file as it was, or the new one in its place; both have all that
-// was acknowledged. The caller holds io.
-func (q *quarantine) rewrite(extra *record) error {
-	err := q.tryRewrite(extra)
-	if err != nil {
-		q.due = true
-		return fmt.Errorf("writing %q anew: %w", q.path(), err)
-	}
-	q.due, q.harmed, q.places, q.unreadable = false, false, nil, time.Time{}
-	return nil
-}
-
-func (q *quarantine) tryRewrite(extra *record) error {
-	path := q.path()
-	tmp := path + ".tmp"
-	if err := os.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	n, err := createQuarantine(tmp)
-	if err != nil {
-		return err
-	}
-	var size int64
-	lost, err := q.copy(n, extra)
-	if err == nil {
-		size, err = sizeOf(n.db)
-	}
-	if err == nil {
-		err = errors.Join(at("rewrite"), n.file.Sync())
-	}
-	if err == nil {
-		err = q.setAside(path, len(lost) > 0)
-	}
-	if err == nil {
-		err = os.Rename(tmp, path)
-	}
-	if err != nil {
-		n.close()
-		_ = os.Remove(tmp)
-		return err
-	}
-	// From here on the new file is the one: it has all that counts of the old one.
-	if q.db != nil {
-		q.letGo(q.db)
-		q.db = nil
-	}
-	if q.file != nil {
-		_ = q.file.Close()
-	}
-	q.file, q.places = n.file, nil
-	q.setSize(size)
-	q.lose(lost)
-	if err := errors.Join(at("rewritten"), syncDir(q.b.dir)); err != nil {
-		// Which of the two a start would find is not known, so nothing is added to either.
-		q.letGo(n.db)
-		return err
-	}
-	n.db.NoSync = false
-	q.db = n.db
-	return nil
-}
-
-// newQuarantine is a file that is being made.
-type newQuarantine struct {
-	db   *bolt.DB
-	file *os.File
-}
-
-func createQuarantine(tmp string) (n newQuarantine, err error) {
-	n.db, err = bolt.Open(tmp, segmentMode, &bolt.Options{
-		Timeout: time.Second, FreelistType: bolt.FreelistMapType, NoSync: true, // it is synced whole
-	})
-	if err != nil {
-		return n, err
-	}
-	n.db.AllocSize = growBy
-	err = guarded(func() error {
-		return n.db.Update(func(tx *bolt.Tx) error {
-			_, err := tx.CreateBucket(bucketRecords)
-			return err
-		})
-	})
-	if err == nil {
-		n.file, err = os.OpenFile(tmp, os.O_RDWR, 0)
-	}
-	if err != nil {
-		n.close()
-	}
-	return n, err
-}
-
-func (n *newQuarantine) close() {
-	if db := n.db; db != nil {
-		go func() { _ = db.Close() }()
-	}
-	if n.file != nil {
-		_ = n.file.Close()
-	}
-}
-
-// copy puts into a new file what counts, and the extra record last. It returns what
-// counts and could not be read.
-func (q *quarantine) copy(n newQuarantine, extra *record) (lost records[uint32], err error) {
-	q.b.mu.Lock()
-	lost = q.index.clone()
-	q.b.mu.Unlock()
-	if extra != nil {
-		lost.drop(extra.meta.Store, extra.sequence)
-	}
-	var batch [][2][]byte
-	size := 0
-	flush := func() error {
-		put := func(k *bolt.Bucket) error {
-			k.FillPercent = 1
-			for _, kv := range batch {
-				if err := k.Put(kv[0], kv[1]); err != nil {
-					return err
-				}
-			}
-			return nil
-		}
-		err := guarded(func() error {
-			return n.db.Update(func(tx *bolt.Tx) error { return put(tx.Bucket(bucketRecords)) })
-		})
-		batch, size = nil, 0
-		return err
-	}
-	var failed error
-	one := func(r record, raw []byte) bool {
-		if r.as != 0 || !lost.has(r.meta.Store, r.sequence) {
-			return true
-		}
-		lost.drop(r.meta.Store, r.sequence)
-		batch = append(batch, [2][]byte{r.key(), append([]byte(nil), raw...)})
-		if size += len(raw); size >= copyBytes {
-			failed = flush()
-		}
-		return failed == nil
-	}
-	bad := q.read(nil, one)
-	if failed == nil && len(lost) > 0 && q.file != nil && q.places == nil {
-		// What its tree does not have may still be somewhere in the file.
-		var places []recordPlace
-		var err error
-		if places, err = scanRecords(q.file); err == nil {
-			err = walkPlaces(q.file, places, nil, one)
-		}
-		bad = errors.Join(bad, err)
-	}
-	if failed == nil && extra != nil {
-		var raw []byte
-		if raw, failed = extra.encode(); failed == nil {
-			batch = append(batch, [2][]byte{extra.key(), raw})
-		}
-	}
-	if failed == nil {
-		failed = flush()
-	}
-	if failed == nil && len(lost) > 0 && outOfOrder(bad) {
-		// The disk may come back; a record that was given up does not.
-		if q.unreadable.IsZero() {
-			q.unreadable = time.Now()
-		}
-		if time.Since(q.unreadable) < harmAfter {
-			failed = bad
-		}
-	}
-	return lost, failed
-}
-
-// setAside keeps a harmed file, and one that somebody has put in its place.
-func (q *quarantine) setAside(path string, lost bool) error {
-	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	switch {
-	case q.file == nil || !same(path, q.file):
-		return os.Rename(path, path+".replaced")
-	case lost || q.harmed:
-		if err := os.Link(path, path+setAside); err != nil && !errors.Is(err, fs.ErrExist) {
-			return err
-		}
-	}
-	return nil
-}
-
-// keep is the keeper: it takes out of the file what was resolved, and sees to it that
-// the file is there and whole.
-func (q *quarantine) keep() {
-	tick := time.NewTicker(tickEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-q.wake:
-		case <-tick.C:
-		case <-q.b.quit:
-			return
-		}
-		q.io.Lock()
-		err := q.tend()
-		first := err != nil && !q.failing
-		q.failing = err != nil
-		q.io.Unlock()
-		if first {
-			q.b.log().Error("keeping the quarantine in order; it is tried again", "file", q.path(), "error", err)
-		}
-	}
-}
-
-// tend does what there is to do. The caller holds io.
-func (q *quarantine) tend() error {
-	gone := q.file != nil && !same(q.path(), q.file)
-	q.b.mu.Lock()
-	dead := q.dead.clone()
-	stale := q.stale()
-	q.b.mu.Unlock()
-	if q.file == nil && !q.due {
-		q.buried(dead, stale)
-		return nil
-	}
-	dirty := len(dead) > 0 || len(stale) > 0
-	anew := gone || q.due || dirty && (q.db == nil || len(stale) > 0) || q.db != nil && q.wasteful(0)
-	if !anew && !dirty {
-		return nil
-	}
-	if err := q.mayWrite(); err != nil {
-		return err
-	}
-	if !anew {
-		err := q.update("resolve", "resolved", func(k *bolt.Bucket) error { return q.bury(k, dead) })
-		if err == nil {
-			q.buried(dead, stale)
-			return nil
-		}
-		q.doubt(err)
-	}
-	if err := q.rewrite(nil); err != nil {
-		return err
-	}
-	if gone {
-		q.b.log().Error("the quarantine was deleted or replaced behind our back; it is written again", "file", q.path())
-	}
-	q.buried(dead, stale)
-	return nil
-}
-
-// bury puts in the place of records that were resolved what says so: until the file is
-// written anew, a scan may still find the records themselves.
-func (q *quarantine) bury(k *bolt.Bucket, dead records[Resolution]) error {
-	for store, of := range dead {
-		for sequence, as := range of {
-			q.serial++
-			r := record{
-				as: as, sequence: sequence, serial: q.serial, at: time.Now().UnixMicro(),
-				meta: recordMeta{Store: store},
-			}
-			raw, err := r.encode()
-			if err == nil {
-				err = k.Put(r.key(), raw)
-			}
-			if err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// buried forgets what the file does not have any more. The caller holds io.
-func (q *quarantine) buried(dead records[Resolution], stale records[struct{}]) {
-	b := q.b
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for store, of := range dead {
-		for sequence := range of {
-			q.dead.drop(store, sequence)
-			b.state.Resolved.drop(store, sequence)
-			b.dirty = true
-		}
-	}
-	for store, of := range stale {
-		q.pending[store] = slices.DeleteFunc(q.pending[store], func(sequence uint64) bool {
-			_, is := of[sequence]
-			return is && !q.index.has(store, sequence)
-		})
-		if len(q.pending[store]) == 0 {
-			delete(q.pending, store)
-		}
-	}
 }
 
 // close waits for who works on the file. The writer calls it last.
@@ -519,7 +230,7 @@ func (q *quarantine) page(store string, from []byte) (list []record, next []byte
 				return false
 			}
 			if r.as == 0 && q.counts(r.meta.Store, r.sequence) {
-				r.payload = append([]byte(nil), r.payload...)
+				r.payload = bytes.Clone(r.payload)
 				list = append(list, r)
 				size += len(raw)
 			}
@@ -549,15 +260,4 @@ func (q *quarantine) counts(store string, sequence uint64) bool {
 	q.b.mu.Lock()
 	defer q.b.mu.Unlock()
 	return q.index.has(store, sequence) && !q.b.state.Resolved.has(store, sequence)
-}
-
-// repair writes a file anew that a start has found harmed, if the keeper has not done it
-// yet, and reports whether it was.
-func (q *quarantine) repair() (harmed bool, err error) {
-	q.io.Lock()
-	defer q.io.Unlock()
-	if q.due {
-		err = q.tend()
-	}
-	return q.found && err == nil, err
 }
