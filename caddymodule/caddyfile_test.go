@@ -67,7 +67,7 @@ func TestCaddyfilesInTheDocumentationAdapt(t *testing.T) {
 			if strings.HasPrefix(text, "audit_log") {
 				text = ":80 {\n" + text + "\n}\n"
 			}
-			if got := adaptText([]byte(text)); !strings.Contains(got, `"handler": "audit_log"`) {
+			if got := adaptText([]byte(text)); !strings.Contains(got, `"audit_log"`) {
 				t.Errorf("%s, Caddyfile %d: %s", file, i+1, got)
 			}
 			adapted++
@@ -139,7 +139,23 @@ func TestValidateNamesTheFileTheLineTheOptionAndTheCure(t *testing.T) {
 		},
 		"two stores of one name": {
 			"{\n\taudit_log {\n\t\tstore sqlite a.db\n\t\tstore sqlite b.db\n\t}\n}" + tail,
-			[]string{"two stores", "sqlite", "remove one"},
+			[]string{"Caddyfile:4", "two stores", "sqlite", "name siem"},
+		},
+		"a name that is none": {
+			"{\n\taudit_log {\n\t\tstore sqlite a.db {\n\t\t\tname \"a b\"\n\t\t}\n\t}\n}" + tail,
+			[]string{"Caddyfile:3", "a b", "letters"},
+		},
+		"a beginning that is none": {
+			"{\n\taudit_log {\n\t\tstore sqlite a.db {\n\t\t\tfrom yesterday\n\t\t}\n\t}\n}" + tail,
+			[]string{"Caddyfile:3", "sqlite", "yesterday", "oldest or now"},
+		},
+		"ocsf in a store that is read back": {
+			"{\n\taudit_log {\n\t\tstore sqlite a.db {\n\t\t\tformat ocsf\n\t\t}\n\t}\n}" + tail,
+			[]string{"Caddyfile:3", "read back", "http or file"},
+		},
+		"an outcome that is none": {
+			"{\n\taudit_log {\n\t\tstore sqlite a.db {\n\t\t\tonly outcome ok\n\t\t}\n\t}\n}" + tail,
+			[]string{"Caddyfile:3", "ok", "denied"},
 		},
 		"an unknown platform": {
 			":0 {\n\taudit_log {\n\t\tplatform nowhere\n\t}\n}\n",

@@ -329,6 +329,10 @@ func TestDrainWaitsForTheStores(t *testing.T) {
 	if err := drained(ctx, p, true, &out); err == nil || !strings.Contains(err.Error(), "failing") {
 		t.Errorf("after its time: %v", err)
 	}
+	broken.load(rigCaddyfile, proxy) // and when it goes back to where it was, it goes on there
+	if err := drained(t.Context(), p, true, &out); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestTheBufferCommandsReadWhatAServerLeft(t *testing.T) {
