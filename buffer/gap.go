@@ -45,6 +45,9 @@ type Gap struct {
 	// failing, slow or ordered; or why an entry was dropped, in an operator's words.
 	Since, Until time.Time
 	Cause        string
+	// MissingSince is the first sequence of the run that a detached store does not get,
+	// of which this may only be the end: First to Last is what was not told before.
+	MissingSince uint64
 	// Store is the store that does not get what was skipped, or would not take what was
 	// dropped.
 	Store string

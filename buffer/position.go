@@ -177,7 +177,10 @@ func (b *Buffer) detachLagging() {
 		}
 		b.log().Error("a store is detached: more waits for it than it may hold; a gap tells what it does not get",
 			"store", store, "bytes", lag, "bound", bound, "first", p.Position+1, "last", b.head)
-		b.skip(&p, b.head, Gap{Reason: GapDetached, Store: store})
+		if p.MissingSince == 0 {
+			p.MissingSince = p.Position + 1
+		}
+		b.skip(&p, b.head, Gap{Reason: GapDetached, Store: store, MissingSince: p.MissingSince})
 		b.state.Stores[store] = p
 		b.dirty = true
 	}
@@ -227,6 +230,7 @@ func (b *Buffer) Advance(store string, to uint64, delivered, filtered, quarantin
 	p.Delivered += delivered
 	p.Filtered += filtered
 	p.Quarantined += quarantined
+	p.MissingSince = 0
 	b.advanced(store, &p, quarantined)
 	b.state.Stores[store] = p
 	b.dirty = true

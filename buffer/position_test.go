@@ -123,7 +123,7 @@ func TestALaggingStoreIsDetachedWithAnExactGap(t *testing.T) {
 		next = 2
 	}
 	for _, gap := range g.of(GapDetached) {
-		if gap.First != next || gap.Count != gap.Last+1-gap.First || gap.Store != "dead" || gap.AtLeast {
+		if gap.First != next || gap.Count != gap.Last+1-gap.First || gap.Store != "dead" || gap.AtLeast || gap.MissingSince != g.of(GapDetached)[0].First {
 			t.Errorf("the gap is of %d to %d, %d of %q; it should begin at %d", gap.First, gap.Last, gap.Count, gap.Store, next)
 		}
 		next, sum = gap.Last+1, sum+gap.Count

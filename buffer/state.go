@@ -48,6 +48,10 @@ type Position struct {
 	Quarantined uint64 `json:"quarantined"`
 	Skipped     uint64 `json:"skipped"`
 	Damaged     uint64 `json:"damaged"`
+	// MissingSince is the first sequence of a run that the store does not get, when it
+	// was detached and has taken nothing since; 0 otherwise. The entry that tells of the
+	// run may be part of it, when the store is detached again.
+	MissingSince uint64 `json:"missing_since,omitempty"`
 	// Destination is where the store's entries go.
 	Destination string `json:"destination,omitempty"`
 	// Until is when the position is forgotten, in µs since the Unix epoch, because the

@@ -25,7 +25,7 @@ func gapEntry(g buffer.Gap) []byte {
 	set("segment", g.Segment)
 	set("store", g.Store)
 	set("previous_instance", g.Instance)
-	for name, n := range map[string]uint64{"first": g.First, "last": g.Last, "previous_head": g.Head} {
+	for name, n := range map[string]uint64{"first": g.First, "last": g.Last, "previous_head": g.Head, "missing_since": g.MissingSince} {
 		if n > 0 {
 			facts[name] = n
 		}

@@ -172,6 +172,9 @@ func (f *Forwarder) wait(ctx context.Context, position uint64) (uint64, error) {
 // read again from where it is settled: there may be more by then to compare with.
 func (f *Forwarder) deliver(ctx context.Context, b *batch) error {
 	for len(b.records) > 0 {
+		if f.source.Position(f.name) >= b.first() {
+			return errMoved // a gap tells that the store does not get it
+		}
 		if f.suspicion.any() {
 			return f.sift(ctx, b, nil)
 		}

@@ -307,6 +307,28 @@ func TestADetachedStoreGoesOnAtItsNewPosition(t *testing.T) {
 	})
 }
 
+// What a gap says the store does not get, it does not get after all when it is back.
+func TestWhatWasGivenUpIsNotDeliveredByTheNextAttempt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		source := newFakeSource()
+		source.add(t, 5)
+		sink := &fakeStore{hook: func(_ context.Context, attempt int) error {
+			if attempt == 1 {
+				return errors.New("connection refused")
+			}
+			return nil
+		}}
+		h := start(t, source, sink, Options{})
+		source.detach("main")
+		source.add(t, 1)
+		time.Sleep(time.Minute)
+		h.end()
+		if diff := cmp.Diff([]uint64{6}, sink.got()); diff != "" {
+			t.Errorf("delivered (-want +got):\n%s", diff)
+		}
+	})
+}
+
 func TestARetryWaitsForTheBatchInHand(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		source := newFakeSource()
