@@ -51,8 +51,7 @@ type Server struct {
 	bin      string
 	settings map[string]string
 	as       *syscall.Credential // nil: this process's own user
-	postgres *exec.Cmd           // nil while it is down
-	ended    chan struct{}
+	postgres int                 // the first process's id, zero while it is down
 	log      string
 }
 
@@ -220,12 +219,7 @@ func (s *Server) Up() error {
 		if err := c.Start(); err != nil {
 			return fmt.Errorf("starting PostgreSQL: %w", err)
 		}
-		ended := make(chan struct{})
-		go func() {
-			_ = c.Wait() // how a killed server ended is no news
-			close(ended)
-		}()
-		s.postgres, s.ended = c, ended
+		s.postgres = c.Process.Pid
 		err := s.ready(deadline)
 		if err == nil {
 			return nil
@@ -234,7 +228,6 @@ func (s *Server) Up() error {
 			return fmt.Errorf("starting PostgreSQL: it accepts no connections within %s: %w: %s", readyWithin, err, s.lastWords())
 		}
 		// It ended by itself: what a killed one left may still hold its memory.
-		s.postgres = nil
 		time.Sleep(100 * time.Millisecond)
 	}
 }
@@ -251,15 +244,41 @@ func (s *Server) ready(deadline time.Time) error {
 		if err == nil {
 			return nil
 		}
-		select {
-		case <-s.ended:
+		if s.hasEnded() {
 			return errors.New("it ended")
-		case <-time.After(20 * time.Millisecond):
 		}
 		if time.Now().After(deadline) {
 			return err
 		}
+		time.Sleep(pause)
 	}
+}
+
+// pause is that between two looks at the server.
+const pause = 20 * time.Millisecond
+
+// hasEnded reports whether the server is down, and takes note of its end if it is. No
+// goroutine waits for that: a test may count them.
+func (s *Server) hasEnded() bool {
+	if s.postgres == 0 {
+		return true
+	}
+	pid, err := syscall.Wait4(s.postgres, nil, syscall.WNOHANG, nil)
+	if pid == s.postgres || errors.Is(err, syscall.ECHILD) {
+		s.postgres = 0
+		return true
+	}
+	return false
+}
+
+// wait waits for the server's end.
+func (s *Server) wait() error {
+	for deadline := time.Now().Add(readyWithin); !s.hasEnded(); time.Sleep(pause) {
+		if time.Now().After(deadline) {
+			return errors.New("stopping PostgreSQL: it does not end")
+		}
+	}
+	return nil
 }
 
 func (s *Server) lastWords() string {
@@ -297,30 +316,24 @@ func (s *Server) DSN(options map[string]string) string {
 
 // Down stops the server in an orderly way, without waiting for its clients.
 func (s *Server) Down() error {
-	if s.postgres == nil {
+	if s.hasEnded() {
 		return nil
 	}
-	if err := s.postgres.Process.Signal(syscall.SIGINT); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		return err
+	if err := syscall.Kill(s.postgres, syscall.SIGINT); err != nil {
+		return fmt.Errorf("stopping PostgreSQL: %w", err)
 	}
-	select {
-	case <-s.ended:
-		s.postgres = nil
-		return nil
-	case <-time.After(readyWithin):
-		return errors.Join(errors.New("stopping PostgreSQL: it does not end"), s.Kill())
+	if err := s.wait(); err != nil {
+		return errors.Join(err, s.Kill())
 	}
+	return nil
 }
 
 // Kill ends every process of the server at once, by SIGKILL.
 func (s *Server) Kill() error {
-	if s.postgres == nil {
+	if s.hasEnded() {
 		return nil
 	}
-	err := s.signal(syscall.SIGKILL)
-	<-s.ended
-	s.postgres = nil
-	return err
+	return errors.Join(s.signal(syscall.SIGKILL), s.wait())
 }
 
 // Freeze stops every process of the server (SIGSTOP): connections stay open, and
@@ -333,15 +346,14 @@ func (s *Server) Thaw() error { return s.signal(syscall.SIGCONT) }
 // signal reaches the server's processes, the first one first, so that it starts no
 // more of them.
 func (s *Server) signal(sig syscall.Signal) error {
-	if s.postgres == nil {
+	if s.hasEnded() {
 		return errors.New("signalling PostgreSQL: it is down")
 	}
-	parent := s.postgres.Process.Pid
-	children, err := childrenOf(parent)
+	children, err := childrenOf(s.postgres)
 	if err != nil {
 		return fmt.Errorf("signalling PostgreSQL: %w", err)
 	}
-	if err := syscall.Kill(parent, sig); err != nil {
+	if err := syscall.Kill(s.postgres, sig); err != nil {
 		return fmt.Errorf("signalling PostgreSQL: %w", err)
 	}
 	for _, pid := range children {
@@ -370,7 +382,7 @@ func childrenOf(parent int) (pids []int, err error) {
 // Close stops the server and removes what it kept.
 func (s *Server) Close() error {
 	var err error
-	if s.postgres != nil {
+	if !s.hasEnded() {
 		_ = s.Thaw() // it may be frozen
 		err = s.Down()
 	}

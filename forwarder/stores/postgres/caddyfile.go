@@ -66,7 +66,7 @@ func (m *Module) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		return d.Errf("store postgres: %v", err)
 	}
 	seen := map[string]bool{}
-	for d.NextBlock(d.Nesting()) {
+	for nesting := d.Nesting(); d.NextBlock(nesting); {
 		option := d.Val()
 		if seen[option] {
 			return d.Errf("option %q of store postgres is there twice: leave one out", option)

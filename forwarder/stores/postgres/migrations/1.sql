@@ -13,8 +13,8 @@ CREATE TABLE {schema}.schema_version (
 -- partitions are months of arrival, so that a month that has expired is dropped.
 -- Arrival is the same in all revisions, so a row can be found without its class.
 --
--- What is not captured (retention, hold, redactions) will stand in columns of its
--- own, added by a later version. write() names each column that a higher revision
+-- What is not captured stands in columns of its own, as redactions does; retention and
+-- hold will be added by a later version. write() names each column that a higher revision
 -- may change, so it cannot touch those.
 CREATE TABLE {schema}.entry (
 	timestamp         bigint NOT NULL, -- arrival, microseconds since 1970
@@ -28,6 +28,7 @@ CREATE TABLE {schema}.entry (
 	marks             bigint[],        -- of who acts: tokens, session, user, ip
 	document          json   NOT NULL, -- the whole entry
 	raw               bytea,           -- its bytes, where PostgreSQL's json cannot have them
+	redactions        json,            -- what was erased from it; then no revision changes it, which would bring it back
 	PRIMARY KEY (timestamp, id, class)
 ) PARTITION BY LIST (class);
 CREATE INDEX entry_by_organization ON {schema}.entry (organization_slug, timestamp, id) WHERE organization_slug IS NOT NULL;
@@ -48,16 +49,16 @@ CREATE TABLE {schema}.received (
 	PRIMARY KEY (instance, first)
 ) WITH (fillfactor = 50);
 
--- The receipts of pruning: entries of the class that arrived from first to last are
--- gone because they expired. What is in such a range and was received before does not
--- come back. Both conditions are needed: without the receipt, two buffers that a copied
--- disk gave the same instance would lose each other's entries in silence.
+-- The receipts of pruning: entries of the class that arrived from first to last have
+-- expired and are gone. write() takes no entry of such a time, so that nothing comes back,
+-- neither on a repeat nor in a later revision. One that comes for the first time so late
+-- has expired as well: its sequence is in received, and the receipt says what became of it.
 CREATE TABLE {schema}.pruned (
 	class  text   COLLATE "C" NOT NULL,
 	first  bigint NOT NULL,
 	last   bigint NOT NULL,
 	pruned timestamptz NOT NULL DEFAULT now(),
-	PRIMARY KEY (first, last, class)
+	PRIMARY KEY (class, first, last)
 );
 
 -- microseconds makes an arrival of a time, for queries by people.
@@ -83,7 +84,7 @@ DECLARE
 	earliest bigint;
 	latest   bigint;
 	known    bigint[];
-	skipped  bigint[];
+	expired  bigint[];
 	n        integer;
 	f        bigint;
 	l        bigint;
@@ -112,15 +113,13 @@ BEGIN
 			marks = u.marked::bigint[], document = u.document::json, raw = u.raw
 		FROM unnest(ids, revisions, timestamps, instances, sequences, organizations, projects, marked, documents, raws)
 			AS u(id, revision, at, instance, sequence, organization, project, marked, document, raw)
-		WHERE e.timestamp BETWEEN earliest AND latest AND e.timestamp = u.at AND e.id = u.id AND u.revision > e.revision;
+		WHERE e.timestamp BETWEEN earliest AND latest AND e.timestamp = u.at AND e.id = u.id AND u.revision > e.revision
+		AND e.redactions IS NULL;
 	END IF;
 
-	IF EXISTS (SELECT FROM {schema}.pruned p WHERE p.first <= latest AND p.last >= earliest) THEN
-		SELECT array_agg(u.n) INTO skipped
-		FROM unnest(timestamps, instances, sequences) WITH ORDINALITY AS u(at, instance, sequence, n)
-		WHERE EXISTS (SELECT FROM {schema}.pruned p WHERE u.at BETWEEN p.first AND p.last)
-		AND EXISTS (SELECT FROM {schema}.received r WHERE r.instance = u.instance AND u.sequence BETWEEN r.first AND r.last);
-	END IF;
+	SELECT array_agg(u.n) INTO expired
+	FROM unnest(timestamps) WITH ORDINALITY AS u(at, n)
+	WHERE EXISTS (SELECT FROM {schema}.pruned p WHERE p.class = 'default' AND u.at BETWEEN p.first AND p.last);
 
 	-- A conflict is another writer's row, made since the look above.
 	INSERT INTO {schema}.entry AS e
@@ -128,12 +127,12 @@ BEGIN
 	SELECT u.id, u.revision, u.at, u.instance, u.sequence, u.organization, u.project, u.marked::bigint[], u.document::json, u.raw
 	FROM unnest(ids, revisions, timestamps, instances, sequences, organizations, projects, marked, documents, raws) WITH ORDINALITY
 		AS u(id, revision, at, instance, sequence, organization, project, marked, document, raw, n)
-	WHERE (known IS NULL OR NOT u.n = ANY (known)) AND (skipped IS NULL OR NOT u.n = ANY (skipped))
+	WHERE (known IS NULL OR NOT u.n = ANY (known)) AND (expired IS NULL OR NOT u.n = ANY (expired))
 	ON CONFLICT (timestamp, id, class) DO UPDATE SET
 		revision = excluded.revision, instance = excluded.instance, sequence = excluded.sequence,
 		organization_slug = excluded.organization_slug, project_ref = excluded.project_ref,
 		marks = excluded.marks, document = excluded.document, raw = excluded.raw
-	WHERE excluded.revision > e.revision;
+	WHERE excluded.revision > e.revision AND e.redactions IS NULL;
 
 	-- Ranges neither overlap nor touch, so only the one that begins at or before and
 	-- those that begin inside or right behind can be concerned.
