@@ -72,6 +72,8 @@ func newReader(ctx context.Context, at *server) (*Reader, error) {
 	p.ConnConfig = c
 	p.MaxConns, p.MinConns, p.MinIdleConns = readConnections, 0, 0
 	p.MaxConnIdleTime = time.Minute
+	// A server that was restarted meanwhile is no error of who reads.
+	p.ShouldPing = func(context.Context, pgxpool.ShouldPingParams) bool { return true }
 	p.BeforeConnect = func(_ context.Context, next *pgx.ConnConfig) error {
 		now, err := at.config()
 		if err != nil {
@@ -104,7 +106,7 @@ func (r *Reader) Close() error {
 // A query for who acts is answered in another way, see readMarked.
 func (r *Reader) Read(ctx context.Context, q forwarder.Query) iter.Seq2[[]byte, error] {
 	return func(yield func([]byte, error) bool) {
-		err := r.snapshot(ctx, func(tx *snapshot) error {
+		err := r.snapshot(ctx, isMarked(&q), func(tx *snapshot) error {
 			if isMarked(&q) {
 				return tx.readMarked(ctx, &q, yield)
 			}
@@ -139,8 +141,9 @@ type snapshot struct {
 	timeout time.Duration
 }
 
-// snapshot calls f with one, and ends it.
-func (r *Reader) snapshot(ctx context.Context, f func(tx *snapshot) error) error {
+// snapshot calls f with one, and ends it. What is found by marks needs to be collected
+// and sorted, nothing else does.
+func (r *Reader) snapshot(ctx context.Context, marked bool, f func(tx *snapshot) error) error {
 	begin, cancel := context.WithTimeout(ctx, r.at.timeout)
 	defer cancel()
 	conn, err := r.pool.Acquire(begin)
@@ -153,8 +156,9 @@ func (r *Reader) snapshot(ctx context.Context, f func(tx *snapshot) error) error
 	b.Queue(`BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY`)
 	// A caller may be slow. And the planner must walk the indexes in their order: where
 	// it takes few rows to be there, it would collect and sort what is in fact a year.
-	b.Queue(`SELECT set_config('idle_in_transaction_session_timeout', '0', true), set_config('enable_seqscan', 'off', true),
-		set_config('statement_timeout', $1, true)`, strconv.FormatInt(max(1, tx.timeout.Milliseconds()), 10))
+	b.Queue(`SELECT set_config('statement_timeout', $1, true), set_config('idle_in_transaction_session_timeout', '0', true),
+		set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', $2, true), set_config('enable_sort', $2, true)`,
+		strconv.FormatInt(max(1, tx.timeout.Milliseconds()), 10), map[bool]string{true: "on", false: "off"}[marked])
 	b.Queue(`SAVEPOINT page`)
 	if err := conn.SendBatch(begin, &b).Close(); err != nil {
 		return err
