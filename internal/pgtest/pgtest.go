@@ -174,7 +174,7 @@ func (s *Server) own(name string, content []byte) error {
 }
 
 func (s *Server) command(name string, args ...string) *exec.Cmd {
-	c := exec.Command(filepath.Join(s.bin, name), args...)
+	c := exec.CommandContext(context.Background(), filepath.Join(s.bin, name), args...) //nolint:gosec // the programs of PostgreSQL, with arguments from here
 	c.Dir = s.dir
 	c.Env = []string{"PATH=" + os.Getenv("PATH"), "LANG=C.UTF-8", "TZ=UTC"}
 	c.SysProcAttr = &syscall.SysProcAttr{Credential: s.as}
@@ -366,7 +366,7 @@ func (s *Server) signal(sig syscall.Signal) error {
 
 // childrenOf asks ps, which every Unix has.
 func childrenOf(parent int) (pids []int, err error) {
-	out, err := exec.Command("ps", "-A", "-o", "pid=", "-o", "ppid=").Output()
+	out, err := exec.CommandContext(context.Background(), "ps", "-A", "-o", "pid=", "-o", "ppid=").Output()
 	if err != nil {
 		return nil, err
 	}

@@ -53,7 +53,7 @@ func checkDSN(dsn string) error {
 	}
 	for from := query.from; from < query.to; {
 		to := query.to
-		if i := strings.IndexAny(mask[from:to], "&#"); i >= 0 {
+		if i := strings.IndexByte(mask[from:to], '&'); i >= 0 {
 			to = from + i
 		}
 		name, _, _ := strings.Cut(mask[from:to], "=")
@@ -104,18 +104,16 @@ type span struct{ from, to int }
 
 func (s span) has(at int) bool { return at >= s.from && at < s.to }
 
-// urlParts finds what stands before the last @ of the authority, and the query.
+// urlParts finds the userinfo, which as libpq reads it ends at the first @ that no slash
+// comes before, and the query.
 func urlParts(mask string) (userinfo, query span) {
 	begin := strings.Index(mask, "://") + 3
-	end := len(mask)
-	if i := strings.IndexAny(mask[begin:], "/?#"); i >= 0 {
-		end = begin + i
-	}
-	if i := strings.LastIndexByte(mask[begin:end], '@'); i >= 0 {
+	if i := strings.IndexAny(mask[begin:], "@/"); i >= 0 && mask[begin+i] == '@' {
 		userinfo = span{begin, begin + i}
 	}
-	if i := strings.IndexByte(mask[begin:], '?'); i >= 0 {
-		query = span{begin + i + 1, len(mask)}
+	rest := max(begin, userinfo.to)
+	if i := strings.IndexByte(mask[rest:], '?'); i >= 0 {
+		query = span{rest + i + 1, len(mask)}
 	}
 	return userinfo, query
 }
@@ -160,10 +158,9 @@ func parse(dsn string) (*pgx.ConnConfig, error) {
 	c, err := pgx.ParseConfig(dsn)
 	var file *fs.PathError
 	switch {
-	case err == nil:
 	case errors.As(err, &file) && !unlikePath.MatchString(file.Path):
 		return nil, fmt.Errorf("reading what its DSN names: %s %q: %w", file.Op, file.Path, file.Err)
-	default:
+	case err != nil, !plausible(c):
 		return nil, errors.New("its DSN cannot be read: it is a URL, as in postgres://audit@db.example.com:5432/audit?sslmode=verify-full, " +
 			"or keywords, as in host=db.example.com user=audit dbname=audit sslmode=verify-full; " +
 			"check ports, sslmode, the files that it names, and that @ : / ? # % of a password in a URL are percent-encoded")
@@ -190,6 +187,16 @@ func parse(dsn string) (*pgx.ConnConfig, error) {
 	c.StatementCacheCapacity, c.DescriptionCacheCapacity = 0, 0
 	return c, nil
 }
+
+// plausible reports whether hosts and database look like what they are. A password with
+// an @ or a slash that is not encoded ends early, and its rest would be shown as one of
+// them.
+func plausible(c *pgx.ConnConfig) bool {
+	return !strings.ContainsAny(c.Database, "@/:") &&
+		!slices.ContainsFunc(hosts(c), func(h host) bool { return !hostName.MatchString(h.name) })
+}
+
+var hostName = regexp.MustCompile(`^([/@]?[A-Za-z0-9._%-][A-Za-z0-9._%/-]*|[0-9A-Fa-f:.]+(%[A-Za-z0-9._-]+)?)$`)
 
 // unlikePath is what a path has not, but what is quoted wrongly may have.
 var unlikePath = regexp.MustCompile(`(?i)password|[\s@:=?&%'"]`)

@@ -80,6 +80,30 @@ func FuzzAPasswordArrivesAndShowsNowhere(f *testing.F) {
 	})
 }
 
+func TestTheRestOfAPasswordIsNoHost(t *testing.T) {
+	for _, password := range []string{"pLa@pLaNtEd", "1/pLaNtEd", "p/pLaNtEd", "a@b/pLaNtEd", "a:b@pLaNtEd:1", "a,1/pLaNtEd", "a#pLa@pLaNtEd"} {
+		c, err := parse("postgres://u:" + password + "@db.example.com/audit?sslmode=require")
+		if err == nil {
+			t.Errorf("%q: the location is %s", password, location(c, "s"))
+		} else if strings.Contains(err.Error(), "pLa") {
+			t.Errorf("%q: %v", password, err)
+		}
+	}
+	for dsn, want := range map[string]string{
+		"postgres://u:{p}@h_1.example-2.com/d?sslmode=require":    "h_1.example-2.com:5432/d.s",
+		"postgres://u@[::1]:1,[fe80::1%25eth0]/d?sslmode=require": "[::1]:1,[fe80::1%eth0]:5432/d.s",
+		"host=/var/run/postgresql dbname=my-db":                   "/var/run/postgresql:5432/my-db.s",
+		"host=@abstract dbname=d":                                 "@abstract:5432/d.s",
+	} {
+		c, err := parse(dsn)
+		if err != nil {
+			t.Errorf("%s: %v", dsn, err)
+		} else if got := location(c, "s"); got != want {
+			t.Errorf("%s: the location is %s, want %s", dsn, got, want)
+		}
+	}
+}
+
 // What a DSN is made of never shows when it cannot be read.
 func FuzzADSNThatCannotBeReadShowsNowhere(f *testing.F) {
 	for _, dsn := range []string{"postgres://u:%@h:x/d", "host=h port=%", "password='%", "postgres://%", "%", "sslrootcert='/x password=%'", "sslmode=%", "target_session_attrs=%"} {

@@ -83,7 +83,7 @@ func (r *refusal) Error() string { return r.text }
 // data exceptions, constraints, and limits of what a row may be. All else is the
 // server's state, or who may do what there, and changes.
 func refused(err error) bool {
-	if r := (*refusal)(nil); errors.As(err, &r) {
+	if _, ok := errors.AsType[*refusal](err); ok {
 		return true
 	}
 	switch code := sqlState(err); {
@@ -94,8 +94,7 @@ func refused(err error) bool {
 }
 
 func sqlState(err error) string {
-	var e *pgconn.PgError
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return e.Code
 	}
 	return ""

@@ -143,8 +143,7 @@ func TestWhatAnEntryCannotBeIsRefused(t *testing.T) {
 		"too deep":    {Sequence: 1, Entry: record(t, entry(1, 1), 1).Entry, JSON: []byte(strings.Repeat("[", 1<<20) + strings.Repeat("]", 1<<20))},
 	} {
 		err := s.Write(t.Context(), []forwarder.Record{record(t, entry(2, 1), 2), r})
-		var refusal *forwarder.RefusedError
-		if !errors.As(err, &refusal) {
+		if _, ok := errors.AsType[*forwarder.RefusedError](err); !ok {
 			t.Errorf("%s: %v is no refusal", name, err)
 		}
 	}

@@ -153,7 +153,7 @@ func (r *Reader) snapshot(ctx context.Context, marked bool, f func(tx *snapshot)
 	defer conn.Release()
 	tx := &snapshot{conn: conn, schema: r.at.schema, timeout: r.at.timeout}
 	var b pgx.Batch
-	b.Queue(`BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY`)
+	b.Queue(`BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY`)
 	// A caller may be slow. And the planner must walk the indexes in their order: where
 	// it takes few rows to be there, it would collect and sort what is in fact a year.
 	b.Queue(`SELECT set_config('statement_timeout', $1, true), set_config('idle_in_transaction_session_timeout', '0', true),
