@@ -19,6 +19,7 @@ import (
 	// The stores of this build.
 	_ "github.com/caddy-audit-log/caddy-audit-log/forwarder/stores/file"
 	_ "github.com/caddy-audit-log/caddy-audit-log/forwarder/stores/http"
+	_ "github.com/caddy-audit-log/caddy-audit-log/forwarder/stores/postgres"
 )
 
 // StoreConfig is one audit store, and which entries it gets and how.
