@@ -53,10 +53,11 @@ func (s *Store) write(ctx context.Context, batch []forwarder.Record) error {
 }
 
 // arguments are those of the function write: arrays, of which each has one element for
-// an entry. That is what lets a role write that may do nothing else: there is no table
-// to copy to first. Measured, arrays cost the server less than a copy to a temporary
-// table up to 1000 entries and about the same at 5000; a statement for each entry costs
-// half as much again.
+// an entry. That is what lets a role write that may do nothing else: a function that runs
+// as its owner must not read a temporary table of the caller's. Measured, in the
+// server's CPU for an entry: arrays 33 to 42 µs at any size of batch, a copy to a
+// temporary table 47 at 250 entries and 28 at 5000, a copy to a staging table that is
+// emptied again 62 and 32, a statement for each entry 57 and 48.
 //
 // Of the revisions of one entry only the highest goes: a statement cannot change a row
 // twice.
