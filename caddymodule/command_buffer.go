@@ -105,6 +105,8 @@ type inspection struct {
 	Calls    buffer.Calls               `json:"calls"`
 	Stores   map[string]buffer.Position `json:"stores"`
 	Segments []buffer.SegmentReport     `json:"segments"`
+	// Quarantine is what stores will never take.
+	Quarantine buffer.QuarantineReport `json:"quarantine"`
 }
 
 func bufferInspectCommand() *cobra.Command {
@@ -119,7 +121,7 @@ func bufferInspectCommand() *cobra.Command {
 			st := o.Stats()
 			in := inspection{
 				Instance: st.Instance, Head: st.Head, Oldest: st.Oldest, Open: st.Open, Bytes: st.Bytes,
-				Calls: st.Calls, Stores: st.Stores, Segments: o.Segments(),
+				Calls: st.Calls, Stores: st.Stores, Segments: o.Segments(), Quarantine: o.Quarantine(),
 			}
 			in.Clean, in.LastCommit = o.Clean()
 			if asJSON {
@@ -153,6 +155,9 @@ func (in *inspection) text() string {
 	fmt.Fprintf(&b, "entries   %s to %s, %s\n", humanize.Comma(int64(in.Oldest)), humanize.Comma(int64(in.Head)), humanize.IBytes(uint64(in.Bytes)))
 	for name, s := range in.Stores {
 		fmt.Fprintf(&b, "store     %s is at %s: %s wait\n", printable(name), humanize.Comma(int64(s.Position)), humanize.Comma(int64(in.Head-s.Position)))
+	}
+	for store, n := range in.Quarantine.Stores {
+		fmt.Fprintf(&b, "quarantine has %s entries that store %s refuses\n", humanize.Comma(int64(n)), printable(store))
 	}
 	for _, s := range in.Segments {
 		fmt.Fprintf(&b, "%s  %s entries, %s\n", s.Name, humanize.Comma(int64(s.Last+1-s.First)), humanize.IBytes(uint64(s.Bytes)))
@@ -231,7 +236,7 @@ func bufferExportCommand() *cobra.Command {
 		Long: `
 Prints every entry that a buffer holds, in sequence, one JSON object a line, with
 its origin: those that no store has, and those that have not been removed yet.
-All revisions are printed. Harmed files are read as far as they can be, and what
+All revisions are printed, and last what is only in quarantine any more. Harmed files are read as far as they can be, and what
 is lost is said on standard error; the exit code is then 1.`,
 		Example: "  caddy audit buffer export ./audit-data/buffer | gzip > buffer.ndjson.gz",
 		Args:    cobra.MaximumNArgs(1),
@@ -246,14 +251,15 @@ is lost is said on standard error; the exit code is then 1.`,
 
 func exportBuffer(ctx context.Context, o *buffer.Offline, from uint64, w, diag io.Writer) error {
 	st := o.Stats()
+	first := from
 	from = max(from, st.Oldest)
 	bar := newBar("exporting")
 	defer bar.end()
 	out := bufio.NewWriterSize(w, 256<<10)
 	var failed error
 	var lost uint64
-	err := o.ReadPast(from, func(sequence uint64, payload []byte) bool {
-		r, err := forwarder.NewRecord(o.Instance(sequence), sequence, payload)
+	printOne := func(instance string, sequence uint64, payload []byte) bool {
+		r, err := forwarder.NewRecord(instance, sequence, payload)
 		if err != nil {
 			lost++
 			fmt.Fprintf(diag, "entry %d cannot be decoded: %v\n", sequence, err)
@@ -262,13 +268,26 @@ func exportBuffer(ctx context.Context, o *buffer.Offline, from uint64, w, diag i
 		_, _ = out.Write(r.JSON)
 		failed = errors.Join(out.WriteByte('\n'), ctx.Err())
 		if sequence%1000 == 0 {
-			bar.set(int64(sequence-from), int64(st.Head+1-from))
+			bar.set(int64(sequence-min(sequence, from)), int64(st.Head+1-from))
 		}
 		return failed == nil
+	}
+	err := o.ReadPast(from, func(sequence uint64, payload []byte) bool {
+		return printOne(o.Instance(sequence), sequence, payload)
 	}, func(d *buffer.DamagedError) {
 		lost += d.Last + 1 - d.First
 		fmt.Fprintln(diag, d)
 	})
+	aside := map[uint64]bool{} // of several stores, an entry is printed once
+	if err == nil && failed == nil {
+		err = o.Quarantined("", func(q buffer.Quarantined) bool {
+			if q.Sequence >= st.Oldest || aside[q.Sequence] || q.Sequence < first {
+				return true
+			}
+			aside[q.Sequence] = true
+			return printOne(q.Instance, q.Sequence, q.Payload)
+		})
+	}
 	if err = errors.Join(err, failed, out.Flush()); err != nil {
 		return fmt.Errorf("exporting the buffer: %w", err)
 	}

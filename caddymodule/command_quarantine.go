@@ -69,11 +69,7 @@ func listQuarantined(ctx context.Context, p *place, store string, w io.Writer) e
 		if e, err := audit.Decode(l.Entry); err == nil {
 			what = e.ID + " " + e.Action.Code
 		}
-		reason := l.Reason
-		if len(reason) > 100 {
-			reason = reason[:100] + "…"
-		}
-		_, err := fmt.Fprintf(table, "%s\t%d\t%s\t%s\t%s\n", printable(l.Store), l.Sequence, humanize.Time(l.At), printable(what), printable(reason))
+		_, err := fmt.Fprintf(table, "%s\t%d\t%s\t%s\t%s\n", printable(l.Store), l.Sequence, humanize.Time(l.At), printable(what), printable(l.Reason))
 		return err
 	})
 	if err = errors.Join(err, table.Flush()); err == nil && n == 0 {
