@@ -14,12 +14,11 @@ import (
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
 	"github.com/caddy-audit-log/caddy-audit-log/buffer"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
-	"github.com/caddy-audit-log/caddy-audit-log/forwarder/stores/sqlite"
-
 	// The stores of this build.
 	_ "github.com/caddy-audit-log/caddy-audit-log/forwarder/stores/file"
 	_ "github.com/caddy-audit-log/caddy-audit-log/forwarder/stores/http"
 	_ "github.com/caddy-audit-log/caddy-audit-log/forwarder/stores/postgres"
+	"github.com/caddy-audit-log/caddy-audit-log/forwarder/stores/sqlite"
 )
 
 // StoreConfig is one audit store, and which entries it gets and how.

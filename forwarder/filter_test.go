@@ -53,7 +53,8 @@ func TestAFilterTakesWhatItSays(t *testing.T) {
 
 func TestAFilterThatNoEntryCanMeetIsAnError(t *testing.T) {
 	for _, f := range []Filter{
-		{Only: Conditions{Levels: []audit.Level{"everything"}}}, {Except: Conditions{Outcomes: []audit.Outcome{"sucess"}}},
+		{Only: Conditions{Levels: []audit.Level{"everything"}}},
+		{Except: Conditions{Outcomes: []audit.Outcome{"sucess"}}},
 		{Only: Conditions{Levels: []audit.Level{audit.LevelNone}}}, // nothing is recorded at it
 	} {
 		if err := f.Check(); err == nil || !strings.Contains(err.Error(), "it is one of") {

@@ -337,13 +337,15 @@ func TestTheForwarderDeliversThroughEveryFault(t *testing.T) {
 
 // source has a few entries and says when all are delivered.
 type source struct {
-	records []forwarder.Record
-	done    chan struct{}
+	records  []forwarder.Record
+	done     chan struct{}
+	position uint64 // only the forwarder's goroutine uses it
 }
 
-func (*source) Instance(uint64) string { return testInstance }
-func (*source) Position(string) uint64 { return 0 }
-func (*source) Damaged(string, uint64) {}
+func (*source) Instance(uint64) string                  { return testInstance }
+func (s *source) Position(string) uint64                { return s.position }
+func (*source) Damaged(string, uint64)                  {}
+func (*source) Quarantine(string, uint64, string) error { return errors.ErrUnsupported }
 
 func (s *source) Wait(ctx context.Context, after uint64) (uint64, error) {
 	if head := uint64(len(s.records)); after < head {
@@ -362,8 +364,9 @@ func (s *source) Read(from uint64, visit func(uint64, []byte) bool) error {
 	return nil
 }
 
-func (s *source) Advance(_ string, to, _, _, _ uint64) {
-	if to == uint64(len(s.records)) {
+func (s *source) Advance(_ string, to, _, _, _ uint64) bool {
+	if s.position = to; to == uint64(len(s.records)) {
 		close(s.done)
 	}
+	return true
 }
