@@ -208,15 +208,13 @@ func (n *store) options() forwarder.Options {
 // describe says in one line what the store is and which entries it gets.
 func (n *store) describe() string {
 	d := n.open.Describe()
-	line := fmt.Sprintf("store %s %s %s", n.name, d.Kind, d.Location)
+	line := fmt.Sprintf("store %s %s %s format %s", n.name, d.Kind, d.Location, cmp.Or(n.Format, formatNative))
 	if n.Detachable > 0 {
 		line += fmt.Sprintf(" detachable %g%%", 100*n.Detachable)
 	}
-	for what, c := range map[string]forwarder.Conditions{"only": n.Only, "except": n.Except} {
-		if !c.IsZero() {
-			b, _ := json.Marshal(c) // lists of texts always encode
-			line += " " + what + " " + string(b)
-		}
+	if !n.IsZero() {
+		b, _ := json.Marshal(n.Filter) // lists of texts always encode
+		line += " " + string(b)
 	}
-	return line + " format " + cmp.Or(n.Format, formatNative)
+	return line
 }

@@ -54,7 +54,7 @@ func TestAFilterTakesWhatItSays(t *testing.T) {
 func TestAFilterThatNoEntryCanMeetIsAnError(t *testing.T) {
 	for _, f := range []Filter{
 		{Only: Conditions{Levels: []audit.Level{"everything"}}},
-		{Except: Conditions{Outcomes: []audit.Outcome{"sucess"}}},
+		{Except: Conditions{Outcomes: []audit.Outcome{"done"}}},
 		{Only: Conditions{Levels: []audit.Level{audit.LevelNone}}}, // nothing is recorded at it
 	} {
 		if err := f.Check(); err == nil || !strings.Contains(err.Error(), "it is one of") {

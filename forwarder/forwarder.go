@@ -64,8 +64,8 @@ func (f *Forwarder) Run(ctx context.Context) error {
 		if err == nil {
 			err = f.read(&b, position+1, head, limit)
 		}
-		passed := false
-		if passed, err = f.passOver(err, position); passed {
+		passed, err := f.passOver(err, position)
+		if passed {
 			continue
 		}
 		if err == nil {

@@ -132,11 +132,11 @@ func (s *sifting) suspect(i int, why error) {
 	s.refused = append(s.refused, sequence)
 }
 
-// sample looks for one entry that the store accepts among those from from on.
-func (s *sifting) sample(ctx context.Context, from int, why error) error {
-	n := len(s.b.records) - from
-	for _, i := range rand.Perm(n)[:min(maxSamples, n)] {
-		i += from
+// sample looks for one entry that the store accepts behind the first n.
+func (s *sifting) sample(ctx context.Context, n int, why error) error {
+	left := len(s.b.records) - n
+	for _, i := range rand.Perm(left)[:min(maxSamples, left)] { //nolint:gosec // which entries are tried is no secret
+		i += n
 		if s.suspicion.known(s.b.records[i].Sequence) {
 			continue
 		}
