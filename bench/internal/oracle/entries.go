@@ -24,6 +24,13 @@ func (p *Problems) Add(format string, args ...any) {
 	p.lines = append(p.lines, fmt.Sprintf(format, args...))
 }
 
+// Join adds those of another comparison, each with a word before it.
+func (p *Problems) Join(other *Problems, before string) {
+	for _, line := range other.lines {
+		p.Add("%s%s", before, line)
+	}
+}
+
 // Report writes them down.
 func (p *Problems) Report(w io.Writer) {
 	for _, line := range p.lines {

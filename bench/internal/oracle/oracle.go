@@ -68,6 +68,13 @@ func New(maxWait time.Duration) *Oracle {
 	return &Oracle{maxWait: maxWait, calls: map[string]*Call{}}
 }
 
+// From numbers the calls from n on, so that two oracles never send the same id.
+func (o *Oracle) From(n uint64) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.next = n
+}
+
 // Phase names what goes on from here on.
 func (o *Oracle) Phase(name string) {
 	o.mu.Lock()

@@ -109,7 +109,7 @@ func (s Status) Delivered() uint64 {
 // Status asks the site, running or not, for its conservation numbers.
 func (s *Site) Status(ctx context.Context) (Status, error) {
 	var out, line bytes.Buffer
-	failed := s.audit(ctx, &out, "status", "--json")
+	failed := s.Audit(ctx, &out, "status", "--json")
 	// The command fails when the equations do not hold; what it printed is
 	// then what matters.
 	if err := json.Compact(&line, out.Bytes()); err != nil {
@@ -172,7 +172,7 @@ func (s *Site) Export(ctx context.Context, name string) ([]Entry, error) {
 		return nil, fmt.Errorf("exporting: %w", err)
 	}
 	defer f.Close()
-	if err := s.audit(ctx, f, "export", "--format", "ndjson"); err != nil {
+	if err := s.Audit(ctx, f, "export", "--format", "ndjson"); err != nil {
 		return nil, err
 	}
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
@@ -185,7 +185,8 @@ func (s *Site) Export(ctx context.Context, name string) ([]Entry, error) {
 	return entries, nil
 }
 
-func (s *Site) audit(ctx context.Context, w io.Writer, args ...string) error {
+// Audit runs `caddy audit …` and writes its standard output to w.
+func (s *Site) Audit(ctx context.Context, w io.Writer, args ...string) error {
 	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
 	defer cancel()
 	args = append(append([]string{"audit"}, args...), "--config", s.Caddyfile)
