@@ -18,6 +18,9 @@ type ledger struct {
 	// same (id, revision), as at_least_once allows.
 	Stored  int `json:"stored"`
 	Repeats int `json:"repeats"`
+	// Ahead are entries that arrived before one with a lower sequence because that had
+	// been refused: an entry is only known to be at fault when the store takes another.
+	Ahead int `json:"ahead,omitempty"`
 
 	// Missing are calls that were answered, or reached the API, and entries up to
 	// Position that are not there.
@@ -54,8 +57,8 @@ type span struct {
 	// lost are the sequences of which gaps and quarantine say that the store does
 	// not get them.
 	lost map[uint64]string
-	// late are sequences that an operator had delivered later.
-	late map[uint64]bool
+	// refuses says that the store refused some, which lets others overtake them.
+	refuses bool
 }
 
 // version is what is told apart by readers.
@@ -93,8 +96,11 @@ func (l *ledger) arrived(entries []rig.Entry, want span) {
 		sequences[n] = true
 		// A later revision takes the place of an earlier one in a store that has
 		// each entry once, so it stands there too early.
-		if inOrder := !want.late[n] && (!l.once || e.Revision <= 1); inOrder {
-			if n < newest {
+		if !l.once || e.Revision <= 1 {
+			switch {
+			case n < newest && want.refuses:
+				l.Ahead++
+			case n < newest:
 				l.Note(&l.OutOfOrder, "%s: sequence %d arrived after %d", l.Store, n, newest)
 			}
 			newest = max(newest, n)

@@ -26,8 +26,11 @@ func (o options) quarantine(ctx context.Context, dir string) ([]*result, error) 
 		return []*result{r}, errors.Join(err, s.close())
 	}
 	s.stores = append(s.stores, of)
-	s.expected = func(e rig.Entry) bool { g, ok := gapOf(e); return ok && g.Reason == reasonDropped && g.Store == httpKind }
-	s.late = map[uint64]bool{}
+	s.expected = func(e rig.Entry) bool {
+		g, ok := gapOf(e)
+		return ok && g.Reason == reasonDropped && g.Store == httpKind
+	}
+	s.refuses = true
 	q := &quarantine{stage: s, of: of}
 	err = s.play(ctx, q.refused, q.settle)
 	return []*result{r}, err
@@ -101,7 +104,6 @@ func (q *quarantine) settle(ctx context.Context) error {
 		}
 		if n := strconv.FormatUint(h.Sequence, 10); i%2 == 0 {
 			retry = append(retry, n)
-			q.late[h.Sequence] = true
 		} else {
 			drop = append(drop, n)
 		}

@@ -20,8 +20,9 @@ import (
 const (
 	readyTimeout = 30 * time.Second
 	stopTimeout  = 30 * time.Second
-	// maxWait is the shipped Caddyfile's.
-	maxWait = 2 * time.Second
+	// maxWait is more than the shipped Caddyfile's, so that a disk which others keep
+	// busy only slows calls down: what refuses or delays one for longer is no disk.
+	maxWait = 15 * time.Second
 	// look is how often the build is asked for its numbers.
 	look = time.Second
 )
@@ -47,8 +48,8 @@ type stage struct {
 	expected func(rig.Entry) bool
 	// from is the number of the first call.
 	from uint64
-	// late are sequences that an operator had delivered to a store of the trial later.
-	late map[uint64]bool
+	// refuses says that the second store refuses entries.
+	refuses bool
 	// maxSize is the buffer's; empty is the shipped one.
 	maxSize string
 
@@ -56,8 +57,8 @@ type stage struct {
 	mu      sync.Mutex // guards the figures while the sampler runs
 }
 
-// newStage sets nothing going yet. The stores are those that make gives for a
-// directory; the stage closes them.
+// newStage sets nothing going yet. Its first store is the shipped one; the stage
+// closes its stores.
 func newStage(o options, r *result, dir string) (*stage, error) {
 	s := &stage{options: o, result: r, dir: dir}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -144,21 +145,29 @@ func (s *stage) play(ctx context.Context, act, settle func(context.Context) erro
 	return s.reckoning(ctx)
 }
 
-// start makes the configuration and starts everything.
-func (s *stage) start(ctx context.Context) (stopAPI func(), err error) {
+// configure writes the Caddyfile.
+func (s *stage) configure() error {
 	b, err := os.ReadFile(s.Caddyfile)
 	if err != nil {
-		return nil, fmt.Errorf("reading the Caddyfile: %w", err)
+		return fmt.Errorf("reading the Caddyfile: %w", err)
 	}
 	text, err := caddyfile(string(b), s.stores, s.maxSize)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	s.Caddyfile = filepath.Join(s.dir, "Caddyfile")
 	if err := os.WriteFile(s.Caddyfile, []byte(text), 0o600); err != nil {
-		return nil, fmt.Errorf("writing the Caddyfile: %w", err)
+		return fmt.Errorf("writing the Caddyfile: %w", err)
 	}
 	s.Env = append(slices.Clone(s.Env), "OUTAGE_SECRET="+secret())
+	return nil
+}
+
+// start makes the configuration and starts everything.
+func (s *stage) start(ctx context.Context) (stopAPI func(), err error) {
+	if err := s.configure(); err != nil {
+		return nil, err
+	}
 	s.o = oracle.New(maxWait)
 	s.o.From(s.from)
 	api, stopAPI, err := rig.Serve(s.o)
@@ -278,7 +287,7 @@ func (s *stage) reckoning(ctx context.Context) error {
 		}
 		l := &ledger{Store: of.name(), once: of.once()}
 		s.Stores = append(s.Stores, l)
-		l.arrived(entries, span{st.Instance, t.Start, t.Position, lost[l.Store], s.late})
+		l.arrived(entries, span{st.Instance, t.Start, t.Position, lost[l.Store], s.refuses && of != s.stores[0]})
 		if r, ok := of.(ranger); ok {
 			ranges, err := r.ranges(ctx)
 			if err != nil {
@@ -333,6 +342,7 @@ type latency struct {
 	Calls int     `json:"calls"`
 	P50   float64 `json:"p50_ms"`
 	P99   float64 `json:"p99_ms"`
+	Most  float64 `json:"slowest_ms"`
 }
 
 func latencyOf(took []time.Duration) latency {
@@ -343,7 +353,7 @@ func latencyOf(took []time.Duration) latency {
 	at := func(part float64) float64 {
 		return float64(took[int(part*float64(len(took)-1))].Microseconds()) / 1e3
 	}
-	return latency{len(took), at(0.5), at(0.99)}
+	return latency{len(took), at(0.5), at(0.99), at(1)}
 }
 
 // line is one of the build's log.

@@ -40,16 +40,18 @@ type ranger interface {
 var (
 	storeLine   = regexp.MustCompile(`(?m)^(\s*)store sqlite .*$`)
 	maxSizeLine = regexp.MustCompile(`(?m)^(\s*)max_size .*$`)
+	maxWaitLine = regexp.MustCompile(`(?m)^(\s*)max_wait .*$`)
 )
 
-// caddyfile puts stores beside or, if one of them is the only one, in place of the
-// shipped Caddyfile's, and sets the buffer's size if there is one to set.
+// caddyfile puts stores in the place of the shipped Caddyfile's, and sets max_wait, and
+// max_size if there is one to set.
 func caddyfile(text string, stores []store, maxSize string) (string, error) {
-	for what, line := range map[string]*regexp.Regexp{"store sqlite": storeLine, "max_size": maxSizeLine} {
+	for what, line := range map[string]*regexp.Regexp{"store sqlite": storeLine, "max_size": maxSizeLine, "max_wait": maxWaitLine} {
 		if len(line.FindAllString(text, 2)) != 1 {
 			return "", fmt.Errorf("exchanging the stores: the Caddyfile does not have exactly one line %q; use one that is like the shipped one", what)
 		}
 	}
+	text = maxWaitLine.ReplaceAllString(text, "${1}max_wait "+maxWait.String())
 	if maxSize != "" {
 		text = maxSizeLine.ReplaceAllString(text, "${1}max_size "+maxSize+"\n${1}segment_size 1MiB")
 	}

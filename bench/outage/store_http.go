@@ -30,6 +30,9 @@ const (
 	refuseAll
 )
 
+// quiet is what whoever has an answer on its way gets to read it.
+const quiet = time.Second
+
 // secretBytes is what requests are signed with.
 var secretBytes = []byte("the bench's own secret, 32 bytes")
 
@@ -53,6 +56,8 @@ type httpStore struct {
 	file    *os.File
 	srv     *http.Server
 	refuses int
+	// leaving says that everything is answered with 503.
+	leaving bool
 	// requests are by webhook-id what was in them: the same id is the same
 	// content.
 	requests map[string][sha256.Size]byte
@@ -103,8 +108,19 @@ func secret() string { return "whsec_" + base64.StdEncoding.EncodeToString(secre
 // down breaks what is under way off.
 func (s *httpStore) down(context.Context) error { return s.srv.Close() }
 
-// leave ends without a request under way: whoever sent one has its answer.
-func (s *httpStore) leave(ctx context.Context) error { return s.srv.Shutdown(ctx) }
+// leave goes down with nothing taken whose sender does not know it: it takes no more
+// a while before it closes its connections.
+func (s *httpStore) leave(ctx context.Context) error {
+	s.mu.Lock()
+	s.leaving = true
+	s.mu.Unlock()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(quiet):
+	}
+	return s.srv.Close()
+}
 
 func (s *httpStore) up(context.Context) error {
 	l, err := net.Listen("tcp", s.addr)
@@ -113,6 +129,9 @@ func (s *httpStore) up(context.Context) error {
 	}
 	srv := &http.Server{Handler: s, ReadHeaderTimeout: 10 * time.Second}
 	s.srv = srv
+	s.mu.Lock()
+	s.leaving = false
+	s.mu.Unlock()
 	go func() { _ = srv.Serve(l) }() // returns when it is closed
 	return nil
 }
@@ -136,7 +155,7 @@ func marked(e *rig.Entry) bool {
 func (s *httpStore) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxReceived))
 	if err != nil {
-		http.Error(w, "the body did not arrive", http.StatusBadRequest+8) // 408, which is tried again
+		http.Error(w, "the body did not arrive", http.StatusRequestTimeout)
 		return
 	}
 	if !signed(r.Header, body) {
@@ -171,6 +190,9 @@ func (s *httpStore) take(id string, docs []json.RawMessage) (status int, err err
 	sum := sha256.Sum256(lines.Bytes())
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.leaving {
+		return http.StatusServiceUnavailable, errors.New("this receiver goes down")
+	}
 	if had, again := s.requests[id]; again && had != sum {
 		s.reused++
 	}
