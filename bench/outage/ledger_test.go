@@ -55,11 +55,15 @@ func TestWhatAStoreMustNotHaveIsFound(t *testing.T) {
 		plant func([]rig.Entry) []rig.Entry
 		count func(*ledger) int
 	}{
-		"one is missing":              {false, func(a []rig.Entry) []rig.Entry { return append(a[:6], a[7:]...) }, func(l *ledger) int { return l.Missing }},
-		"the last is missing":         {false, func(a []rig.Entry) []rig.Entry { return a[:len(a)-1] }, func(l *ledger) int { return l.Missing }},
-		"one is there despite a gap":  {false, func([]rig.Entry) []rig.Entry { return entries(1, 10) }, func(l *ledger) int { return l.Strange }},
-		"one lies beyond":             {false, func(a []rig.Entry) []rig.Entry { return append(a, entry(11)) }, func(l *ledger) int { return l.Strange }},
-		"one is another's":            {false, func(a []rig.Entry) []rig.Entry { e := entry(9); e.ID, e.Origin.Instance = "x", "other"; return append(a, e) }, func(l *ledger) int { return l.Strange }},
+		"one is missing":             {false, func(a []rig.Entry) []rig.Entry { return append(a[:6], a[7:]...) }, func(l *ledger) int { return l.Missing }},
+		"the last is missing":        {false, func(a []rig.Entry) []rig.Entry { return a[:len(a)-1] }, func(l *ledger) int { return l.Missing }},
+		"one is there despite a gap": {false, func([]rig.Entry) []rig.Entry { return entries(1, 10) }, func(l *ledger) int { return l.Strange }},
+		"one lies beyond":            {false, func(a []rig.Entry) []rig.Entry { return append(a, entry(11)) }, func(l *ledger) int { return l.Strange }},
+		"one is another's": {false, func(a []rig.Entry) []rig.Entry {
+			e := entry(9)
+			e.ID, e.Origin.Instance = "x", "other"
+			return append(a, e)
+		}, func(l *ledger) int { return l.Strange }},
 		"one has no origin":           {false, func(a []rig.Entry) []rig.Entry { return append(a, rig.Entry{ID: "x"}) }, func(l *ledger) int { return l.Strange }},
 		"two have one sequence":       {false, func(a []rig.Entry) []rig.Entry { e := entry(10); e.ID = "x"; return append(a, e) }, func(l *ledger) int { return l.Strange }},
 		"a repeat is another content": {false, func(a []rig.Entry) []rig.Entry { e := entry(10); e.Sum[1]++; return append(a, e) }, func(l *ledger) int { return l.WrongRepeats }},

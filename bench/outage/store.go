@@ -38,7 +38,7 @@ type ranger interface {
 
 // The lines of the shipped Caddyfile that a trial changes.
 var (
-	storeLine   = regexp.MustCompile(`(?m)^(\s*)store sqlite .*$`)
+	storeLine   = regexp.MustCompile(`(?m)^[ \t]*store sqlite .*$`)
 	maxSizeLine = regexp.MustCompile(`(?m)^(\s*)max_size .*$`)
 	maxWaitLine = regexp.MustCompile(`(?m)^(\s*)max_wait .*$`)
 )
@@ -65,7 +65,7 @@ func caddyfile(text string, stores []store, maxSize string) (string, error) {
 		}
 		blocks = append(blocks, "\t\t"+strings.ReplaceAll(b, "\n", "\n\t\t"))
 	}
-	return text[:where[0]] + "\n" + strings.Join(blocks, "\n") + text[where[1]:], nil
+	return text[:where[0]] + strings.Join(blocks, "\n") + text[where[1]:], nil
 }
 
 // decode reads documents, each of which is given without its newline.
