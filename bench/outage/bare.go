@@ -100,7 +100,7 @@ func (s *postgresStore) rewrite(ctx context.Context, size int) (n int, took time
 	if err != nil {
 		return 0, 0, err
 	}
-	defer conn.Close(ctx)
+	defer func() { _ = conn.Close(ctx) }() // nothing was begun on it
 	if _, err := conn.Exec(ctx, `CREATE SCHEMA bare; CREATE TABLE bare.entry (LIKE caddy_audit.entry INCLUDING ALL)`); err != nil {
 		return 0, 0, err
 	}

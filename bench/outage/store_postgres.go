@@ -64,7 +64,7 @@ func (s *postgresStore) arrivals(ctx context.Context) ([]rig.Entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer conn.Close(ctx)
+	defer func() { _ = conn.Close(ctx) }() // nothing was begun on it
 	entries, err := decode(func(yield func([]byte) error) error {
 		rows, err := conn.Query(ctx, `SELECT coalesce(raw, convert_to(document::text, 'UTF8')) FROM caddy_audit.entry ORDER BY instance, sequence`)
 		if err != nil {
@@ -93,7 +93,7 @@ func (s *postgresStore) ranges(ctx context.Context) (map[string][][2]uint64, err
 	if err != nil {
 		return nil, err
 	}
-	defer conn.Close(ctx)
+	defer func() { _ = conn.Close(ctx) }() // nothing was begun on it
 	rows, err := conn.Query(ctx, `SELECT instance, first, last FROM caddy_audit.received ORDER BY instance, first`)
 	if err != nil {
 		return nil, fmt.Errorf("reading what PostgreSQL has received: %w", err)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -58,7 +59,7 @@ func (s *stage) waited(kind string) {
 	}
 }
 
-// kills kills the server of a store again and again.
+// kills ends the server of a store by SIGKILL, again and again.
 func (o options) kills(ctx context.Context, dir string) ([]*result, error) {
 	r := &result{Name: "kills"}
 	s, err := newStage(o, r, dir)
@@ -185,7 +186,7 @@ func (o options) two(ctx context.Context, dir string) ([]*result, error) {
 			return results, errors.Join(err, server.close())
 		}
 		s.stores = append(s.stores, &sharedStore{server, s})
-		s.Env = append(s.Env[:len(s.Env):len(s.Env)], server.env+"="+server.dsn(""))
+		s.Env = append(slices.Clip(s.Env), server.env+"="+server.dsn(""))
 		s.from = uint64(i) * 1_000_000_000
 		stages = append(stages, s)
 	}
@@ -278,7 +279,7 @@ func (o options) network(ctx context.Context, kind, dir string) ([]*result, erro
 	case *postgresStore:
 		if p, err = startProxy(ctx, o.Toxiproxy, dir, fmt.Sprintf("%s:%d", rig.Host, of.server.Port)); err == nil {
 			_, port, _ := strings.Cut(p.addr, ":")
-			s.Env = append(s.Env[:len(s.Env):len(s.Env)], of.env+"="+of.dsn(port))
+			s.Env = append(slices.Clip(s.Env), of.env+"="+of.dsn(port))
 		}
 	default:
 		err = fmt.Errorf("store %s has no network", kind)
