@@ -134,6 +134,9 @@ func (q *quarantine) settle(ctx context.Context) error {
 	return nil
 }
 
+// codeQuarantined is the action of entries that tell of one in quarantine.
+const codeQuarantined = "audit.quarantined"
+
 // complete looks for marked entries that are neither in quarantine nor had arrived
 // before any was refused, and for others that did not arrive.
 func (q *quarantine) complete(ctx context.Context, in map[uint64]bool) error {
@@ -154,7 +157,11 @@ func (q *quarantine) complete(ctx context.Context, in map[uint64]bool) error {
 		return err
 	}
 	position := st.Delivered()
+	told := 0
 	for _, e := range all {
+		if e.Action.Code == codeQuarantined {
+			told++
+		}
 		n := e.Origin.Sequence
 		switch {
 		case n > position:
@@ -163,6 +170,9 @@ func (q *quarantine) complete(ctx context.Context, in map[uint64]bool) error {
 		case !in[n] && !there[n]:
 			q.Note(&q.WrongQuarantine, "entry %s, sequence %d, marked: %t, is neither in quarantine nor was it taken", e.ID, n, marked(&e))
 		}
+	}
+	if told != len(in) {
+		q.Note(&q.WrongQuarantine, "%d entries are in quarantine, and %d entries tell of one", len(in), told)
 	}
 	return nil
 }
