@@ -135,7 +135,7 @@ func (p *product) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // happens says whether it is time for a fault, which is until it has taken its effect and
 // not at the beginning.
 func (p *product) happens(fault string) bool {
-	return p.fault == fault && !p.once && len(p.entries) >= 200
+	return p.fault == fault && !p.once && len(p.entries) >= 50
 }
 
 func (p *product) insert() error {
@@ -201,7 +201,6 @@ func (p *product) post() error {
 		id = "1"
 	}
 	forged := p.happens("one request is not signed")
-	p.once = p.once || forged
 	p.mu.Unlock()
 	if from == to {
 		return nil
@@ -209,12 +208,15 @@ func (p *product) post() error {
 	err := p.send(id, append(append([]byte{'['}, docs...), ']'), forged)
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if errors.Is(err, errForged) {
+		p.once = true // and tried again as it is to be
+		return nil
+	}
 	if err != nil {
 		if !p.failing || p.fault == "each failure is logged" {
 			p.log.Warn(saysFailing, "store", httpKind, "error", err)
 		}
-		// What is tried again without its signature is no failure of the receiver.
-		p.failing = !forged
+		p.failing = true
 		return nil
 	}
 	if p.failing {
@@ -224,6 +226,9 @@ func (p *product) post() error {
 	p.once = p.once || faulty
 	return nil
 }
+
+// errForged says that a request was found out.
+var errForged = errors.New("forged")
 
 func (p *product) send(id string, body []byte, forged bool) error {
 	r, err := http.NewRequest(http.MethodPost, p.url, bytes.NewReader(body))
@@ -245,6 +250,9 @@ func (p *product) send(id string, body []byte, forged bool) error {
 		return err
 	}
 	defer answer.Body.Close()
+	if forged && answer.StatusCode == http.StatusUnauthorized {
+		return errForged
+	}
 	if answer.StatusCode != http.StatusOK {
 		return errors.New(answer.Status)
 	}
