@@ -93,7 +93,7 @@ func TestOutagesOfTheRunningBuild(t *testing.T) {
 		t.Skip("builds and runs cmd/caddy")
 	}
 	t.Parallel()
-	for _, only := range []string{trialOutage, "kills,detachable,two,quarantine"} {
+	for _, only := range []string{trialOutage, "kills,detachable,two,quarantine", trialDrain} {
 		var out bytes.Buffer
 		v, err := outage(t.Context(), short(only, "sqlite,postgres,http,file"), &out)
 		if err != nil || !v.Held {
