@@ -2,14 +2,12 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -313,97 +311,5 @@ func (s *stage) reckoning(ctx context.Context) error {
 }
 
 func (s *stage) isExpected(e rig.Entry) bool { return s.expected != nil && s.expected(e) }
-
-// callers looks for calls that noticed something.
-func (s *stage) callers() {
-	calls := s.o.Snapshot()
-	s.Calls = len(calls)
-	took := map[string][]time.Duration{}
-	for id, c := range calls {
-		switch {
-		case c.Status == 0:
-			s.Note(&s.Unanswered, "call %s (%s) got no answer; reached the API: %t", id, c, c.Reached)
-			continue
-		case c.Refused:
-			s.Note(&s.Refused, "call %s (%s) was refused", id, c)
-		case c.Status != c.API && c.API != 0:
-			s.Note(&s.WrongAnswers, "call %s (%s) was answered with %d, and the API had answered %d", id, c, c.Status, c.API)
-		}
-		took[c.Phase] = append(took[c.Phase], c.Ended.Sub(c.Began))
-	}
-	for phase, to := range map[string]*latency{before: &s.LatencyBefore, during: &s.LatencyDuring, after: &s.LatencyAfter} {
-		*to = latencyOf(took[phase])
-	}
-}
-
-// latency is what answers took. The stub API itself takes up to 0.3 s for one in
-// sixty.
-type latency struct {
-	Calls int     `json:"calls"`
-	P50   float64 `json:"p50_ms"`
-	P99   float64 `json:"p99_ms"`
-	Most  float64 `json:"slowest_ms"`
-}
-
-func latencyOf(took []time.Duration) latency {
-	if len(took) == 0 {
-		return latency{}
-	}
-	slices.Sort(took)
-	at := func(part float64) float64 {
-		return float64(took[int(part*float64(len(took)-1))].Microseconds()) / 1e3
-	}
-	return latency{len(took), at(0.5), at(0.99), at(1)}
-}
-
-// line is one of the build's log.
-type line struct {
-	Message string `json:"msg"`
-	Store   string `json:"store"`
-}
-
-// The log lines of a store's failure.
-const (
-	saysFailing   = "store is failing"
-	saysRecovered = "store has recovered"
-)
-
-// logged counts the lines that tell of failures, per store.
-func (s *stage) logged() error {
-	b, err := os.ReadFile(s.site.LogPath())
-	if err != nil {
-		return fmt.Errorf("reading the build's log: %w", err)
-	}
-	s.Logged = map[string][2]int{}
-	for text := range strings.Lines(string(b)) {
-		var l line
-		if json.Unmarshal([]byte(text), &l) != nil || l.Store == "" {
-			continue
-		}
-		n := s.Logged[l.Store]
-		if strings.HasPrefix(l.Message, saysFailing) {
-			n[0]++
-		}
-		if strings.HasPrefix(l.Message, saysRecovered) {
-			n[1]++
-		}
-		s.Logged[l.Store] = n
-	}
-	return nil
-}
-
-// tells wants one line at the begin and one at the end of the failure of a store,
-// and none of another's.
-func (s *stage) tells(failed string) {
-	for _, of := range s.stores {
-		want := [2]int{}
-		if of.name() == failed {
-			want = [2]int{1, 1}
-		}
-		if got := s.Logged[of.name()]; got != want {
-			s.Note(&s.WrongLog, "the log tells %d times that store %s began to fail and %d times that it recovered, not %d and %d", got[0], of.name(), got[1], want[0], want[1])
-		}
-	}
-}
 
 func seconds(d time.Duration) float64 { return d.Round(100 * time.Millisecond).Seconds() }

@@ -1,0 +1,63 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/caddy-audit-log/caddy-audit-log/bench/internal/rig"
+)
+
+// network lets a store be reached through a network that is bad in several ways, one
+// after the other.
+func (o options) network(ctx context.Context, kind, dir string) ([]*result, error) {
+	r := &result{Name: "network " + kind}
+	s, err := newStage(o, r, dir)
+	if err != nil {
+		return []*result{r}, err
+	}
+	of, err := s.open(kind)
+	if err != nil {
+		return []*result{r}, errors.Join(err, s.close())
+	}
+	var p *proxy
+	switch of := of.(type) {
+	case *httpStore:
+		if p, err = startProxy(ctx, o.Toxiproxy, dir, of.addr); err == nil {
+			of.through = p.addr
+		}
+	case *postgresStore:
+		if p, err = startProxy(ctx, o.Toxiproxy, dir, fmt.Sprintf("%s:%d", rig.Host, of.server.Port)); err == nil {
+			_, port, _ := strings.Cut(p.addr, ":")
+			s.Env = append(slices.Clip(s.Env), of.env+"="+of.dsn(port))
+		}
+	default:
+		err = fmt.Errorf("store %s has no network", kind)
+	}
+	if err != nil {
+		return []*result{r}, errors.Join(err, s.close())
+	}
+	defer p.close()
+	err = s.play(ctx, func(ctx context.Context) error {
+		for _, t := range toxics {
+			s.say("%s for %s", t.Type, o.Toxic)
+			if err := p.add(ctx, t); err != nil {
+				return err
+			}
+			if err := s.wait(ctx, o.Toxic); err != nil {
+				return err
+			}
+			if err := p.remove(ctx, t); err != nil {
+				return err
+			}
+			r.Toxics = append(r.Toxics, t.Type)
+		}
+		return nil
+	}, nil)
+	if err == nil {
+		s.waited(kind)
+	}
+	return []*result{r}, err
+}
