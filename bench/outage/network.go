@@ -43,16 +43,24 @@ func (o options) network(ctx context.Context, kind, dir string) ([]*result, erro
 	err = s.play(ctx, func(ctx context.Context) error {
 		for _, t := range toxics {
 			s.say("%s for %s", t.Type, o.Toxic)
+			from, err := s.delivered(ctx, kind)
+			if err != nil {
+				return err
+			}
 			if err := p.add(ctx, t); err != nil {
 				return err
 			}
 			if err := s.wait(ctx, o.Toxic); err != nil {
 				return err
 			}
+			to, err := s.delivered(ctx, kind)
+			if err != nil {
+				return err
+			}
+			r.Toxics = append(r.Toxics, passage{t.Type, to - from})
 			if err := p.remove(ctx, t); err != nil {
 				return err
 			}
-			r.Toxics = append(r.Toxics, t.Type)
 		}
 		return nil
 	}, nil)
@@ -60,4 +68,19 @@ func (o options) network(ctx context.Context, kind, dir string) ([]*result, erro
 		s.waited(kind)
 	}
 	return []*result{r}, err
+}
+
+// delivered is how many entries a store has by now.
+func (s *stage) delivered(ctx context.Context, name string) (uint64, error) {
+	st, err := s.site.Status(ctx)
+	if err != nil {
+		return 0, err
+	}
+	s.conserved(st, "in a bad network")
+	for _, t := range st.Stores {
+		if t.Name == name {
+			return t.Delivered, nil
+		}
+	}
+	return 0, fmt.Errorf("reading the status: it does not name store %s: %s", name, st.Raw)
 }

@@ -25,8 +25,8 @@ type result struct {
 	Logged map[string][2]int `json:"logged,omitempty"`
 	// Kills are those of the store's server.
 	Kills int `json:"kills,omitempty"`
-	// Toxics are what the network did.
-	Toxics []string `json:"toxics,omitempty"`
+	// Toxics are what the network did, and how many entries got through it.
+	Toxics []passage `json:"toxics,omitempty"`
 	// Detached are the gaps that tell of a detached store, and Given what they name.
 	Detached int    `json:"detached,omitempty"`
 	Given    uint64 `json:"given,omitempty"`
@@ -66,4 +66,11 @@ func (r *result) held() bool {
 		}
 	}
 	return sum == 0 && r.Acked > 0 && len(r.Stores) > 0
+}
+
+// passage is how much got through one bad network. Through a black hole nothing does, so
+// it is not judged.
+type passage struct {
+	Type      string `json:"type"`
+	Delivered uint64 `json:"delivered"`
 }
