@@ -168,13 +168,13 @@ func (s *stage) start(ctx context.Context) (stopAPI func(), err error) {
 	}
 	s.o = oracle.New(maxWait)
 	s.o.From(s.from)
-	api, stopAPI, err := rig.Serve(s.o)
+	api, stop, err := rig.Serve(s.o)
 	if err != nil {
 		return nil, err
 	}
 	defer func() {
 		if err != nil {
-			stopAPI()
+			stop()
 		}
 	}()
 	if s.site, err = rig.NewSite(s.Setup, filepath.Join(s.dir, "site"), api); err != nil {
@@ -186,7 +186,7 @@ func (s *stage) start(ctx context.Context) (stopAPI func(), err error) {
 	if err = s.proc.Ready(ctx, readyTimeout); err != nil {
 		return nil, err
 	}
-	return stopAPI, s.introduce()
+	return stop, s.introduce()
 }
 
 // introduce lets the API accept the credential that all calls have. Callers of
