@@ -24,6 +24,10 @@ func inTempDir(m *testing.M) int {
 		panic(err)
 	}
 	defer os.RemoveAll(dir)
+	// PostgreSQL runs as another user, who must get into it.
+	if err := os.Chmod(dir, 0o755); err != nil {
+		panic(err)
+	}
 	if err := os.Setenv("TMPDIR", dir); err != nil {
 		panic(err)
 	}
