@@ -24,6 +24,9 @@ type Forwarder struct {
 	// turn is held by who uses the store.
 	turn      chan struct{}
 	suspicion suspicion
+	// ceiling is the most entries that a batch has, below MaxBatchEntries while the
+	// store does not manage so many in its time. Run's goroutine owns it.
+	ceiling int
 }
 
 // New returns a forwarder from source to store. The name is the store's
@@ -48,6 +51,7 @@ func (f *Forwarder) Run(ctx context.Context) error {
 	defer f.state.running(false)
 
 	f.suspicion.forget()
+	f.ceiling = f.o.MaxBatchEntries
 	limit := f.o.BatchEntries
 	var b batch
 	prepared := false
@@ -62,7 +66,7 @@ func (f *Forwarder) Run(ctx context.Context) error {
 			prepared = err == nil
 		}
 		if err == nil {
-			err = f.read(&b, position+1, head, limit)
+			err = f.read(&b, position+1, head, min(limit, f.ceiling))
 		}
 		passed, err := f.passOver(err, position)
 		if passed {
@@ -92,7 +96,7 @@ func (f *Forwarder) Run(ctx context.Context) error {
 		switch {
 		case head <= b.last:
 			limit = f.o.BatchEntries
-		case len(b.records) >= limit:
+		case len(b.records) >= min(limit, f.ceiling):
 			limit = min(2*limit, f.o.MaxBatchEntries)
 		}
 	}
@@ -185,7 +189,7 @@ func (f *Forwarder) deliver(ctx context.Context, b *batch) error {
 		if isRefused(err) {
 			return f.sift(ctx, b, err)
 		}
-		if ctx.Err() != nil {
+		if ctx.Err() != nil || len(b.records) > f.ceiling {
 			return err
 		}
 		f.failed(err, b.first())
@@ -231,6 +235,9 @@ func (f *Forwarder) write(ctx context.Context, records []Record) error {
 	defer func() { <-f.turn }()
 	start := time.Now()
 	err := guarded(wctx, f.store, records)
+	if len(records) > 1 { // or it may be a retry of what is in quarantine
+		f.adapt(len(records), time.Since(start), err)
+	}
 	if f.o.OnBatch != nil {
 		size := 0
 		for _, r := range records {
@@ -242,6 +249,24 @@ func (f *Forwarder) write(ctx context.Context, records []Record) error {
 		})
 	}
 	return err
+}
+
+// slowAttempt is when an attempt that fails has taken too long: a store that does not
+// answer in its time may have been given more than it can take in it, and would be given
+// the same again and again.
+const slowAttempt = 3 * time.Second
+
+// adapt halves batches that fail after a long time, and lets them grow again while they
+// succeed: quickly where they are quick.
+func (f *Forwarder) adapt(entries int, took time.Duration, err error) {
+	switch {
+	case err != nil && took > slowAttempt:
+		f.ceiling = entries / 2
+	case err == nil && entries >= f.ceiling && took < slowAttempt/2:
+		f.ceiling = min(2*f.ceiling, f.o.MaxBatchEntries)
+	case err == nil && entries >= f.ceiling:
+		f.ceiling = min(f.ceiling+f.ceiling/8+1, f.o.MaxBatchEntries)
+	}
 }
 
 // guarded turns a panic of the store into an error. The same batch would

@@ -64,6 +64,54 @@ func TestAFailingStoreIsTriedForEverAndLogsOnceEachWay(t *testing.T) {
 	})
 }
 
+// A store with little time for much is given less at once.
+func TestABacklogGetsThroughToAStoreThatTimesOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		source := newFakeSource()
+		source.add(t, 20_000)
+		sink := &slowStore{each: 25 * time.Millisecond, limit: 30 * time.Second}
+		h := startStore(t, source, sink, Options{})
+		time.Sleep(30 * time.Minute)
+		synctest.Wait()
+		sink.mu.Lock()
+		if sink.entries != 20_000 || sink.tooMuch > 30 {
+			t.Errorf("it has %d of 20000, after %d attempts in vain", sink.entries, sink.tooMuch)
+		}
+		// And is given much again when it is quick.
+		sink.each, sink.largest = time.Microsecond, 0
+		sink.mu.Unlock()
+		source.add(t, 20_000)
+		time.Sleep(time.Minute)
+		h.end()
+		if sink.entries != 40_000 || sink.largest != DefaultMaxBatchEntries {
+			t.Errorf("it has %d of 40000, at most %d at once", sink.entries, sink.largest)
+		}
+	})
+}
+
+// slowStore takes a time for each entry, and gives up after a limit.
+type slowStore struct {
+	fakeStore
+	each, limit               time.Duration
+	entries, tooMuch, largest int
+}
+
+func (s *slowStore) Write(_ context.Context, batch []Record) error {
+	s.mu.Lock()
+	took := time.Duration(len(batch)) * s.each
+	s.mu.Unlock()
+	time.Sleep(min(took, s.limit))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if took > s.limit {
+		s.tooMuch++
+		return errors.New("no answer within 30s")
+	}
+	s.entries += len(batch)
+	s.largest = max(s.largest, len(batch))
+	return nil
+}
+
 func TestBackoffIsJitteredAndDoublesUpToTheCap(t *testing.T) {
 	bound := BackoffBase
 	for failures := 1; failures < 100; failures++ {

@@ -87,7 +87,7 @@ func (f *Forwarder) sift(ctx context.Context, b *batch, why error) error {
 func (s *sifting) unknown(ctx context.Context) error {
 	for i := 0; i < len(s.b.records); i++ {
 		j := i
-		for j < len(s.b.records) && j-i < s.o.MaxBatchEntries && !s.suspicion.known(s.b.records[j].Sequence) {
+		for j < len(s.b.records) && j-i < s.ceiling && !s.suspicion.known(s.b.records[j].Sequence) {
 			j++
 		}
 		if j == i {
