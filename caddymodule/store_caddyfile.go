@@ -34,8 +34,12 @@ func parseStore(d *caddyfile.Dispenser) (*StoreConfig, error) {
 	block := false
 	for all.NextBlock(0) {
 		if !block {
+			// The braces as they stand there: a new one would belong to no import, and a
+			// copy of another token could count as quoted.
 			block = true
-			own = append(own, brace("{", own[len(own)-1], 0))
+			all.Prev()
+			own = append(own, all.Token())
+			all.Next()
 		}
 		common, err := c.option(all)
 		if err != nil {
@@ -46,7 +50,7 @@ func parseStore(d *caddyfile.Dispenser) (*StoreConfig, error) {
 		}
 	}
 	if block {
-		own = append(own, brace("}", own[len(own)-1], 1))
+		own = append(own, all.Token())
 	}
 	mod, err := caddyfile.UnmarshalModule(dispenserOf(own), id)
 	if err != nil {
@@ -61,13 +65,6 @@ func dispenserOf(tokens []caddyfile.Token) *caddyfile.Dispenser {
 	d := caddyfile.NewDispenser(tokens)
 	d.Next()
 	return d
-}
-
-// brace is a brace some lines behind a token.
-func brace(text string, where caddyfile.Token, lines int) caddyfile.Token {
-	where.Text = text
-	where.Line += lines
-	return where
 }
 
 func storeKinds() string {
