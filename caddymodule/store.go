@@ -117,7 +117,10 @@ func (a *App) provisionStores(ctx caddy.Context) error {
 		a.stores = []*store{{StoreConfig: new(StoreConfig), name: "sqlite", open: &sqlite.Module{Path: filepath.Join(filepath.Dir(a.dir), "audit.db")}}}
 		return nil
 	}
-	for _, c := range a.Stores {
+	for i, c := range a.Stores {
+		if c == nil {
+			return fmt.Errorf("audit_log store: number %d is null: give it a store, or take it out", i+1)
+		}
 		n, err := c.provision(ctx)
 		if err == nil && a.has(n.name) {
 			err = fmt.Errorf("there are two stores with the name %q: give one of them another, as in: name siem", n.name)
