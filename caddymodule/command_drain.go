@@ -209,8 +209,19 @@ func deliver(ctx context.Context, app *App, dir string, w io.Writer) (err error)
 			fmt.Fprintf(w, "%s: %s not delivered: this configuration has no such store\n", printable(name), humanize.Comma(int64(n)))
 		}
 	}
+	if n := asideIn(after); n > 0 {
+		return fmt.Errorf("delivering %q: %s entries are in its quarantine and nowhere else, since their stores refuse them: keep the directory, and see caddy audit quarantine list", dir, humanize.Comma(int64(n)))
+	}
 	_, err = fmt.Fprintln(w, "everything is delivered; the directory can be removed")
 	return err
+}
+
+// asideIn is how many entries are in quarantine, of whatever store.
+func asideIn(b buffer.Stats) (n uint64) {
+	for _, p := range b.Stores {
+		n += p.Quarantined
+	}
+	return n
 }
 
 func passCommand() *cobra.Command {

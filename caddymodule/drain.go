@@ -39,9 +39,13 @@ func (s *shared) drain(a *App) {
 		for _, d := range stores {
 			<-d.done
 		}
-		if left := s.pending(a); left > 0 {
+		left, aside := s.pending(a), asideIn(s.buf.Stats())
+		switch {
+		case left > 0:
 			log.Info("the audit buffer is in use again", "entries", left)
-		} else {
+		case aside > 0:
+			log.Warn("the audit buffer is delivered, but for what is in its quarantine: keep its directory", "entries", aside)
+		default:
 			log.Info("the audit buffer is delivered; its directory can be removed")
 		}
 	}()

@@ -1,0 +1,49 @@
+package caddymodule
+
+import (
+	"bytes"
+	"log/slog"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/caddy-audit-log/caddy-audit-log/audit"
+	"github.com/caddy-audit-log/caddy-audit-log/buffer"
+)
+
+// A directory whose quarantine holds what no store has must not be called delivered.
+func TestDeliveringABufferDoesNotSayThatItCanBeRemovedWhileEntriesAreInQuarantine(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "buffer")
+	b, err := buffer.Open(dir, buffer.Options{Gap: gapEntry})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{"/a", "/poison", "/b", "/c"} {
+		e := audit.Event(audit.EventProbe, time.Now(), map[string]any{"path": path})
+		payload, err := e.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := b.Append(payload); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := b.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	setPicky(t, "/poison", false)
+	app := &App{log: slog.New(slog.DiscardHandler), stores: []*store{{StoreConfig: new(StoreConfig), name: "picky", open: new(pickyStore)}}}
+	var out bytes.Buffer
+	err = deliver(t.Context(), app, dir, &out)
+	st, statErr := buffer.Inspect(dir)
+	if statErr != nil {
+		t.Fatal(statErr)
+	}
+	if st.Stores["picky"].Quarantined != 1 {
+		t.Fatalf("%+v", st.Stores["picky"])
+	}
+	if err == nil && strings.Contains(out.String(), "can be removed") {
+		t.Errorf("an entry is nowhere but in the directory's quarantine, and it says:\n%s", out.String())
+	}
+}
