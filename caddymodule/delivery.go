@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"sync"
 
 	"github.com/caddy-audit-log/caddy-audit-log/buffer"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
@@ -29,6 +30,7 @@ func (a *App) deliverTo(ctx context.Context, s *shared, n *store, log *slog.Logg
 // delivered to.
 func startDelivery(ctx context.Context, s *shared, n *store, log *slog.Logger, attach func() error) *delivery {
 	late := &lateStore{Opener: n.open, name: n.name, buf: s.buf, log: log.With("store", n.name)}
+	late.ending, late.end = context.WithCancel(context.Background())
 	o := n.options()
 	o.Logger, o.OnBatch = log, func(b forwarder.Batch) { observeBatch(n.name, b) }
 	d := &delivery{forwarder: forwarder.New(n.name, source{s.buf, s}, late, o), done: make(chan struct{})}
@@ -64,13 +66,22 @@ type lateStore struct {
 	unattached error
 	buf        *buffer.Buffer
 	log        *slog.Logger
-	store      forwarder.Store
+
+	// A retry that an operator has ordered may outlive the forwarder.
+	mu     sync.Mutex // held by who uses the store
+	store  forwarder.Store
+	ending context.Context
+	end    context.CancelFunc
 }
+
+var errEnded = errors.New("writing to the store: its configuration has been replaced")
 
 // Prepare implements forwarder.Preparer. It asks the store how far it has got with
 // this buffer before any entry is given its origin: a store that is ahead has seen
 // entries that the buffer has not, which was put back to a time before.
 func (l *lateStore) Prepare(ctx context.Context, next uint64) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if l.unattached != nil {
 		return l.unattached
 	}
@@ -90,13 +101,25 @@ func (l *lateStore) Prepare(ctx context.Context, next uint64) error {
 }
 
 func (l *lateStore) Write(ctx context.Context, batch []forwarder.Record) error {
-	if l.store == nil {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.ending.Err() != nil:
+		return errEnded
+	case l.store == nil:
 		return errors.New("writing to the store: it is not open yet")
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(l.ending, cancel)()
 	return l.store.Write(ctx, batch)
 }
 
+// Close breaks off a retry that is under way, and waits for it.
 func (l *lateStore) Close() error {
+	l.end()
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if l.store == nil {
 		return nil
 	}
