@@ -75,12 +75,17 @@ func (b *Buffer) Attach(store string, a Attachment) error {
 	return err
 }
 
-// Hold is Attach whatever the destination, with no bound.
+// Hold is Attach whatever the destination. The bound stays what it is; a store that was
+// not attached, or removed, has none.
 func (b *Buffer) Hold(store string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	_, known := b.state.Stores[store]
-	b.hold(store, Attachment{Destination: b.state.Stores[store].Destination}, !known)
+	p, known := b.state.Stores[store]
+	a := Attachment{Destination: p.Destination}
+	if p.Until == 0 {
+		a.MaxLag = b.holding[store]
+	}
+	b.hold(store, a, !known)
 }
 
 // hold attaches a store, at a new position if it is fresh. The caller holds mu.
