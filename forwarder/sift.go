@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 )
 
 const (
@@ -216,6 +217,11 @@ func (s *sifting) judge(ctx context.Context, i int, failed error) (refusal, err 
 		return nil, fmt.Errorf("entry %d was not tried", sequence) // run has tried each, or failed
 	case x.condemned:
 	case x.after >= s.suspicion.accepted:
+		// It is asked for again all the same: the store may have been mended since, and
+		// nothing else come.
+		if err := s.again(ctx, i); !isRefused(err) {
+			return nil, err
+		}
 		return nil, fmt.Errorf("entry %d is refused, and no other has been accepted since: %w", sequence, x.reason)
 	default:
 		if err := s.try(ctx, i, i+1); !isRefused(err) {
@@ -224,7 +230,22 @@ func (s *sifting) judge(ctx context.Context, i int, failed error) (refusal, err 
 		x.condemned = true
 		s.suspicion.suspects[sequence] = x
 	}
-	return x.reason, s.quarantine(sequence, x.reason)
+	if err := s.quarantine(sequence, x.reason); err != nil {
+		if s.source.Position(s.name) >= sequence {
+			return nil, errMoved
+		}
+		return nil, err
+	}
+	return x.reason, nil
+}
+
+// again tries a record that is refused, unless this attempt has done it.
+func (s *sifting) again(ctx context.Context, i int) error {
+	sequence := s.b.records[i].Sequence
+	if slices.Contains(s.refused, sequence) {
+		return &RefusedError{s.suspicion.suspects[sequence].reason}
+	}
+	return s.try(ctx, i, i+1)
 }
 
 // quarantine keeps an entry that the store will never take. The position may move
