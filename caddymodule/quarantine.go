@@ -189,7 +189,23 @@ func (a *App) serveResolve(w http.ResponseWriter, r *http.Request) error {
 	})
 }
 
+// errResolving says that somebody else is at an entry.
+var errResolving = errors.New("another order is about it just now")
+
+// quarantinedEntry is what names one.
+type quarantinedEntry struct {
+	store    string
+	sequence uint64
+}
+
+// resolve carries an order out for one entry. Two orders about it do not meet, or the
+// log would say of an entry that its store has got that it was dropped.
 func (a *App) resolve(ctx context.Context, s *shared, o *quarantineOrder, sequence uint64) resolvedLine {
+	entry := quarantinedEntry{o.Store, sequence}
+	if _, busy := s.resolving.LoadOrStore(entry, true); busy {
+		return resolvedLine{sequence, "kept", errResolving.Error()}
+	}
+	defer s.resolving.Delete(entry)
 	as, result := buffer.ResolvedDropped, "dropped"
 	var err error
 	if o.Do == doRetry {

@@ -32,6 +32,8 @@ type shared struct {
 	key *audit.TokenKey
 	// known are the callers that the API has accepted, whatever the site.
 	known *identity.Known
+	// resolving are the entries in quarantine that an order is about, quarantinedEntry.
+	resolving sync.Map
 
 	mu    sync.Mutex
 	users int
