@@ -15,6 +15,8 @@ const (
 	// maxSamples is how many of those are tried. When the store takes none of them
 	// either, it refuses everything for all that can be told.
 	maxSamples = 8
+	// maxBeyond is how many are tried then that lie beyond the batch.
+	maxBeyond = 3
 	// What is read at least while there is a suspicion, so that there is something to
 	// compare with. Writes are not larger for that.
 	siftEntries = 4 * (maxSuspects + maxSamples)
@@ -147,11 +149,65 @@ func (s *sifting) sample(ctx context.Context, n int, why error) error {
 		}
 		s.suspect(i, err)
 	}
+	if found, err := s.beyond(ctx); found || err != nil {
+		return err
+	}
 	// Nothing is wrong with these.
 	for _, sequence := range s.refused {
 		delete(s.suspicion.suspects, sequence)
 	}
 	return fmt.Errorf("the store refuses each of %d entries that it was given alone, so that it is the store that has to be mended: %w", len(s.refused), why)
+}
+
+// beyond looks for one entry that the store accepts further on than the batch reaches,
+// for whoever can make entries that it refuses can make many in a row: the newest one,
+// and some at random.
+func (s *sifting) beyond(ctx context.Context) (found bool, err error) {
+	head, err := s.source.Wait(ctx, s.b.last-1) // at once: the batch is there
+	if err != nil || head <= s.b.last {
+		return false, err
+	}
+	for n := range maxBeyond {
+		from, within := head, uint64(1)
+		switch {
+		case n > 0:
+			from, within = s.b.last+1+rand.Uint64N(head-s.b.last), siftEntries
+		case s.o.Filter != nil:
+			from, within = max(s.b.last+1, head-min(head, maxScan)+1), maxScan
+		}
+		r, there := s.pick(from, from+within-1, n == 0)
+		if !there || s.suspicion.known(r.Sequence) {
+			continue
+		}
+		if err := ctx.Err(); err != nil {
+			return false, err
+		}
+		if err := s.write(ctx, []Record{r}); !isRefused(err) {
+			if err == nil {
+				s.suspicion.ahead[r.Sequence] = true
+				s.suspicion.accepted++
+			}
+			return err == nil, err
+		}
+	}
+	return false, nil
+}
+
+// pick reads one record of a range, the first or the last one that the filter takes.
+func (f *Forwarder) pick(from, to uint64, last bool) (picked Record, there bool) {
+	_ = f.source.Read(from, func(sequence uint64, payload []byte) bool {
+		r, err := NewRecord(f.source.Instance(sequence), sequence, payload)
+		if err == nil && (f.o.Filter == nil || f.o.Filter(r.Entry)) {
+			if f.o.Format != nil {
+				r.JSON, err = f.o.Format(r.JSON)
+			}
+			if err == nil {
+				picked, there = r, true
+			}
+		}
+		return sequence < to && (last || !there)
+	})
+	return picked, there
 }
 
 // try writes records i to j together.
@@ -217,6 +273,11 @@ func (s *sifting) judge(ctx context.Context, i int, failed error) (refusal, err 
 		return nil, fmt.Errorf("entry %d was not tried", sequence) // run has tried each, or failed
 	case x.condemned:
 	case x.after >= s.suspicion.accepted:
+		if found, err := s.beyond(ctx); err != nil {
+			return nil, err
+		} else if found {
+			return s.judge(ctx, i, nil)
+		}
 		// It is asked for again all the same: the store may have been mended since, and
 		// nothing else come.
 		if err := s.again(ctx, i); !isRefused(err) {

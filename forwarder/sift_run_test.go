@@ -21,6 +21,7 @@ func TestARunOfRefusedEntriesThatIsLongerThanABatchDoesNotHoldAStore(t *testing.
 			time.Sleep(time.Minute)
 			source.add(t, 1)
 		}
+		time.Sleep(time.Minute)
 		h.end()
 		if head := uint64(len(source.payloads)); source.positions["main"] != head || len(source.quarantined) != 300 {
 			t.Errorf("after a day the position is %d of %d, %d in quarantine, %d stored: %s",
