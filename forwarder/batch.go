@@ -78,8 +78,8 @@ func (f *Forwarder) read(b *batch, from, head uint64, entries int) error {
 			b.last = sequence
 			return sequence < head && sequence-from < maxScan
 		}
-		if err == nil && f.o.Format != nil {
-			r.JSON, err = f.o.Format(r.JSON)
+		if err == nil {
+			err = f.format(&r)
 		}
 		if err != nil {
 			bad = &unusable{sequence, err}

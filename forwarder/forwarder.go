@@ -140,7 +140,7 @@ func (f *Forwarder) prepare(ctx context.Context, next uint64) error {
 	}
 	f.turn <- struct{}{}
 	defer func() { <-f.turn }()
-	return p.Prepare(ctx, next)
+	return guarded("preparing the store", func() error { return p.Prepare(ctx, next) })
 }
 
 // wait returns the head once there is something after the position, and with
@@ -204,18 +204,26 @@ func (f *Forwarder) deliver(ctx context.Context, b *batch) error {
 // has it. It may be called from any goroutine and waits for the batch in hand.
 func (f *Forwarder) Retry(ctx context.Context, instance string, sequence uint64, payload []byte) error {
 	r, err := NewRecord(instance, sequence, payload)
-	if err == nil && f.o.Format != nil {
-		r.JSON, err = f.o.Format(r.JSON)
+	if err == nil {
+		err = f.format(&r)
 	}
 	if err != nil {
 		return err
 	}
-	return f.write(ctx, []Record{r})
+	_, err = f.attempt(ctx, []Record{r})
+	return err
 }
 
-// write makes one attempt, when nobody else uses the store. It outlives ctx by
-// FlushTimeout.
+// write is Run's attempt, by which it learns how much the store can take.
 func (f *Forwarder) write(ctx context.Context, records []Record) error {
+	took, err := f.attempt(ctx, records)
+	f.adapt(len(records), took, err)
+	return err
+}
+
+// attempt writes once, when nobody else uses the store. It outlives ctx by
+// FlushTimeout.
+func (f *Forwarder) attempt(ctx context.Context, records []Record) (took time.Duration, err error) {
 	wctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() {
@@ -230,14 +238,12 @@ func (f *Forwarder) write(ctx context.Context, records []Record) error {
 	select {
 	case f.turn <- struct{}{}:
 	case <-wctx.Done():
-		return wctx.Err()
+		return 0, wctx.Err()
 	}
 	defer func() { <-f.turn }()
 	start := time.Now()
-	err := guarded(wctx, f.store, records)
-	if len(records) > 1 { // or it may be a retry of what is in quarantine
-		f.adapt(len(records), time.Since(start), err)
-	}
+	err = guarded("writing a batch", func() error { return f.store.Write(wctx, records) })
+	took = time.Since(start)
 	if f.o.OnBatch != nil {
 		size := 0
 		for _, r := range records {
@@ -245,10 +251,10 @@ func (f *Forwarder) write(ctx context.Context, records []Record) error {
 		}
 		f.o.OnBatch(Batch{
 			First: records[0].Sequence, Last: records[len(records)-1].Sequence, Entries: len(records), Bytes: size,
-			Duration: time.Since(start), Err: err,
+			Duration: took, Err: err,
 		})
 	}
-	return err
+	return took, err
 }
 
 // slowAttempt is when an attempt that fails has taken too long: a store that does not
@@ -261,7 +267,7 @@ const slowAttempt = 3 * time.Second
 func (f *Forwarder) adapt(entries int, took time.Duration, err error) {
 	switch {
 	case err != nil && took > slowAttempt:
-		f.ceiling = entries / 2
+		f.ceiling = max(1, entries/2)
 	case err == nil && entries >= f.ceiling && took < slowAttempt/2:
 		f.ceiling = min(2*f.ceiling, f.o.MaxBatchEntries)
 	case err == nil && entries >= f.ceiling:
@@ -269,13 +275,24 @@ func (f *Forwarder) adapt(entries int, took time.Duration, err error) {
 	}
 }
 
-// guarded turns a panic of the store into an error. The same batch would
-// panic again after a restart, and no store may stop the traffic.
-func guarded(ctx context.Context, s Store, records []Record) (err error) {
+// guarded turns a panic of a store, or of its format, into an error. The same entries
+// would panic again after a restart, and no store may stop the traffic.
+func guarded(doing string, do func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("writing a batch: the store panicked: %v\n%s", p, debug.Stack())
+			err = fmt.Errorf("%s: the store panicked: %v\n%s", doing, p, debug.Stack())
 		}
 	}()
-	return s.Write(ctx, records)
+	return do()
+}
+
+// format puts a record into the store's format.
+func (f *Forwarder) format(r *Record) error {
+	if f.o.Format == nil {
+		return nil
+	}
+	return guarded("formatting an entry", func() (err error) {
+		r.JSON, err = f.o.Format(r.JSON)
+		return err
+	})
 }

@@ -198,10 +198,7 @@ func (f *Forwarder) pick(from, to uint64, last bool) (picked Record, there bool)
 	_ = f.source.Read(from, func(sequence uint64, payload []byte) bool {
 		r, err := NewRecord(f.source.Instance(sequence), sequence, payload)
 		if err == nil && (f.o.Filter == nil || f.o.Filter(r.Entry)) {
-			if f.o.Format != nil {
-				r.JSON, err = f.o.Format(r.JSON)
-			}
-			if err == nil {
+			if f.format(&r) == nil {
 				picked, there = r, true
 			}
 		}
