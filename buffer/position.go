@@ -52,8 +52,8 @@ func (b *Buffer) Attach(store string, a Attachment) error {
 	var err error
 	switch {
 	case changed && p.Quarantined > 0:
-		err = fmt.Errorf("attaching store %q: it goes to %s now, and %d entries for %s are in quarantine: retry or drop them before, or give the store another name",
-			store, a.Destination, p.Quarantined, p.Destination)
+		err = fmt.Errorf("attaching store %q: it goes to %s now, and %d entries for %s are in quarantine: drop them, go back to %s to retry them, or give the store another name",
+			store, a.Destination, p.Quarantined, p.Destination, p.Destination)
 	case changed && !back && a.From == FromUnsaid:
 		err = fmt.Errorf("attaching store %q: its position is that of %s, and now it goes to %s: say \"from oldest\" or \"from now\" in its options, or give it another name",
 			store, p.Destination, a.Destination)
@@ -99,6 +99,10 @@ func (b *Buffer) hold(store string, a Attachment, fresh bool) {
 	p := b.state.Stores[store]
 	switch {
 	case fresh && a.From == FromNow:
+		if known := p.Destination != ""; known && p.Position < b.head {
+			// It goes to neither destination. It counts at the one before, if that comes back.
+			b.tell(Gap{Reason: GapSkipped, Cause: "destination", Store: store, First: p.Position + 1, Last: b.head, Count: b.head - p.Position})
+		}
 		p = Position{Start: b.head, Position: b.head}
 	case fresh:
 		p = Position{Start: before, Position: before}
@@ -177,7 +181,8 @@ func (b *Buffer) detachLagging() {
 	for store, bound := range b.holding {
 		p := b.state.Stores[store]
 		lag := b.lag(p.Position)
-		if bound == 0 || lag <= bound || p.Position >= b.head {
+		// Less than a segment gives no space back, and the gap itself waits too.
+		if bound == 0 || lag <= max(bound, b.segmentSize()) || p.Position >= b.head {
 			continue
 		}
 		b.log().Error("a store is detached: more waits for it than it may hold; a gap tells what it does not get",

@@ -186,7 +186,7 @@ func resolveCommand(do string, cmd *cobra.Command) *cobra.Command {
 		return resolveQuarantined(cmd.Context(), &p, o, asJSON, cmd.OutOrStdout())
 	}
 	p.flags(cmd)
-	cmd.Flags().BoolVar(&all, "all", false, "All entries of the store")
+	cmd.Flags().BoolVar(&all, "all", false, "All entries of the store, up to 10,000")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "Print JSON, one object a line")
 	if do == doDrop {
 		cmd.Flags().StringVar(&o.Reason, "reason", "", "Why; the audit log keeps it")

@@ -150,7 +150,7 @@ func (n *store) check(ctx context.Context) (r storeReport) {
 	}
 	wrote := r.step("write", func() error {
 		err := s.Write(ctx, []forwarder.Record{probe})
-		if _, refused := errors.AsType[*forwarder.RefusedError](err); refused {
+		if isRefused(err) {
 			return fmt.Errorf("%w: it refuses what is in the probe, which is as simple as an entry can be: look at its schema and limits", err)
 		}
 		return err

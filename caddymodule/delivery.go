@@ -44,7 +44,7 @@ func startDelivery(ctx context.Context, s *shared, n *store, log *slog.Logger, a
 		}
 		defer func() { <-lease }()
 		if attach != nil {
-			late.unattached = attach()
+			late.attach, late.unattached = attach, attach()
 		}
 		if err := d.forwarder.Run(ctx); err != nil {
 			log.Warn("stopping delivery", "store", n.name, "error", err)
@@ -62,7 +62,9 @@ func startDelivery(ctx context.Context, s *shared, n *store, log *slog.Logger, a
 type lateStore struct {
 	forwarder.Opener
 	name string
-	// unattached is why the store must not be delivered to.
+	// attach asks the buffer to let the store go on where it is for its destination, and
+	// unattached is why that does not.
+	attach     func() error
 	unattached error
 	buf        *buffer.Buffer
 	log        *slog.Logger
@@ -83,7 +85,10 @@ func (l *lateStore) Prepare(ctx context.Context, next uint64) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.unattached != nil {
-		return l.unattached
+		// What it asks for may have been done.
+		if l.unattached = l.attach(); l.unattached != nil {
+			return l.unattached
+		}
 	}
 	store, err := l.Open(ctx, l.log)
 	if err != nil {

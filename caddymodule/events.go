@@ -182,7 +182,8 @@ func bounded(lines []string) []string {
 			return append(out, fmt.Sprintf("… and %d more", len(lines)-i))
 		}
 		if len(line) > 256 {
-			line = strings.ToValidUTF8(line[:256], "") + "…"
+			// Two that differ behind that must not look the same.
+			line = strings.ToValidUTF8(line[:256], "") + "… " + hashLines([]string{line})
 		}
 		out = append(out, line)
 	}

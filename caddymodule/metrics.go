@@ -159,7 +159,7 @@ var (
 	descOldest  = desc("oldest_pending_seconds",
 		"Age of the oldest entry that some store has not taken yet: what would be lost with the disk. 0 when there is none.")
 	descEntries = desc("store_entries_total",
-		"Entries by what became of them at a store. Their sum and caddy_audit_store_pending_entries are the head less the store's start.", "store", "term")
+		"Entries by what became of them at a store. Their sum, caddy_audit_quarantined_entries and caddy_audit_store_pending_entries are the head less the store's start.", "store", "term")
 	descStart   = desc("store_start_sequence", "Sequence before the store's first entry.", "store")
 	descPending = desc("store_pending_entries", "Entries that the store has not taken yet.", "store")
 	descLag     = desc("store_pending_bytes", "Bytes of the buffer that wait for the store, about.", "store")
@@ -231,7 +231,9 @@ func (terms) Collect(ch chan<- prometheus.Metric) {
 	gauge(descAsideB, float64(s.QuarantineBytes))
 	for _, st := range s.Stores {
 		for _, t := range st.terms() {
-			counter(descEntries, t.n, st.Name, t.name)
+			if t.name != "quarantined" { // which goes back when it is resolved, as no counter may
+				counter(descEntries, t.n, st.Name, t.name)
+			}
 		}
 		gauge(descStart, float64(st.Start), st.Name)
 		gauge(descPending, float64(st.Pending), st.Name)

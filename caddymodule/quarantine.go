@@ -18,9 +18,9 @@ import (
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
 )
 
-// quarantine keeps an entry that a store will never take, and records that. The entry
-// that says so is not told of itself, or two stores that take nothing of the kind would
-// go on for ever.
+// quarantine keeps an entry that a store will never take, and records that, unless it is
+// one of the sidecar's own: a store that takes nothing of the kind would refuse what tells
+// of it as well, for ever. The log, status and metrics tell of those.
 func (s *shared) quarantine(store string, sequence uint64, reason string, payload []byte) error {
 	q := buffer.Quarantined{
 		Store: store, Sequence: sequence, Instance: s.buf.Instance(sequence), At: time.Now(), Reason: reason, Payload: payload,
@@ -30,7 +30,7 @@ func (s *shared) quarantine(store string, sequence uint64, reason string, payloa
 	}
 	facts := map[string]any{"store": store, "sequence": sequence, "instance": q.Instance, "reason": printable(reason[:min(len(reason), 512)])}
 	if e, err := audit.Decode(payload); err == nil {
-		if e.Action.Code == audit.EventQuarantined {
+		if e.IsEvent() {
 			return nil
 		}
 		facts["entry_id"], facts["revision"] = e.ID, e.Revision
@@ -177,12 +177,16 @@ func (a *App) serveResolve(w http.ResponseWriter, r *http.Request) error {
 			if err := r.Context().Err(); err != nil {
 				return err
 			}
-			line, err := json.Marshal(a.resolve(r.Context(), s, &o, sequence))
-			if err != nil {
-				return err
+			result, err := a.resolve(r.Context(), s, &o, sequence)
+			line, encodeErr := json.Marshal(result)
+			if encodeErr != nil {
+				return encodeErr
 			}
 			if err := emit(line); err != nil {
 				return err
+			}
+			if err != nil && o.Do == doRetry && !isRefused(err) && !errors.Is(err, buffer.ErrNotQuarantined) && !errors.Is(err, errResolving) {
+				return nil // it is the store, which would be asked for nothing
 			}
 		}
 		return nil
@@ -200,10 +204,10 @@ type quarantinedEntry struct {
 
 // resolve carries an order out for one entry. Two orders about it do not meet, or the
 // log would say of an entry that its store has got that it was dropped.
-func (a *App) resolve(ctx context.Context, s *shared, o *quarantineOrder, sequence uint64) resolvedLine {
+func (a *App) resolve(ctx context.Context, s *shared, o *quarantineOrder, sequence uint64) (resolvedLine, error) {
 	entry := quarantinedEntry{o.Store, sequence}
 	if _, busy := s.resolving.LoadOrStore(entry, true); busy {
-		return resolvedLine{sequence, "kept", errResolving.Error()}
+		return resolvedLine{sequence, "kept", errResolving.Error()}, errResolving
 	}
 	defer s.resolving.Delete(entry)
 	as, result := buffer.ResolvedDropped, "dropped"
@@ -216,9 +220,14 @@ func (a *App) resolve(ctx context.Context, s *shared, o *quarantineOrder, sequen
 		err = s.buf.Resolve(o.Store, sequence, as, o.Reason)
 	}
 	if err != nil {
-		return resolvedLine{sequence, "kept", err.Error()}
+		return resolvedLine{sequence, "kept", err.Error()}, err
 	}
-	return resolvedLine{sequence, result, ""}
+	return resolvedLine{sequence, result, ""}, nil
+}
+
+func isRefused(err error) bool {
+	_, refused := errors.AsType[*forwarder.RefusedError](err)
+	return refused
 }
 
 // retry writes an entry in quarantine to its store.

@@ -54,16 +54,18 @@ func (f *Forwarder) Run(ctx context.Context) error {
 	f.ceiling = f.o.MaxBatchEntries
 	limit := f.o.BatchEntries
 	var b batch
-	prepared := false
+	_, prepares := f.store.(Preparer)
 	for {
 		position := f.source.Position(f.name)
 		head, err := f.wait(ctx, position)
 		if ctx.Err() != nil {
 			return nil
 		}
-		if err == nil && !prepared {
-			err = f.prepare(ctx, position+1)
-			prepared = err == nil
+		if err == nil && prepares {
+			if err = f.prepare(ctx, position+1); err == nil {
+				prepares = false
+				continue // the position may be another one by now
+			}
 		}
 		if err == nil {
 			err = f.read(&b, position+1, head, min(limit, f.ceiling))
@@ -134,10 +136,7 @@ func (f *Forwarder) passOver(err error, position uint64) (bool, error) {
 
 // prepare lets the store do what comes before the first batch.
 func (f *Forwarder) prepare(ctx context.Context, next uint64) error {
-	p, ok := f.store.(Preparer)
-	if !ok {
-		return nil
-	}
+	p := f.store.(Preparer)
 	f.turn <- struct{}{}
 	defer func() { <-f.turn }()
 	return guarded("preparing the store", func() error { return p.Prepare(ctx, next) })

@@ -1,0 +1,26 @@
+package caddymodule
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
+)
+
+// The easiest way to hide an action is a reload: the event must show what it hides.
+func TestWhatAReloadHidesFromAStoreShowsInTheEventHoweverLongItsAddressIs(t *testing.T) {
+	n := func(f forwarder.Filter) string {
+		s := &store{name: "siem", open: new(longStore), StoreConfig: &StoreConfig{Filter: f}}
+		return bounded([]string{s.describe()})[0]
+	}
+	before, after := n(forwarder.Filter{}), n(forwarder.Filter{Except: forwarder.Conditions{Actions: []string{"DELETE *"}}})
+	if before == after {
+		t.Errorf("the line is the same before and after: %q", after)
+	}
+}
+
+type longStore struct{ pickyStore }
+
+func (*longStore) Describe() forwarder.Description {
+	return forwarder.Description{Kind: "http", Location: "https://siem.example.com/" + strings.Repeat("x", 260)}
+}

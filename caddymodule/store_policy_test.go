@@ -1,0 +1,20 @@
+package caddymodule
+
+import (
+	"testing"
+
+	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
+)
+
+// What has not changed must not show as a change, and the hash of a configuration is one.
+func TestThePolicyLineOfAStoreIsTheSameEachTime(t *testing.T) {
+	n := &store{name: "siem", open: new(pickyStore), StoreConfig: &StoreConfig{Filter: forwarder.Filter{
+		Only: forwarder.Conditions{Organizations: []string{"acme"}}, Except: forwarder.Conditions{Actions: []string{"audit.heartbeat"}},
+	}}}
+	first := n.describe()
+	for range 100 {
+		if again := n.describe(); again != first {
+			t.Fatalf("once %q, then %q", first, again)
+		}
+	}
+}
