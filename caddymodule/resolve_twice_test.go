@@ -57,12 +57,14 @@ func TestAnEntryIsNotDroppedWhileItIsBeingRetried(t *testing.T) {
 	sink.mu.Unlock()
 	retried := make(chan resolvedLine, 1)
 	go func() {
-		retried <- a.resolve(t.Context(), s, &quarantineOrder{Store: "s", Do: doRetry}, 1)
+		line, _ := a.resolve(t.Context(), s, &quarantineOrder{Store: "s", Do: doRetry}, 1)
+		retried <- line
 	}()
 	<-sink.entered
 	dropped := make(chan resolvedLine, 1)
 	go func() {
-		dropped <- a.resolve(t.Context(), s, &quarantineOrder{Store: "s", Do: doDrop, Reason: "too large"}, 1)
+		line, _ := a.resolve(t.Context(), s, &quarantineOrder{Store: "s", Do: doDrop, Reason: "too large"}, 1)
+		dropped <- line
 	}()
 	time.Sleep(200 * time.Millisecond)
 	sink.mu.Lock()
