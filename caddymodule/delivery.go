@@ -29,8 +29,7 @@ func (a *App) deliverTo(ctx context.Context, s *shared, n *store, log *slog.Logg
 // Where attach is set, it is asked then, and an error means that the store must not be
 // delivered to.
 func startDelivery(ctx context.Context, s *shared, n *store, log *slog.Logger, attach func() error) *delivery {
-	late := &lateStore{Opener: n.open, name: n.name, buf: s.buf, log: log.With("store", n.name)}
-	late.ending, late.end = context.WithCancel(context.Background())
+	late := newLateStore(n.open, n.name, s.buf, log.With("store", n.name))
 	o := n.options()
 	o.Logger, o.OnBatch = log, func(b forwarder.Batch) { observeBatch(n.name, b) }
 	d := &delivery{forwarder: forwarder.New(n.name, source{s.buf, s}, late, o), done: make(chan struct{})}
@@ -74,6 +73,12 @@ type lateStore struct {
 	store  forwarder.Store
 	ending context.Context
 	end    context.CancelFunc
+}
+
+func newLateStore(open forwarder.Opener, name string, buf *buffer.Buffer, log *slog.Logger) *lateStore {
+	l := &lateStore{Opener: open, name: name, buf: buf, log: log}
+	l.ending, l.end = context.WithCancel(context.Background())
+	return l
 }
 
 var errEnded = errors.New("writing to the store: its configuration has been replaced")

@@ -55,7 +55,7 @@ func TestTheBatchThatShowsThatABufferIsBehindHasTheNewOrigin(t *testing.T) {
 	}
 	defer b.Close(context.Background())
 	store := new(aheadStore)
-	late := &lateStore{Opener: store, name: "ahead", buf: b, log: slog.New(slog.DiscardHandler)}
+	late := newLateStore(store, "ahead", b, slog.New(slog.DiscardHandler))
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
 	go func() { done <- forwarder.New("ahead", source{b, nil}, late, forwarder.Options{}).Run(ctx) }()

@@ -21,7 +21,6 @@ type closingStore struct {
 	after          int
 	entered, leave chan struct{} // of a write of one entry, once armed
 	armed          bool
-	refuse         bool
 }
 
 func (s *closingStore) Open(context.Context, *slog.Logger) (forwarder.Store, error) { return s, nil }

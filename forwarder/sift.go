@@ -171,7 +171,7 @@ func (s *sifting) beyond(ctx context.Context) (found bool, err error) {
 		from, within := head, uint64(1)
 		switch {
 		case n > 0:
-			from, within = s.b.last+1+rand.Uint64N(head-s.b.last), siftEntries
+			from, within = s.b.last+1+rand.Uint64N(head-s.b.last), siftEntries //nolint:gosec // which are tried is no secret
 		case s.o.Filter != nil:
 			from, within = max(s.b.last+1, head-min(head, maxScan)+1), maxScan
 		}
