@@ -436,6 +436,51 @@ func TestACallOpenForLongIsToldOnce(t *testing.T) {
 	}
 }
 
+// While the disk takes nothing, ends wait for it as well, and the writer looks for calls
+// that are open for long when it is free again, before or after it has seen those.
+func TestACallWhoseEndWaitsForTheDiskIsNotToldAsOpen(t *testing.T) {
+	for range 8 {
+		var broken atomic.Bool
+		failAt(t, func(name string) error {
+			if broken.Load() && name == "create" || broken.Load() && name == "commit" {
+				return errors.New("no space left")
+			}
+			return nil
+		})
+		b := open(t, newDir(t), Options{
+			PendingAfter: 500 * time.Millisecond,
+			Pending:      func(p []byte) []byte { return append([]byte("still open: "), p...) },
+		})
+		var calls []*Call
+		for i := range 8 {
+			c := admit(t, b)
+			if err := c.Begin(fmt.Appendf(nil, "call %d", i)); err != nil {
+				t.Fatal(err)
+			}
+			calls = append(calls, c)
+		}
+		broken.Store(true)
+		var ends sync.WaitGroup
+		for i, c := range calls {
+			ends.Go(func() {
+				_ = c.Append(fmt.Appendf(nil, "end %d", i)) // it follows when the disk does
+				c.Release()
+			})
+		}
+		time.Sleep(tickEvery + 100*time.Millisecond)
+		broken.Store(false)
+		ends.Wait()
+		settle(t, b, func(st Stats) bool { return st.Open == 0 })
+		time.Sleep(50 * time.Millisecond)
+		for _, e := range entries(t, b, 1) {
+			if strings.HasPrefix(e, "still open") {
+				t.Errorf("the call had ended: %q", e)
+			}
+		}
+		shut(t, b)
+	}
+}
+
 func TestAPayloadBeyondTheBoundIsAnError(t *testing.T) {
 	b := open(t, newDir(t), Options{})
 	if err := b.Append(make([]byte, MaxPayload+1)); !errors.Is(err, ErrTooLarge) {

@@ -339,8 +339,15 @@ func (b *Buffer) tellPending() {
 	now := time.Now()
 	long := map[uint64][]byte{}
 	b.mu.Lock()
+	// A call whose end waits for a disk that takes nothing is not open any longer.
+	ended := map[uint64]bool{}
+	for i := range b.next.ops {
+		if o := &b.next.ops[i]; o.completes {
+			ended[o.intent] = true
+		}
+	}
 	for n, o := range b.open {
-		if !o.told && now.Sub(o.begun) >= b.pendAge {
+		if !o.told && !ended[n] && now.Sub(o.begun) >= b.pendAge {
 			o.told = true
 			long[n] = o.payload
 		}
