@@ -82,7 +82,7 @@ func (f *Forwarder) Run(ctx context.Context) error {
 		}
 		if errors.Is(err, errMoved) {
 			f.suspicion.forget()
-			f.o.Logger.Error("a store was detached, since what waits for it had become too much; a gap tells what it does not get",
+			f.o.Logger.Info("delivery goes on where the store was detached to; a gap tells what it does not get",
 				"store", f.name, "position", f.source.Position(f.name))
 			continue
 		}

@@ -55,8 +55,9 @@ type Record struct {
 type Store interface {
 	// Write makes the whole batch durable, in order, and returns nil only
 	// then. After an error any part of it may be stored, and its entries are
-	// written again, in the same batch or in others. A revision must never
-	// replace a higher one. It returns soon after ctx is done.
+	// written again, in the same batch or in others. While one is refused, later
+	// ones may come before it. A revision must never replace a higher one. It
+	// returns soon after ctx is done.
 	//
 	// A *RefusedError says that the batch was refused for what is in it. Every
 	// other error is tried again for ever, after a pause that a method
