@@ -29,7 +29,8 @@ type Attachment struct {
 	// MaxLag is how many bytes of entries may wait for the store. When there are more
 	// it is detached: what waits is given up for it, and a gap tells what it does not
 	// get. Zero is no bound: the store holds what it has not taken whatever happens,
-	// and calls are refused when the buffer is full of it.
+	// and calls are refused when the buffer is full of it. A bound below a segment's size
+	// counts as that.
 	MaxLag int64
 }
 
@@ -181,12 +182,11 @@ func (b *Buffer) detachLagging() {
 	for store, bound := range b.holding {
 		p := b.state.Stores[store]
 		lag := b.lag(p.Position)
-		// Less than a segment gives no space back, and the gap itself waits too.
-		if bound == 0 || lag <= max(bound, b.segmentSize()) || p.Position >= b.head {
+		if bound == 0 || lag <= b.atLeastASegment(bound) || p.Position >= b.head {
 			continue
 		}
 		b.log().Error("a store is detached: more waits for it than it may hold; a gap tells what it does not get",
-			"store", store, "bytes", lag, "bound", bound, "first", p.Position+1, "last", b.head)
+			"store", store, "bytes", lag, "bound", b.atLeastASegment(bound), "first", p.Position+1, "last", b.head)
 		if p.MissingSince == 0 {
 			p.MissingSince = p.Position + 1
 		}
@@ -195,6 +195,10 @@ func (b *Buffer) detachLagging() {
 		b.dirty = true
 	}
 }
+
+// atLeastASegment is what a bound counts as: less gives no space back, and the gap that
+// tells of it waits too.
+func (b *Buffer) atLeastASegment(bound int64) int64 { return max(bound, b.segmentSize()) }
 
 // lag is how many bytes wait behind a position, about: of a segment that is partly
 // taken, the part of its entries that is not. The caller holds mu.

@@ -66,7 +66,7 @@ func (b *Buffer) Stats() Stats {
 			st.Lag[store] = b.lag(p)
 		}
 		if bound > 0 {
-			st.MaxLag[store] = bound
+			st.MaxLag[store] = b.atLeastASegment(bound)
 		}
 	}
 	b.segMu.Lock()
