@@ -162,8 +162,8 @@ func (o *Offline) Segments() []SegmentReport {
 }
 
 // Quarantined is Buffer.Quarantined.
-func (o *Offline) Quarantined(store string, visit func(Quarantined) bool) error {
-	return o.b.Quarantined(store, visit)
+func (o *Offline) Quarantined(store string, from uint64, visit func(Quarantined) bool) error {
+	return o.b.Quarantined(store, from, visit)
 }
 
 // QuarantineReport is what quarantine.db holds.

@@ -87,7 +87,7 @@ func (b *Buffer) Quarantine(e Quarantined) (err error) {
 		return err
 	}
 	// Who has lost the directory to another process acknowledges nothing.
-	if err := b.owns(); err != nil {
+	if err := b.owned(); err != nil {
 		q.doubt(err)
 		return err
 	}
@@ -131,19 +131,19 @@ func (q *quarantine) note(store string, sequence uint64, size uint32) {
 	}
 }
 
-// Quarantined calls visit for each entry in quarantine, by store and sequence, until it
-// returns false; an empty store is all of them. One that Advance has not counted yet is
+// Quarantined calls visit for each entry of a store in quarantine, from a sequence on and
+// in their order, until it returns false; an empty store is all of every store. One that Advance has not counted yet is
 // among them. The payload is valid only during the call.
 //
 // What comes or goes meanwhile may be missed or seen. Entries are read some at a time,
 // and Quarantine waits for no more than that.
-func (b *Buffer) Quarantined(store string, visit func(Quarantined) bool) error {
-	var from []byte
+func (b *Buffer) Quarantined(store string, from uint64, visit func(Quarantined) bool) error {
+	var key []byte
 	if store != "" {
-		from = recordKey(store, 0)
+		key = recordKey(store, from)
 	}
 	for {
-		list, next, err := b.quarantine.page(store, from)
+		list, next, err := b.quarantine.page(store, key)
 		for i := range list {
 			if !visit(list[i].quarantined()) {
 				return nil
@@ -155,7 +155,7 @@ func (b *Buffer) Quarantined(store string, visit func(Quarantined) bool) error {
 		if next == nil {
 			return nil
 		}
-		from = next
+		key = next
 	}
 }
 

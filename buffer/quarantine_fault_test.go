@@ -51,7 +51,7 @@ func picky(b *Buffer, rnd *rand.Rand, rounds int, tell func(word string, sequenc
 			continue
 		}
 		var some []uint64
-		_ = b.Quarantined(store, func(e Quarantined) bool {
+		_ = b.Quarantined(store, 0, func(e Quarantined) bool {
 			if rnd.IntN(4) == 0 {
 				some = append(some, e.Sequence)
 			}
@@ -257,7 +257,7 @@ func TestAHarmedQuarantineIsReadAsFarAsItCanBeAndTheRestIsTold(t *testing.T) {
 				t.Fatal(err)
 			}
 			report := off.Quarantine()
-			if err := off.Quarantined("", func(Quarantined) bool { return true }); err != nil {
+			if err := off.Quarantined("", 0, func(Quarantined) bool { return true }); err != nil {
 				t.Error(err)
 			}
 			off.Close()

@@ -94,7 +94,7 @@ func (q *quarantine) mayWrite() error {
 	if q.closed {
 		return ErrClosed
 	}
-	return q.b.owns()
+	return q.b.owned()
 }
 
 // put makes a record durable, in one transaction, or if that is in doubt, by writing the

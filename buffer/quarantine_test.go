@@ -21,7 +21,7 @@ func inQuarantine(t *testing.T, b *Buffer) map[string]map[uint64]Quarantined {
 	t.Helper()
 	got := map[string]map[uint64]Quarantined{}
 	last := Quarantined{}
-	err := b.Quarantined("", func(e Quarantined) bool {
+	err := b.Quarantined("", 0, func(e Quarantined) bool {
 		if e.Store < last.Store || e.Store == last.Store && e.Sequence <= last.Sequence {
 			t.Errorf("entry %d of %q comes after %d of %q", e.Sequence, e.Store, last.Sequence, last.Store)
 		}
@@ -131,7 +131,7 @@ func TestWhatIsInQuarantineIsThereAfterAStart(t *testing.T) {
 		t.Error(info.Mode(), err)
 	}
 	var some []uint64
-	_ = b.Quarantined("a", func(e Quarantined) bool {
+	_ = b.Quarantined("a", 0, func(e Quarantined) bool {
 		some = append(some, e.Sequence)
 		return len(some) < 2
 	})
@@ -392,7 +392,7 @@ func TestAListingKeepsNobodyWaiting(t *testing.T) {
 	b.appendN(t, 30)
 	keepIn(t, b, "s", 1, 2, 3)
 	n := 0
-	err := b.Quarantined("", func(Quarantined) bool {
+	err := b.Quarantined("", 0, func(Quarantined) bool {
 		n++
 		within(t, "a record while somebody lists", func() {
 			if err := b.Quarantine(refused("s", uint64(10+n))); err != nil {

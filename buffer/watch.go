@@ -14,18 +14,10 @@ import (
 var errNotOwned = errors.New("the buffer's lock was removed")
 
 // owned reports whether the directory was still this process's when a commit had
-// ended. A lock that somebody has deleted keeps nobody out, and another process that
+// ended, to its segments or to quarantine. A lock that somebody has deleted keeps nobody out, and another process that
 // has opened the directory since may not have seen what was committed: one that
 // opens it later does.
 func (b *Buffer) owned() error {
-	if !same(filepath.Join(b.dir, lockName), b.lock) {
-		return errNotOwned
-	}
-	return nil
-}
-
-// owns is owned for who is not the writer.
-func (b *Buffer) owns() error {
 	b.mu.Lock()
 	lock := b.lock
 	b.mu.Unlock()

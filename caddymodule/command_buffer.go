@@ -280,7 +280,7 @@ func exportBuffer(ctx context.Context, o *buffer.Offline, from uint64, w, diag i
 	})
 	aside := map[uint64]bool{} // of several stores, an entry is printed once
 	if err == nil && failed == nil {
-		err = o.Quarantined("", func(q buffer.Quarantined) bool {
+		err = o.Quarantined("", 0, func(q buffer.Quarantined) bool {
 			if q.Sequence >= st.Oldest || aside[q.Sequence] || q.Sequence < first {
 				return true
 			}

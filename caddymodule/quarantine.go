@@ -93,14 +93,14 @@ func (a *App) serveQuarantine(w http.ResponseWriter, r *http.Request) error {
 // eachQuarantined calls do for what is in quarantine; an empty store is all, and so is
 // sequence 0.
 func eachQuarantined(b interface {
-	Quarantined(store string, visit func(buffer.Quarantined) bool) error
+	Quarantined(store string, from uint64, visit func(buffer.Quarantined) bool) error
 }, store string, sequence uint64, do func(quarantinedLine) error,
 ) (err error) {
-	readErr := b.Quarantined(store, func(q buffer.Quarantined) bool {
+	readErr := b.Quarantined(store, sequence, func(q buffer.Quarantined) bool {
 		if sequence == 0 || q.Sequence == sequence {
 			err = do(lineOf(q))
 		}
-		return err == nil
+		return err == nil && (sequence == 0 || q.Sequence < sequence || store == "")
 	})
 	return errors.Join(err, readErr)
 }
@@ -163,7 +163,7 @@ func (a *App) serveResolve(w http.ResponseWriter, r *http.Request) error {
 	}
 	defer s.release()
 	if len(o.Sequences) == 0 {
-		err = s.buf.Quarantined(o.Store, func(q buffer.Quarantined) bool {
+		err = s.buf.Quarantined(o.Store, 0, func(q buffer.Quarantined) bool {
 			o.Sequences = append(o.Sequences, q.Sequence)
 			return len(o.Sequences) < maxResolve
 		})
@@ -233,12 +233,12 @@ func isRefused(err error) bool {
 // retry writes an entry in quarantine to its store.
 func (a *App) retry(ctx context.Context, s *shared, store string, sequence uint64) error {
 	var q *buffer.Quarantined
-	err := s.buf.Quarantined(store, func(x buffer.Quarantined) bool {
+	err := s.buf.Quarantined(store, sequence, func(x buffer.Quarantined) bool {
 		if x.Sequence == sequence {
 			x.Payload = slices.Clone(x.Payload)
 			q = &x
 		}
-		return x.Sequence < sequence
+		return false
 	})
 	if err != nil {
 		return err
