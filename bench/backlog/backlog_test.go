@@ -7,22 +7,11 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/caddy-audit-log/caddy-audit-log/bench/internal/rig"
 )
 
-func TestMain(m *testing.M) { os.Exit(inTempDir(m)) }
-
-// inTempDir runs the tests where nothing of a run that failed stays behind.
-func inTempDir(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "backlog-test-")
-	if err != nil {
-		panic(err)
-	}
-	defer os.RemoveAll(dir)
-	if err := os.Setenv("TMPDIR", dir); err != nil {
-		panic(err)
-	}
-	return m.Run()
-}
+func TestMain(m *testing.M) { os.Exit(rig.InTempDir("backlog", m.Run)) }
 
 // good are figures with which every bound holds.
 func good() *result {

@@ -5,23 +5,11 @@ import (
 	"os"
 	"testing"
 	"time"
+
+	"github.com/caddy-audit-log/caddy-audit-log/bench/internal/rig"
 )
 
-func TestMain(m *testing.M) { os.Exit(inTempDir(m)) }
-
-// inTempDir runs the tests where the evidence of a run that failed does not
-// stay behind.
-func inTempDir(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "corruption-test-")
-	if err != nil {
-		panic(err)
-	}
-	defer os.RemoveAll(dir)
-	if err := os.Setenv("TMPDIR", dir); err != nil {
-		panic(err)
-	}
-	return m.Run()
-}
+func TestMain(m *testing.M) { os.Exit(rig.InTempDir("corruption", m.Run)) }
 
 func TestCorruptionOfTheRunningBuild(t *testing.T) {
 	if testing.Short() {

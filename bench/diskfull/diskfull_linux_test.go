@@ -7,35 +7,25 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/caddy-audit-log/caddy-audit-log/bench/internal/rig"
 )
 
 func TestMain(m *testing.M) {
 	if os.Getenv("FAKE_PRODUCT") != "" {
 		runFake(os.Args[1:])
 	}
-	os.Exit(inTempDir(m))
+	os.Exit(rig.InTempDir("diskfull", func() int { return max(m.Run(), mounted()) }))
 }
 
-// inTempDir runs the tests where the evidence of runs that have to fail does
-// not stay behind.
-
-func inTempDir(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "diskfull-test-")
-	if err != nil {
-		panic(err)
-	}
-	defer os.RemoveAll(dir)
-	if err := os.Setenv("TMPDIR", dir); err != nil {
-		panic(err)
-	}
-	code := m.Run()
-	// Whatever a run found, it has cleaned up.
+// mounted is 1 if a run has left a filesystem mounted: whatever it found, it cleans up.
+func mounted() (code int) {
 	b, err := os.ReadFile("/proc/mounts")
 	if err != nil {
 		panic(err)
 	}
 	for line := range strings.Lines(string(b)) {
-		if strings.Contains(line, dir) {
+		if strings.Contains(line, os.TempDir()) {
 			fmt.Fprint(os.Stderr, "a filesystem is still mounted: ", line)
 			code = 1
 		}

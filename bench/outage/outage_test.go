@@ -13,25 +13,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv("FAKE_PRODUCT") != "" {
 		runFake(os.Args[1:])
 	}
-	os.Exit(inTempDir(m))
-}
-
-// inTempDir runs the tests where the evidence of runs that have to fail does
-// not stay behind.
-func inTempDir(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "outage-test-")
-	if err != nil {
-		panic(err)
-	}
-	defer os.RemoveAll(dir)
-	// PostgreSQL runs as another user, who must get into it.
-	if err := os.Chmod(dir, 0o755); err != nil {
-		panic(err)
-	}
-	if err := os.Setenv("TMPDIR", dir); err != nil {
-		panic(err)
-	}
-	return m.Run()
+	os.Exit(rig.InTempDir("outage", m.Run))
 }
 
 // short are the options of a run that a test can wait for.

@@ -13,21 +13,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv("FAKE_PRODUCT") != "" {
 		runFake(os.Args[1:])
 	}
-	os.Exit(inTempDir(m))
-}
-
-// inTempDir runs the tests where the evidence of runs that have to fail does
-// not stay behind.
-func inTempDir(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "torture-test-")
-	if err != nil {
-		panic(err)
-	}
-	defer os.RemoveAll(dir)
-	if err := os.Setenv("TMPDIR", dir); err != nil {
-		panic(err)
-	}
-	return m.Run()
+	os.Exit(rig.InTempDir("torture", m.Run))
 }
 
 func fakeRun(t *testing.T, kills int, fault string) (v *verdict, out string, err error) {
