@@ -84,15 +84,16 @@ func work(b *Buffer, name string, rounds int, tell func(word, id string)) {
 			})
 		}
 		callers.Wait()
-		if round%3 == 0 {
+		idle := round%20 == 19
+		if round%3 == 0 || idle {
 			_ = b.ReadPast(b.Position("store")+1, func(seq uint64, p []byte) bool {
 				tell("taken", strings.Join(strings.Fields(string(p) + " .")[:2], " "))
 				b.Advance("store", seq, 1, 0, 0)
 				return true
 			}, func(d *DamagedError) { b.Damaged("store", d.Last) })
 		}
-		if round%20 == 19 {
-			time.Sleep(tickEvery + tickEvery/10) // positions are committed on their own
+		if idle {
+			time.Sleep(tickEvery + tickEvery/10) // the position is committed on its own
 		}
 	}
 }
