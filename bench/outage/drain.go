@@ -46,7 +46,7 @@ func (o options) drain(ctx context.Context, stores []string, dir string) (all []
 		return nil, fmt.Errorf("filling a buffer: %w: %s", err, out)
 	}
 	for _, kind := range stores {
-		if kind != sqliteKind && kind != postgresKind {
+		if !slices.Contains(bareKinds, kind) {
 			continue
 		}
 		p := &pace{Store: kind}

@@ -28,7 +28,11 @@ const (
 	fileKind     = "file"
 )
 
-var kinds = []string{sqliteKind, postgresKind, httpKind, fileKind}
+var (
+	kinds = []string{sqliteKind, postgresKind, httpKind, fileKind}
+	// bareKinds are those with a client of their own, against which drain measures.
+	bareKinds = []string{sqliteKind, postgresKind}
+)
 
 // The trials.
 const (
@@ -75,7 +79,7 @@ func main() {
 	fs.DurationVar(&o.Pause, "pause", 50*time.Millisecond, "mean `rest` of a connection between two calls")
 	fs.DurationVar(&o.Drain, "within", 3*time.Minute, "how `long` it may take to deliver what waits")
 	fs.DurationVar(&o.Toxic, "toxic", 20*time.Second, "how `long` the network is bad in each way")
-	fs.StringVar(&o.Toxiproxy, "toxiproxy", "", "toxiproxy's server, a `program` (default: build "+toxiproxy+")")
+	fs.StringVar(&o.Toxiproxy, "toxiproxy", "", "toxiproxy's server, a `program` (default: build "+toxiproxy+" once)")
 	fs.IntVar(&o.Kills, "kills", 20, "how `many` times to kill PostgreSQL")
 	fs.IntVar(&o.Backlog, "backlog", 200_000, "how `many` entries wait for drain")
 	fs.IntVar(&o.Rounds, "rounds", 5, "how `many` times drain is measured")
@@ -130,7 +134,7 @@ func outage(ctx context.Context, o options, w io.Writer) (v *verdict, err error)
 		err = os.RemoveAll(dir)
 	}()
 	if slices.Contains(only, trialNetwork) {
-		if o.Toxiproxy, err = buildToxiproxy(ctx, o.Toxiproxy, dir); err != nil {
+		if o.Toxiproxy, err = buildToxiproxy(ctx, o.Toxiproxy); err != nil {
 			return v, err
 		}
 	}

@@ -16,9 +16,10 @@ import (
 	"time"
 
 	"github.com/caddy-audit-log/caddy-audit-log/bench/internal/rig"
+	"github.com/caddy-audit-log/caddy-audit-log/internal/program"
 )
 
-// toxiproxy is built in a directory of its own, so that go.mod does not know it.
+// toxiproxy is the program that breaks the network.
 const toxiproxy = "github.com/Shopify/toxiproxy/v2/cmd/server@v2.5.0"
 
 // toxic is one way in which a network is bad, as toxiproxy's API has it.
@@ -48,17 +49,15 @@ type proxy struct {
 }
 
 // buildToxiproxy builds it, unless there is one to use.
-func buildToxiproxy(ctx context.Context, path, dir string) (string, error) {
+func buildToxiproxy(ctx context.Context, path string) (string, error) {
 	if path != "" {
 		return filepath.Abs(path)
 	}
-	cmd := exec.CommandContext(ctx, "go", "install", toxiproxy)
-	cmd.Dir = dir // outside of the module
-	cmd.Env = append(os.Environ(), "GOBIN="+dir, "GOFLAGS=-mod=mod")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("building toxiproxy (or name one with -toxiproxy): %w: %s", err, out)
+	path, err := program.Go(ctx, toxiproxy)
+	if err != nil {
+		err = fmt.Errorf("%w (or name one with -toxiproxy)", err)
 	}
-	return filepath.Join(dir, "server"), nil
+	return path, err
 }
 
 // startProxy starts one to an address.

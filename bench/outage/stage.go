@@ -68,25 +68,14 @@ func newStage(o options, r *result, dir string) (*stage, error) {
 
 // open adds a store of a kind.
 func (s *stage) open(kind string) (store, error) {
-	var added store
-	var err error
-	switch kind {
-	case sqliteKind:
+	if kind == sqliteKind {
 		return s.stores[0], nil
-	case fileKind:
-		added = &fileStore{dir: filepath.Join(s.dir, "shipped")}
-	case httpKind:
-		added, err = newReceiver(filepath.Join(s.dir, "received.ndjson"), httpKind, "")
-	case postgresKind:
-		var p *postgresStore
-		if p, err = newPostgres(); err == nil {
-			s.Env = append(slices.Clone(s.Env), p.env+"="+p.dsn(""))
-			added = p
-		}
 	}
+	added, env, err := makers[kind](s.dir)
 	if err != nil {
 		return nil, fmt.Errorf("starting what is behind store %s: %w", kind, err)
 	}
+	s.Env = append(slices.Clone(s.Env), env...)
 	s.stores = append(s.stores, added)
 	return added, nil
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"path/filepath"
 	"regexp"
 	"strings"
 
@@ -28,6 +29,25 @@ type store interface {
 	arrivals(ctx context.Context) ([]rig.Entry, error)
 	// close ends what runs for it. It may be called when it is down.
 	close() error
+}
+
+// makers start what is behind a store of each kind but the shipped one, which keeps what
+// it has in a directory. env is what the build's environment needs for it.
+var makers = map[string]func(dir string) (made store, env []string, err error){
+	fileKind: func(dir string) (store, []string, error) {
+		return &fileStore{dir: filepath.Join(dir, "shipped")}, nil, nil
+	},
+	httpKind: func(dir string) (store, []string, error) {
+		r, err := newReceiver(filepath.Join(dir, "received.ndjson"), httpKind, "")
+		return r, nil, err
+	},
+	postgresKind: func(string) (store, []string, error) {
+		p, err := newPostgres()
+		if err != nil {
+			return nil, nil, err
+		}
+		return p, []string{p.env + "=" + p.dsn("")}, nil
+	},
 }
 
 // ranger is a store that keeps the ranges of sequences that it ever took.
