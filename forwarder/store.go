@@ -134,6 +134,28 @@ type Witness interface {
 	Highest(ctx context.Context, instance string) (sequence uint64, err error)
 }
 
+// MaxNote bounds a note, in bytes.
+const MaxNote = 1024
+
+// Notes keep a few bytes for a store beside its position in the buffer, so that a
+// decision which it has to find again after a crash is durable before it acts on it:
+// what the next object is called, say. They belong to the store's name and destination,
+// as the position does, and go with the buffer when that is adopted.
+type Notes interface {
+	// Note is what was kept last, nil if nothing was. The caller may change it.
+	Note() []byte
+	// SetNote keeps another one, of up to MaxNote bytes. It is synced once that returns
+	// nil; after an error either may be found.
+	SetNote(note []byte) error
+}
+
+// NoteKeeper is a store that needs Notes.
+type NoteKeeper interface {
+	// KeepNotes is called once, by the goroutine that will write, between Open and the
+	// first Write.
+	KeepNotes(n Notes)
+}
+
 // Reader is a store whose entries can be read back.
 type Reader interface {
 	// Read yields the JSON of each entry's highest revision. It holds no

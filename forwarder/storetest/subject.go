@@ -60,6 +60,7 @@ type subject struct {
 	*Target
 	o      Options
 	store  forwarder.Store // nil while it is closed
+	notes  memoryNotes     // outlive it, as the buffer does
 	log    *slog.Logger
 	logged lockedBuffer
 
@@ -102,7 +103,25 @@ func (s *subject) tryOpen() error {
 		s.searchFor("an error of Open", err.Error())
 		return err
 	}
+	if k, ok := store.(forwarder.NoteKeeper); ok {
+		k.KeepNotes(&s.notes)
+	}
 	s.store = store
+	return nil
+}
+
+// memoryNotes are those of the case's store.
+type memoryNotes struct{ note []byte }
+
+// Note implements forwarder.Notes.
+func (n *memoryNotes) Note() []byte { return bytes.Clone(n.note) }
+
+// SetNote implements forwarder.Notes.
+func (n *memoryNotes) SetNote(note []byte) error {
+	if len(note) > forwarder.MaxNote {
+		return fmt.Errorf("keeping a note of %d bytes: up to %d are kept", len(note), forwarder.MaxNote)
+	}
+	n.note = bytes.Clone(note)
 	return nil
 }
 
