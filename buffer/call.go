@@ -248,6 +248,13 @@ func (b *Buffer) submit(o operation) (ticket, error) {
 	return t, nil
 }
 
+// waitForCommit is the group of the next commit, which takes the state along that was
+// changed. The caller holds mu, and signals the writer afterwards.
+func (b *Buffer) waitForCommit() *group {
+	b.next.ops = append(b.next.ops, operation{}) // so that there is a commit
+	return b.next
+}
+
 func signal(ch chan struct{}) {
 	select {
 	case ch <- struct{}{}:

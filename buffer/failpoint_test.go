@@ -31,6 +31,7 @@ type ledger struct {
 	mu                  sync.Mutex
 	begun, ended, taken map[string]bool
 	passed              int
+	noted               int64 // the highest that a store's note was set to
 }
 
 func newLedger() *ledger {
@@ -49,6 +50,9 @@ func (l *ledger) note(word, id string) {
 		l.taken[id] = true
 	case "passed":
 		l.passed++
+	case "noted":
+		n, _ := strconv.ParseInt(id, 10, 64)
+		l.noted = max(l.noted, n)
 	}
 }
 
@@ -85,6 +89,9 @@ func work(b *Buffer, name string, rounds int, tell func(word, id string)) {
 		}
 		callers.Wait()
 		idle := round%20 == 19
+		if note := strconv.FormatInt(time.Now().UnixNano(), 10); round%5 == 0 && b.SetNote("store", []byte(note)) == nil {
+			tell("noted", note)
+		}
 		if round%3 == 0 || idle {
 			_ = b.ReadPast(b.Position("store")+1, func(seq uint64, p []byte) bool {
 				tell("taken", strings.Join(strings.Fields(string(p) + " .")[:2], " "))
@@ -101,6 +108,9 @@ func work(b *Buffer, name string, rounds int, tell func(word, id string)) {
 // settle holds what was told against what a store has and what is in the buffer.
 func (l *ledger) settle(t *testing.T, b *Buffer) {
 	t.Helper()
+	if n, _ := strconv.ParseInt(string(b.Note("store")), 10, 64); n < l.noted {
+		t.Errorf("the store's note is %d, after it was kept as %d", n, l.noted)
+	}
 	stored := map[string]string{}
 	keep := func(e string) {
 		kind, id, _ := strings.Cut(e, " ")
@@ -251,7 +261,7 @@ func runVictim(t *testing.T, dir, kill, picky string, note func(word, what strin
 	}
 	for lines := bufio.NewScanner(out); lines.Scan(); {
 		switch word, what, _ := strings.Cut(lines.Text(), " "); word {
-		case "begun", "ended", "taken", "passed", "survived", "keep", "kept", "resolve", "resolved":
+		case "begun", "ended", "taken", "passed", "survived", "keep", "kept", "resolve", "resolved", "noted":
 			note(word, what)
 		default:
 			t.Error(lines.Text())

@@ -1,6 +1,9 @@
 package buffer
 
 import (
+	"bytes"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 )
@@ -120,6 +123,54 @@ func (b *Buffer) hold(store string, a Attachment, fresh bool) {
 		b.moved(store)
 	}
 	b.dirty = true
+}
+
+// MaxNote bounds a note, in bytes.
+const MaxNote = 1024
+
+// Note is what SetNote kept last for a store at its destination, nil if nothing.
+func (b *Buffer) Note(store string) []byte {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return bytes.Clone(b.state.Stores[store].Note)
+}
+
+// SetNote keeps a JSON value of up to MaxNote bytes beside a store's position: something
+// that the store decides and has to find again after a crash. It is durable when this
+// returns nil. It fails with ErrSlow when the disk does not answer within MaxWait: then
+// it is kept when the disk does.
+func (b *Buffer) SetNote(store string, note []byte) (err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("keeping a note of store %q: %w", store, err)
+		}
+	}()
+	if len(note) > MaxNote || !json.Valid(note) {
+		return fmt.Errorf("it is no JSON value of up to %d bytes", MaxNote)
+	}
+	g, err := b.submitNote(store, bytes.Clone(note))
+	if err != nil {
+		return err
+	}
+	signal(b.full)
+	signal(b.wake)
+	return b.await(g)
+}
+
+func (b *Buffer) submitNote(store string, note []byte) (*group, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	p, known := b.state.Stores[store]
+	switch {
+	case b.ending:
+		return nil, ErrClosed
+	case !known:
+		return nil, errors.New("the buffer does not know the store")
+	}
+	p.Note = note
+	b.state.Stores[store] = p
+	b.dirty = true
+	return b.waitForCommit(), nil
 }
 
 // skip moves a position over entries that its store does not get, and tells of them.

@@ -205,6 +205,5 @@ func (b *Buffer) submitResolution(store string, sequence uint64, as Resolution, 
 	}
 	b.state.Resolved.put(store, sequence, as)
 	b.dirty = true
-	b.next.ops = append(b.next.ops, operation{}) // so that there is a commit to wait for
-	return b.next, nil
+	return b.waitForCommit(), nil
 }

@@ -134,7 +134,7 @@ func (b *Buffer) reconcile(store string, of map[uint64]found, older bool) {
 			n -= take
 		}
 	default:
-		if p == b.state.Stores[store] {
+		if p.Quarantined == b.state.Stores[store].Quarantined { // and so is every other term
 			return
 		}
 	}

@@ -57,6 +57,8 @@ type Position struct {
 	// Until is when the position is forgotten, in µs since the Unix epoch, because the
 	// store is no longer configured; 0 while it is.
 	Until int64 `json:"until,omitempty"`
+	// Note is what the store keeps here for itself.
+	Note json.RawMessage `json:"note,omitempty"`
 }
 
 // origin is a buffer's UUID and the first sequence that it counts for.

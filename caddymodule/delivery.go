@@ -106,9 +106,24 @@ func (l *lateStore) Prepare(ctx context.Context, next uint64) error {
 		}
 		l.buf.Witness(l.name, highest)
 	}
+	if k, ok := store.(forwarder.NoteKeeper); ok {
+		k.KeepNotes(notes{l.buf, l.name})
+	}
 	l.store = store
 	return nil
 }
+
+// notes are a store's, beside its position.
+type notes struct {
+	buf  *buffer.Buffer
+	name string
+}
+
+// Note implements forwarder.Notes.
+func (n notes) Note() []byte { return n.buf.Note(n.name) }
+
+// SetNote implements forwarder.Notes.
+func (n notes) SetNote(note []byte) error { return n.buf.SetNote(n.name, note) }
 
 func (l *lateStore) Write(ctx context.Context, batch []forwarder.Record) error {
 	l.mu.Lock()

@@ -130,6 +130,7 @@ func statusOf(dir string, b buffer.Stats, stores []*store) Status {
 			Name: name, Description: d, Position: b.Stores[name], Configured: configured,
 			Pending: b.Head - b.Stores[name].Position, PendingBytes: b.Lag[name], MaxPendingBytes: b.MaxLag[name],
 		}
+		st.Note = nil // it is for the store, and for who inspects the files
 		if until := b.Stores[name].Until; until > 0 {
 			t := time.UnixMicro(until)
 			st.KeptUntil = &t

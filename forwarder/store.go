@@ -144,8 +144,8 @@ const MaxNote = 1024
 type Notes interface {
 	// Note is what was kept last, nil if nothing was. The caller may change it.
 	Note() []byte
-	// SetNote keeps another one, of up to MaxNote bytes. It is synced once that returns
-	// nil; after an error either may be found.
+	// SetNote keeps another one, a JSON value of up to MaxNote bytes. It is synced once
+	// that returns nil; after an error either may be found.
 	SetNote(note []byte) error
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -118,8 +119,8 @@ func (n *memoryNotes) Note() []byte { return bytes.Clone(n.note) }
 
 // SetNote implements forwarder.Notes.
 func (n *memoryNotes) SetNote(note []byte) error {
-	if len(note) > forwarder.MaxNote {
-		return fmt.Errorf("keeping a note of %d bytes: up to %d are kept", len(note), forwarder.MaxNote)
+	if len(note) > forwarder.MaxNote || !json.Valid(note) {
+		return fmt.Errorf("keeping a note of %d bytes: it is a JSON value of up to %d", len(note), forwarder.MaxNote)
 	}
 	n.note = bytes.Clone(note)
 	return nil
