@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"testing"
 	"time"
+
+	"github.com/caddy-audit-log/caddy-audit-log/forwarder/stores/httpclient"
 )
 
 // BenchmarkWrite posts batches of entries of about 700 bytes, in turn with a bare client
@@ -16,12 +18,12 @@ func BenchmarkWrite(b *testing.B) {
 	url := serve(b, http.HandlerFunc(func(_ http.ResponseWriter, req *http.Request) { io.Copy(io.Discard, req.Body) }))
 	p := placeholders{"{env.A}": secretOf("a")}
 	for _, size := range []int{1, 250, 1000} {
-		for _, compress := range []string{CompressNone, CompressGzip, CompressZstd} {
+		for _, compress := range []string{httpclient.CompressNone, httpclient.CompressGzip, httpclient.CompressZstd} {
 			b.Run(fmt.Sprint(size, " ", compress), func(b *testing.B) {
 				s := open(b, Config{URL: url, Compress: compress, Secrets: []string{"{env.A}"}, Resolve: p.resolve})
 				batch := records(b, 1, size)
 				write(b, s, batch)
-				sent := bytes.Clone(s.body.sent)
+				sent := bytes.Clone(s.body.Sent)
 				client := &http.Client{Transport: &http.Transport{DisableCompression: true}}
 				defer client.CloseIdleConnections()
 				var ours, theirs time.Duration

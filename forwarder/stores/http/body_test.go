@@ -2,8 +2,6 @@ package httpstore
 
 import (
 	"context"
-	"errors"
-	"io"
 	"slices"
 	"strings"
 	"testing"
@@ -12,11 +10,12 @@ import (
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
+	"github.com/caddy-audit-log/caddy-audit-log/forwarder/stores/httpclient"
 )
 
 func TestTheDocumentsArriveByteByByteInEveryForm(t *testing.T) {
 	for _, encoding := range []string{EncodingJSON, EncodingNDJSON} {
-		for _, compress := range []string{CompressGzip, CompressZstd, CompressNone} {
+		for _, compress := range []string{httpclient.CompressGzip, httpclient.CompressZstd, httpclient.CompressNone} {
 			t.Run(encoding+" "+compress, func(t *testing.T) {
 				r, url := newReceiver(t)
 				s := open(t, Config{URL: url, Encoding: encoding, Compress: compress})
@@ -99,14 +98,14 @@ func TestABatchOfTwoInstancesIsTwoRequestsInOrder(t *testing.T) {
 
 func TestNoBodyIsLargerThanMaxBodyUnlessAnEntryIs(t *testing.T) {
 	r, url := newReceiver(t)
-	s := open(t, Config{URL: url, MaxBody: MinBody, Compress: CompressNone})
+	s := open(t, Config{URL: url, MaxBody: httpclient.MinBody, Compress: httpclient.CompressNone})
 	batch := records(t, 1, 400)
-	batch[200] = record(t, 201, 2*MinBody)
+	batch[200] = record(t, 201, 2*httpclient.MinBody)
 	write(t, s, batch)
 	var got []string
 	for _, request := range r.requests() {
 		docs := array(t, request.body)
-		if len(request.body) > MinBody && len(docs) > 1 {
+		if len(request.body) > httpclient.MinBody && len(docs) > 1 {
 			t.Errorf("a body of %d bytes has %d entries", len(request.body), len(docs))
 		}
 		got = append(got, docs...)
@@ -117,41 +116,17 @@ func TestNoBodyIsLargerThanMaxBodyUnlessAnEntryIs(t *testing.T) {
 	if n := len(r.requests()); n < 3 || n > 10 {
 		t.Errorf("%d requests", n)
 	}
-	if got := s.c.batching().BatchBytes + MaxBatchEntries + 2; got > MinBody {
+	if got := s.c.batching().BatchBytes + MaxBatchEntries + 2; got > httpclient.MinBody {
 		t.Errorf("a full batch is a body of %d bytes", got)
-	}
-}
-
-func TestWhatWasTakenBackIsNotReadAnyMore(t *testing.T) {
-	p := &payload{data: []byte("entries")}
-	r := p.reader()
-	b := make([]byte, 3)
-	if n, err := r.Read(b); n != 3 || err != nil {
-		t.Fatal(n, err)
-	}
-	if p.takeBack() {
-		t.Error("it was not read to its end")
-	}
-	if n, err := r.Read(b); n != 0 || !errors.Is(err, errTakenBack) {
-		t.Errorf("read %d bytes, %v", n, err)
-	}
-	p = &payload{data: []byte("entries")}
-	for range 2 { // as when a request is repeated
-		if got, err := io.ReadAll(p.reader()); string(got) != "entries" || err != nil {
-			t.Errorf("got %q, %v", got, err)
-		}
-	}
-	if !p.takeBack() {
-		t.Error("it was read to its end")
 	}
 }
 
 func TestTheMemoryOfAnEntryThatIsTooLargeIsNotKept(t *testing.T) {
 	_, url := newReceiver(t)
-	s := open(t, Config{URL: url, Compress: CompressNone})
-	write(t, s, []forwarder.Record{record(t, 1, keptBody+1)})
+	s := open(t, Config{URL: url, Compress: httpclient.CompressNone})
+	write(t, s, []forwarder.Record{record(t, 1, httpclient.KeptBody+1)})
 	write(t, s, records(t, 2, 3))
-	if n := max(cap(s.body.plain), cap(s.body.sent)); n > keptBody {
+	if n := max(cap(s.body.Plain), cap(s.body.Sent)); n > httpclient.KeptBody {
 		t.Errorf("%d bytes stay", n)
 	}
 }

@@ -12,6 +12,8 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/caddy-audit-log/caddy-audit-log/forwarder/stores/httpclient"
 )
 
 func unmarshal(text string) (*Module, error) {
@@ -50,12 +52,14 @@ func TestEveryOptionOfTheCaddyfileIsRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := &Module{
-		URL: "https://siem.example.com/ingest", Encoding: "ndjson", Compress: "zstd", Method: "PUT",
-		Headers: []Header{{"Authorization", "Bearer {env.AUDIT_TOKEN}"}, {"X-Index", "main"}},
-		Secrets: []string{"{env.NEW}", "{env.OLD}"},
-		Timeout: caddy.Duration(10 * time.Second), Success: []string{"200", "202-204"}, Refused: []string{"400"},
-		MaxBody: 1 << 20, Proxy: "http://proxy.example.com:3128", Insecure: true,
-		TLS: TLS{CA: "ca.pem", Certificate: "cert.pem", Key: "key.pem", ServerName: "siem.internal"},
+		Options: httpclient.Options{
+			URL:     "https://siem.example.com/ingest",
+			Headers: []httpclient.Header{{Name: "Authorization", Value: "Bearer {env.AUDIT_TOKEN}"}, {Name: "X-Index", Value: "main"}},
+			Timeout: caddy.Duration(10 * time.Second), MaxBody: 1 << 20, Proxy: "http://proxy.example.com:3128", Insecure: true,
+			TLS: httpclient.TLS{CA: "ca.pem", Certificate: "cert.pem", Key: "key.pem", ServerName: "siem.internal"},
+		},
+		Encoding: "ndjson", Compress: "zstd", Method: "PUT", Secrets: []string{"{env.NEW}", "{env.OLD}"},
+		Success: []string{"200", "202-204"}, Refused: []string{"400"},
 	}
 	opt := cmpopts.IgnoreUnexported(Module{})
 	if diff := cmp.Diff(want, m, opt); diff != "" {
@@ -104,11 +108,11 @@ func TestAnOptionOfTheCaddyfileThatCannotBeReadSaysSo(t *testing.T) {
 
 func TestAConfigurationIsCheckedBeforeItIsUsed(t *testing.T) {
 	for _, m := range []*Module{
-		{URL: "http://siem.example.com/"},
-		{URL: "https://siem.example.com/", Success: []string{"2xx"}},
-		{URL: "https://siem.example.com/", Refused: []string{"x"}},
-		{URL: "https://siem.example.com/", MaxBody: -1},
-		{URL: "https://siem.example.com/", TLS: TLS{CA: "{env.NOBODY_HAS_SET_THIS}"}},
+		{Options: httpclient.Options{URL: "http://siem.example.com/"}},
+		{Options: httpclient.Options{URL: "https://siem.example.com/"}, Success: []string{"2xx"}},
+		{Options: httpclient.Options{URL: "https://siem.example.com/"}, Refused: []string{"x"}},
+		{Options: httpclient.Options{URL: "https://siem.example.com/", MaxBody: -1}},
+		{Options: httpclient.Options{URL: "https://siem.example.com/", TLS: httpclient.TLS{CA: "{env.NOBODY_HAS_SET_THIS}"}}},
 	} {
 		mentions(t, m.Provision(caddy.Context{}), "store http: ")
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
+	"github.com/caddy-audit-log/caddy-audit-log/forwarder/stores/httpclient"
 )
 
 func TestTheLocationIsWhereEntriesGoAndNothingElse(t *testing.T) {
@@ -70,17 +71,17 @@ func TestAConfigurationThatCannotBeMeantIsRefusedWithACure(t *testing.T) {
 		"a body":                    {Config{URL: url, MaxBody: 1}, []string{"65536"}},
 		"a status of both":          {Config{URL: url, Success: Statuses{{200, 499}}}, []string{"400"}},
 		"a secret":                  {Config{URL: url, Secrets: []string{"whsec_planted"}}, []string{"placeholder"}},
-		"a header's name":           {Config{URL: url, Headers: []Header{{"X Y", "z"}}}, []string{"letters"}},
-		"a header of ours":          {Config{URL: url, Headers: []Header{{"webhook-ID", "z"}}}, []string{"take it out"}},
-		"a header of HTTP":          {Config{URL: url, Headers: []Header{{"host", "z"}}}, []string{"take it out"}},
-		"a header's break":          {Config{URL: url, Headers: []Header{{"X-Y", "planted\r\nX-Z: 1"}}}, []string{"control character"}},
-		"a header's token":          {Config{URL: url, Headers: []Header{{"X-Splunk-Token", "planted"}}}, []string{"placeholder"}},
-		"a header's key":            {Config{URL: url, Headers: []Header{{"dd-api-key", "planted"}}}, []string{"placeholder"}},
-		"authorization":             {Config{URL: url, Headers: []Header{{"Authorization", "Splunk planted"}}}, []string{"placeholder"}},
-		"a bearer elsewhere":        {Config{URL: url, Headers: []Header{{"X-Forward", "bearer planted"}}}, []string{"placeholder"}},
-		"another placeholder":       {Config{URL: url, Headers: []Header{{"Authorization", "{http.request.header.Authorization}"}}}, []string{"{env.NAME}"}},
-		"half a client certificate": {Config{URL: url, TLS: TLS{Certificate: "c.pem"}}, []string{"two files"}},
-		"TLS without TLS":           {Config{URL: "http://127.0.0.1/", TLS: TLS{CA: "c.pem"}}, []string{"https://"}},
+		"a header's name":           {Config{URL: url, Headers: []httpclient.Header{{Name: "X Y", Value: "z"}}}, []string{"letters"}},
+		"a header of ours":          {Config{URL: url, Headers: []httpclient.Header{{Name: "webhook-ID", Value: "z"}}}, []string{"take it out"}},
+		"a header of HTTP":          {Config{URL: url, Headers: []httpclient.Header{{Name: "host", Value: "z"}}}, []string{"take it out"}},
+		"a header's break":          {Config{URL: url, Headers: []httpclient.Header{{Name: "X-Y", Value: "planted\r\nX-Z: 1"}}}, []string{"control character"}},
+		"a header's token":          {Config{URL: url, Headers: []httpclient.Header{{Name: "X-Splunk-Token", Value: "planted"}}}, []string{"placeholder"}},
+		"a header's key":            {Config{URL: url, Headers: []httpclient.Header{{Name: "dd-api-key", Value: "planted"}}}, []string{"placeholder"}},
+		"authorization":             {Config{URL: url, Headers: []httpclient.Header{{Name: "Authorization", Value: "Splunk planted"}}}, []string{"placeholder"}},
+		"a bearer elsewhere":        {Config{URL: url, Headers: []httpclient.Header{{Name: "X-Forward", Value: "bearer planted"}}}, []string{"placeholder"}},
+		"another placeholder":       {Config{URL: url, Headers: []httpclient.Header{{Name: "Authorization", Value: "{http.request.header.Authorization}"}}}, []string{"{env.NAME}"}},
+		"half a client certificate": {Config{URL: url, TLS: httpclient.TLS{Certificate: "c.pem"}}, []string{"two files"}},
+		"TLS without TLS":           {Config{URL: "http://127.0.0.1/", TLS: httpclient.TLS{CA: "c.pem"}}, []string{"https://"}},
 		"a proxy's password":        {Config{URL: url, Proxy: "http://u:planted@proxy.example.com"}, []string{"proxy", "placeholder"}},
 		"a proxy's scheme":          {Config{URL: url, Proxy: "proxy.example.com:3128"}, []string{"proxy", "http://", "socks5://"}},
 		"not encrypted, by a proxy": {Config{URL: "http://127.0.0.1/", Proxy: "http://proxy.example.com:3128"}, []string{"https://", "insecure"}},

@@ -15,6 +15,7 @@ import (
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
+	"github.com/caddy-audit-log/caddy-audit-log/forwarder/stores/httpclient"
 )
 
 var update = flag.Bool("update", false, "write testdata/request.golden anew")
@@ -47,11 +48,11 @@ func TestARequestLooksAsDocumented(t *testing.T) {
 	}()
 	p := placeholders{"{env.AUDIT_TOKEN}": "TOKEN", "{file./run/secrets/webhook}": vectorSecret}
 	s := open(t, Config{
-		URL: "http://" + l.Addr().String() + "/ingest", Compress: CompressNone, Resolve: p.resolve,
-		Headers: []Header{{"Authorization", "Bearer {env.AUDIT_TOKEN}"}},
+		URL: "http://" + l.Addr().String() + "/ingest", Compress: httpclient.CompressNone, Resolve: p.resolve,
+		Headers: []httpclient.Header{{Name: "Authorization", Value: "Bearer {env.AUDIT_TOKEN}"}},
 		Secrets: []string{"{file./run/secrets/webhook}"},
 	})
-	s.now = func() time.Time { return time.Unix(vectorTime, 0) }
+	s.client.Now = func() time.Time { return time.Unix(vectorTime, 0) }
 	var batch []forwarder.Record
 	for n := range 2 {
 		r := record(t, 41+n, 20)

@@ -18,6 +18,7 @@ import (
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
+	"github.com/caddy-audit-log/caddy-audit-log/forwarder/stores/httpclient"
 )
 
 const testInstance = "0198c0de-0000-7000-8000-000000000001"
@@ -64,7 +65,7 @@ func (p placeholders) resolve(name string) (string, error) {
 func open(t testing.TB, c Config) *Store {
 	t.Helper()
 	if c.Proxy == "" {
-		c.Proxy = ProxyNone
+		c.Proxy = httpclient.ProxyNone
 	}
 	s, err := Open(c, nil)
 	if err != nil {

@@ -1,7 +1,6 @@
 package httpstore
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"io"
@@ -11,139 +10,76 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
+	"github.com/caddy-audit-log/caddy-audit-log/forwarder/stores/httpclient"
+	"github.com/caddy-audit-log/caddy-audit-log/forwarder/stores/httpclient/clienttest"
 )
-
-// hostile is a receiver that a real server cannot be: after it has read a request, or
-// before, a connection is the test's to misuse. It closes it in the end.
-func hostile(t *testing.T, readBody bool, then func(c net.Conn)) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				req, err := http.ReadRequest(bufio.NewReader(c))
-				if err != nil {
-					return
-				}
-				if readBody {
-					io.Copy(io.Discard, req.Body)
-				}
-				then(c)
-			}()
-		}
-	}()
-	t.Cleanup(func() {
-		l.Close()
-		<-ended
-	})
-	return "http://" + l.Addr().String()
-}
-
-func reset(c net.Conn) {
-	c.(*net.TCPConn).SetLinger(0)
-	c.Close()
-}
-
-func says(answer string) func(net.Conn) {
-	return func(c net.Conn) { io.WriteString(c, answer) }
-}
-
-// forEver writes until the other side has gone.
-func forEver(head, more string, pause time.Duration) func(net.Conn) {
-	return func(c net.Conn) {
-		_, err := io.WriteString(c, head)
-		for err == nil {
-			_, err = io.WriteString(c, more)
-			time.Sleep(pause)
-		}
-	}
-}
 
 func TestNoAnswerThatIsHostileIsASuccessOrARefusal(t *testing.T) {
 	for name, then := range map[string]func(net.Conn){
-		"nothing":                     func(net.Conn) {},
-		"a reset":                     reset,
-		"a reset in the head":         func(c net.Conn) { io.WriteString(c, "HTTP/1.1 200 O"); reset(c) },
-		"another protocol":            says("SSH-2.0-OpenSSH_9.2\r\n"),
-		"TLS":                         says("\x15\x03\x01\x00\x02\x02\x46"),
-		"zeros":                       forEver("", strings.Repeat("\x00", 4096), 0),
-		"a head without end":          forEver("HTTP/1.1 200 OK\r\n", "X-More: "+strings.Repeat("x", 1000)+"\r\n", 0),
-		"a line without end":          forEver("HTTP/1.1 200 ", strings.Repeat("x", 4096), 0),
-		"a status of four digits":     says("HTTP/1.1 2000 OK\r\n\r\n"),
-		"a negative status":           says("HTTP/1.1 -20 OK\r\n\r\n"),
-		"a status that is no number":  says("HTTP/1.1 2x0 OK\r\n\r\n"),
-		"two lengths":                 says("HTTP/1.1 503 No\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxx"),
-		"a negative length":           says("HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n"),
-		"1xx without end":             forEver("", "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n", 0),
-		"101":                         says("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"),
-		"503 without end":             forEver("HTTP/1.1 503 No\r\n\r\n", strings.Repeat("no ", 1000), 0),
-		"503 cut off":                 says("HTTP/1.1 503 No\r\nContent-Length: 1000\r\n\r\nno"),
-		"503 with a reset":            func(c net.Conn) { io.WriteString(c, "HTTP/1.1 503 No\r\nContent-Length: 9\r\n\r\nno"); reset(c) },
-		"503 with a broken chunk":     says("HTTP/1.1 503 No\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\nno"),
-		"503 that says gzip":          says("HTTP/1.1 503 No\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\nbomb"),
-		"503 that cannot be printed":  says("HTTP/1.1 503 \x1b[31m\r\nContent-Length: 22\r\n\r\n\x1b]0;t\x07\x00\xff\xfe\u202eno\u2028\u200b\x7f\xc2\x85"),
-		"503 with a long name":        says("HTTP/1.1 503 " + strings.Repeat("n", 9000) + "\r\nContent-Length: 0\r\n\r\n"),
-		"a redirect to nowhere":       says("HTTP/1.1 307 R\r\nLocation: \x01\r\n\r\n"),
-		"a redirect of a long way":    says("HTTP/1.1 308 R\r\nLocation: http://x/" + strings.Repeat("l", 20000) + "\r\n\r\n"),
-		"a name in a redirect to see": says("HTTP/1.1 302 R\r\nLocation: http://\u202ex/\r\n\r\n"),
+		"nothing":                    func(net.Conn) {},
+		"a reset":                    clienttest.Reset,
+		"a reset in the head":        func(c net.Conn) { io.WriteString(c, "HTTP/1.1 200 O"); clienttest.Reset(c) },
+		"another protocol":           clienttest.Says("SSH-2.0-OpenSSH_9.2\r\n"),
+		"TLS":                        clienttest.Says("\x15\x03\x01\x00\x02\x02\x46"),
+		"zeros":                      clienttest.ForEver("", strings.Repeat("\x00", 4096), 0),
+		"a head without end":         clienttest.ForEver("HTTP/1.1 200 OK\r\n", "X-More: "+strings.Repeat("x", 1000)+"\r\n", 0),
+		"a line without end":         clienttest.ForEver("HTTP/1.1 200 ", strings.Repeat("x", 4096), 0),
+		"a status of four digits":    clienttest.Says("HTTP/1.1 2000 OK\r\n\r\n"),
+		"a negative status":          clienttest.Says("HTTP/1.1 -20 OK\r\n\r\n"),
+		"a status that is no number": clienttest.Says("HTTP/1.1 2x0 OK\r\n\r\n"),
+		"two lengths":                clienttest.Says("HTTP/1.1 503 No\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxx"),
+		"a negative length":          clienttest.Says("HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n"),
+		"1xx without end":            clienttest.ForEver("", "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n", 0),
+		"101":                        clienttest.Says("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"),
+		"503 without end":            clienttest.ForEver("HTTP/1.1 503 No\r\n\r\n", strings.Repeat("no ", 1000), 0),
+		"503 cut off":                clienttest.Says("HTTP/1.1 503 No\r\nContent-Length: 1000\r\n\r\nno"),
+		"503 with a reset": func(c net.Conn) {
+			io.WriteString(c, "HTTP/1.1 503 No\r\nContent-Length: 9\r\n\r\nno")
+			clienttest.Reset(c)
+		},
+		"503 with a broken chunk":     clienttest.Says("HTTP/1.1 503 No\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\nno"),
+		"503 that says gzip":          clienttest.Says("HTTP/1.1 503 No\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\nbomb"),
+		"503 that cannot be printed":  clienttest.Says("HTTP/1.1 503 \x1b[31m\r\nContent-Length: 22\r\n\r\n\x1b]0;t\x07\x00\xff\xfe\u202eno\u2028\u200b\x7f\xc2\x85"),
+		"503 with a long name":        clienttest.Says("HTTP/1.1 503 " + strings.Repeat("n", 9000) + "\r\nContent-Length: 0\r\n\r\n"),
+		"a redirect to nowhere":       clienttest.Says("HTTP/1.1 307 R\r\nLocation: \x01\r\n\r\n"),
+		"a redirect of a long way":    clienttest.Says("HTTP/1.1 308 R\r\nLocation: http://x/" + strings.Repeat("l", 20000) + "\r\n\r\n"),
+		"a name in a redirect to see": clienttest.Says("HTTP/1.1 302 R\r\nLocation: http://\u202ex/\r\n\r\n"),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := open(t, Config{URL: hostile(t, true, then), Timeout: 10 * time.Second})
+			s := open(t, Config{URL: clienttest.Hostile(t, true, then), Timeout: 10 * time.Second})
 			err := fails(t, s)
 			if isRefused(err) {
 				t.Errorf("it is a refusal: %v", err)
 			}
-			fit(t, err)
+			clienttest.Fit(t, err)
 		})
-	}
-}
-
-// fit checks that an error can be logged and shown.
-func fit(t testing.TB, err error) {
-	t.Helper()
-	text := err.Error()
-	if len(text) > 2*maxText || !utf8.ValidString(text) ||
-		strings.IndexFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) >= 0 {
-		t.Errorf("an error of %d bytes that is not fit for a log: %q", len(text), text)
 	}
 }
 
 func TestASuccessIsOneWhateverItsBody(t *testing.T) {
 	for name, then := range map[string]func(net.Conn){
-		"nothing":       says("HTTP/1.1 204 No Content\r\n\r\n"),
-		"100 before it": says("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"),
-		"103 before it": says("HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
-		"cut off":       says("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nok"),
+		"nothing":       clienttest.Says("HTTP/1.1 204 No Content\r\n\r\n"),
+		"100 before it": clienttest.Says("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"),
+		"103 before it": clienttest.Says("HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
+		"cut off":       clienttest.Says("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nok"),
 		"a reset": func(c net.Conn) {
 			io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nok")
 			time.Sleep(time.Millisecond)
-			reset(c)
+			clienttest.Reset(c)
 		},
-		"without end":      forEver("HTTP/1.1 200 OK\r\n\r\n", strings.Repeat("ok ", 1000), 0),
-		"drop by drop":     forEver("HTTP/1.1 202 Accepted\r\n\r\n", "o", 20*time.Millisecond),
-		"of an older time": says("HTTP/1.0 200 OK\r\n\r\nok"),
-		"partial failure":  says("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 15\r\n\r\n{\"errors\":true}"),
-		"long, as said":    says("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok and more than was said"),
+		"without end":      clienttest.ForEver("HTTP/1.1 200 OK\r\n\r\n", strings.Repeat("ok ", 1000), 0),
+		"drop by drop":     clienttest.ForEver("HTTP/1.1 202 Accepted\r\n\r\n", "o", 20*time.Millisecond),
+		"of an older time": clienttest.Says("HTTP/1.0 200 OK\r\n\r\nok"),
+		"partial failure":  clienttest.Says("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 15\r\n\r\n{\"errors\":true}"),
+		"long, as said":    clienttest.Says("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok and more than was said"),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			// The timeout is one that a wait for the end of the body would meet.
-			s := open(t, Config{URL: hostile(t, true, then), Timeout: MaxTimeout})
+			s := open(t, Config{URL: clienttest.Hostile(t, true, then), Timeout: httpclient.MaxTimeout})
 			for n := range 2 {
 				write(t, s, records(t, n, n+2))
 			}
@@ -152,8 +88,8 @@ func TestASuccessIsOneWhateverItsBody(t *testing.T) {
 }
 
 func TestAFailureThatTricklesItsReasonIsHeldUpByItNoLongerThanThat(t *testing.T) {
-	then := forEver("HTTP/1.1 422 No\r\n\r\n", "not so ", 10*time.Millisecond)
-	err := fails(t, open(t, Config{URL: hostile(t, true, then), Timeout: MaxTimeout}))
+	then := clienttest.ForEver("HTTP/1.1 422 No\r\n\r\n", "not so ", 10*time.Millisecond)
+	err := fails(t, open(t, Config{URL: clienttest.Hostile(t, true, then), Timeout: httpclient.MaxTimeout}))
 	if !isRefused(err) {
 		t.Errorf("the status was clear: %v", err)
 	}
@@ -163,12 +99,12 @@ func TestAFailureThatTricklesItsReasonIsHeldUpByItNoLongerThanThat(t *testing.T)
 // A receiver that answers before it has read cannot have stored what it was sent.
 func TestASuccessBeforeTheBodyIsNone(t *testing.T) {
 	var asked atomic.Int32
-	url := hostile(t, false, func(c net.Conn) {
+	url := clienttest.Hostile(t, false, func(c net.Conn) {
 		asked.Add(1)
 		io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
 		time.Sleep(200 * time.Millisecond) // the answer must not be lost in the reset
 	})
-	s := open(t, Config{URL: url, Compress: CompressNone})
+	s := open(t, Config{URL: url, Compress: httpclient.CompressNone})
 	// More than what lies in the buffers of two sockets.
 	err := s.Write(t.Context(), []forwarder.Record{record(t, 1, 16<<20)})
 	mentions(t, err, "before it had the whole body")
@@ -178,11 +114,11 @@ func TestASuccessBeforeTheBodyIsNone(t *testing.T) {
 }
 
 func TestAResetInTheBodyIsTriedAgain(t *testing.T) {
-	url := hostile(t, false, func(c net.Conn) {
+	url := clienttest.Hostile(t, false, func(c net.Conn) {
 		io.CopyN(io.Discard, c, 1000)
-		reset(c)
+		clienttest.Reset(c)
 	})
-	s := open(t, Config{URL: url, Compress: CompressNone})
+	s := open(t, Config{URL: url, Compress: httpclient.CompressNone})
 	err := s.Write(t.Context(), []forwarder.Record{record(t, 1, 16<<20)})
 	if err == nil || isRefused(err) {
 		t.Errorf("got %v", err)
@@ -197,7 +133,7 @@ func TestARefusalBeforeTheBodyIsHeard(t *testing.T) {
 			http.Error(w, "no more than 1000 bytes", http.StatusRequestEntityTooLarge)
 		}
 	}))
-	err := open(t, Config{URL: url, Compress: CompressNone}).Write(t.Context(), records(t, 1, 100))
+	err := open(t, Config{URL: url, Compress: httpclient.CompressNone}).Write(t.Context(), records(t, 1, 100))
 	mentions(t, err, "413", "no more than 1000 bytes", "max_body")
 	if !isRefused(err) {
 		t.Errorf("it is a refusal: %v", err)
@@ -233,7 +169,7 @@ func TestAConnectionThatWasClosedMeanwhileIsNoFailure(t *testing.T) {
 }
 
 func TestNoErrorOfTheNetworkIsKept(t *testing.T) {
-	err := fails(t, open(t, Config{URL: hostile(t, true, reset)}))
+	err := fails(t, open(t, Config{URL: clienttest.Hostile(t, true, clienttest.Reset)}))
 	var network *net.OpError
 	if errors.As(err, &network) || errors.Unwrap(err) != nil {
 		t.Errorf("an error that may show what it likes: %v", err)

@@ -7,14 +7,11 @@
 package httpstore
 
 import (
-	"context"
 	"log/slog"
 	"net/http"
-	"net/url"
-	"sync"
-	"time"
 
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
+	"github.com/caddy-audit-log/caddy-audit-log/forwarder/stores/httpclient"
 )
 
 // Store posts batches to one URL. It is a forwarder.Store, with delivery
@@ -25,20 +22,10 @@ import (
 // body of such an answer is not looked at.
 type Store struct {
 	c      Config
-	target target
-	pool   pool
-	now    func() time.Time
-
-	// stop ends a Write that is under way when Close is called.
-	stop   context.CancelFunc
-	closed context.Context
-
-	// mu lets Close wait for that. It also guards the memory that is used again for
-	// each request, and proxy.
-	mu   sync.Mutex
+	client *httpclient.Client
+	// body is the memory that is used again for each request. Only what the client calls
+	// touches it, and Close after the last.
 	body body
-	// proxy chooses the proxy for the request in hand.
-	proxy proxyFunc
 }
 
 var _ forwarder.Store = (*Store)(nil)
@@ -51,31 +38,39 @@ func Open(c Config, log *slog.Logger) (*Store, error) {
 		log = slog.New(slog.DiscardHandler)
 	}
 	c = c.withDefaults()
-	t, err := c.check()
+	if _, err := c.check(); err != nil {
+		return nil, err
+	}
+	client, err := httpclient.New(c.client(), httpclient.Dialect{
+		Method: c.Method, Success: c.Success.has, Refused: c.Refused.has, Cure: statusCure,
+	}, log)
 	if err != nil {
 		return nil, err
 	}
-	if !t.encrypted() && !t.loopback() {
-		log.Warn("audit entries travel unencrypted to this store", "location", t.location())
+	return &Store{c: c, client: client}, nil
+}
+
+// statusCure is what to do about a status that this protocol knows more of.
+func statusCure(status int) string {
+	switch status {
+	case http.StatusMethodNotAllowed:
+		return "check the path of its URL and its option method"
+	case http.StatusUnsupportedMediaType, http.StatusNotAcceptable:
+		return "try compress none, and the other encoding"
+	case http.StatusSwitchingProtocols:
+		return "check that an endpoint for webhooks is behind its URL"
+	case http.StatusConflict:
+		return "if that is its answer to a repeat, add 409 to its option success"
 	}
-	s := &Store{c: c, target: t, now: time.Now}
-	s.closed, s.stop = context.WithCancel(context.Background())
-	s.pool = pool{tls: c.TLS, proxy: s.chooseProxy}
-	return s, nil
+	return ""
 }
 
 // Describe names the URL without what may be a credential in it.
-func (s *Store) Describe() forwarder.Description { return s.c.describe(s.target) }
+func (s *Store) Describe() forwarder.Description { return describe(s.client.Location()) }
 
 // Close ends a Write that is under way, waits for it and closes the connections.
 func (s *Store) Close() error {
-	s.stop()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.pool.close()
-	s.body.drop()
+	s.client.Close()
+	s.body.Drop()
 	return nil
 }
-
-// chooseProxy is asked by the transport, in the goroutine that called it.
-func (s *Store) chooseProxy(r *http.Request) (*url.URL, error) { return s.proxy(r) }

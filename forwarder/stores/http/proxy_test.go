@@ -9,6 +9,9 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/caddy-audit-log/caddy-audit-log/forwarder/stores/httpclient"
+	"github.com/caddy-audit-log/caddy-audit-log/forwarder/stores/httpclient/clienttest"
 )
 
 // connectProxy is a proxy that tunnels, for whoever knows its password.
@@ -54,14 +57,14 @@ func (p *connectProxy) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 }
 
 func TestAProxyTunnelsToTheReceiver(t *testing.T) {
-	a, r := newAuthority(t), new(receiver)
-	url := serveTLS(t, r, a, nil, nil)
-	ca := save(t, filepath.Join(t.TempDir(), "ca.pem"), a.pem())
+	a, r := clienttest.NewAuthority(t), new(receiver)
+	url := clienttest.ServeTLS(t, r, a, nil, nil)
+	ca := clienttest.Save(t, filepath.Join(t.TempDir(), "ca.pem"), a.PEM())
 	proxy := &connectProxy{password: "planted-password"}
 	address := serve(t, proxy)
 	p := placeholders{"{env.U}": "who", "{env.P}": "planted-password"}
 	c := Config{
-		URL: url, TLS: TLS{CA: ca}, Resolve: p.resolve,
+		URL: url, TLS: httpclient.TLS{CA: ca}, Resolve: p.resolve,
 		Proxy: strings.Replace(address, "://", "://{env.U}:{env.P}@", 1),
 	}
 	s := open(t, c)

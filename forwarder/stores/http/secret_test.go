@@ -15,6 +15,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/caddy-audit-log/caddy-audit-log/forwarder/stores/httpclient"
+	"github.com/caddy-audit-log/caddy-audit-log/forwarder/stores/httpclient/clienttest"
 )
 
 // planted are credentials in every place that takes one.
@@ -26,9 +29,9 @@ var planted = placeholders{
 func plantedConfig(url string) Config {
 	return Config{
 		URL: strings.Replace(url, "://", "://{env.USER}:{env.PASSWORD}@", 1) + "/hook/{env.PATH_KEY}?key={env.QUERY_KEY}",
-		Headers: []Header{
-			{"X-Auth-Token", "{env.TOKEN}"},
-			{"Cookie", "session={env.COOKIE}"},
+		Headers: []httpclient.Header{
+			{Name: "X-Auth-Token", Value: "{env.TOKEN}"},
+			{Name: "Cookie", Value: "session={env.COOKIE}"},
 		},
 		Secrets: []string{"{env.SECRET}", "{env.OLD}"},
 		Resolve: planted.resolve,
@@ -71,7 +74,7 @@ func TestWhatAReceiverGivesBackOfACredentialIsConcealed(t *testing.T) {
 	r, url := newReceiver(t)
 	var logged bytes.Buffer
 	c := plantedConfig(url)
-	c.Proxy = ProxyNone
+	c.Proxy = httpclient.ProxyNone
 	s, err := Open(c, slog.New(slog.NewTextHandler(&logged, nil)))
 	if err != nil {
 		t.Fatal(err)
@@ -84,11 +87,11 @@ func TestWhatAReceiverGivesBackOfACredentialIsConcealed(t *testing.T) {
 				t.Errorf("the error shows %q: %s", form, text)
 			}
 		}
-		fit(t, err)
+		clienttest.Fit(t, err)
 	}
 	for _, code := range []int{400, 401, 403, 413, 422, 429, 500, 503} {
 		// The bound of what is read falls into each part of it once.
-		for before := 0; before < maxAnswer; before += 97 {
+		for before := 0; before < httpclient.MaxAnswer; before += 97 {
 			r.answer(func(w http.ResponseWriter, req *http.Request) {
 				w.WriteHeader(code)
 				io.WriteString(w, strings.Repeat("-", before)+everything(req))
@@ -128,13 +131,13 @@ func TestWhatAReceiverGivesBackOfACredentialIsConcealed(t *testing.T) {
 
 func TestWhatTheNetworkSaysOfACredentialIsConcealed(t *testing.T) {
 	for name, then := range map[string]func(net.Conn){
-		"the status line": says("HTTP/1.1 planted-token planted-user\r\n\r\n"),
-		"a header":        says("HTTP/1.1 503 x\r\nplanted-token\r\n\r\n"),
-		"cut off":         says("HTTP/1.1 503 x\r\nContent-Length: 500\r\n\r\nwe do not know planted-tok"),
-		"with a control":  says("HTTP/1.1 503 x\r\nContent-Length: 13\r\n\r\nplanted-token\x00"),
+		"the status line": clienttest.Says("HTTP/1.1 planted-token planted-user\r\n\r\n"),
+		"a header":        clienttest.Says("HTTP/1.1 503 x\r\nplanted-token\r\n\r\n"),
+		"cut off":         clienttest.Says("HTTP/1.1 503 x\r\nContent-Length: 500\r\n\r\nwe do not know planted-tok"),
+		"with a control":  clienttest.Says("HTTP/1.1 503 x\r\nContent-Length: 13\r\n\r\nplanted-token\x00"),
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := open(t, plantedConfig(hostile(t, true, then)))
+			s := open(t, plantedConfig(clienttest.Hostile(t, true, then)))
 			err := fails(t, s)
 			if form, ok := shows(err.Error()); ok || strings.Contains(err.Error(), "planted-tok") {
 				t.Errorf("the error shows %q: %v", form, err)
@@ -176,7 +179,7 @@ func TestACredentialThatIsMissingIsNamedAndOthersAreNotShown(t *testing.T) {
 func TestAValueThatCannotBeAHeaderIsNotShown(t *testing.T) {
 	_, url := newReceiver(t)
 	p := placeholders{"{env.T}": "planted\ntoken"}
-	err := fails(t, open(t, Config{URL: url, Headers: []Header{{"X-Token", "{env.T}"}}, Resolve: p.resolve}))
+	err := fails(t, open(t, Config{URL: url, Headers: []httpclient.Header{{Name: "X-Token", Value: "{env.T}"}}, Resolve: p.resolve}))
 	mentions(t, err, "X-Token")
 	if strings.Contains(err.Error(), "planted") {
 		t.Errorf("the error shows it: %v", err)

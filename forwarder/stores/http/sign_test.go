@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/caddy-audit-log/caddy-audit-log/forwarder/stores/httpclient"
 )
 
 // The test vector that the specification's libraries are published with.
@@ -89,7 +91,7 @@ func TestAReceiverVerifiesTheBodyAsSentAndAsDecompressed(t *testing.T) {
 	seed := []byte(strings.Repeat("e", ed25519.SeedSize))
 	public := "whpk_" + base64.StdEncoding.EncodeToString(ed25519.NewKeyFromSeed(seed).Public().(ed25519.PublicKey))
 	p := placeholders{"{env.A}": secretOf("a") + "\n", "{env.E}": "whsk_" + base64.StdEncoding.EncodeToString(seed)}
-	for _, compress := range []string{CompressGzip, CompressZstd, CompressNone} {
+	for _, compress := range []string{httpclient.CompressGzip, httpclient.CompressZstd, httpclient.CompressNone} {
 		r, url := newReceiver(t)
 		s := open(t, Config{URL: url, Compress: compress, Secrets: []string{"{env.A}", "{env.E}"}, Resolve: p.resolve})
 		write(t, s, records(t, 1, 20))
@@ -136,7 +138,7 @@ func TestSecretsRotateWithoutAMomentInWhichNoneIsKnown(t *testing.T) {
 func TestWithoutASecretNothingIsSigned(t *testing.T) {
 	r, url := newReceiver(t)
 	s := open(t, Config{URL: url})
-	s.now = func() time.Time { return time.Unix(vectorTime, 0) }
+	s.client.Now = func() time.Time { return time.Unix(vectorTime, 0) }
 	write(t, s, records(t, 1, 1))
 	h := r.last(t).Header
 	if _, ok := h[http.CanonicalHeaderKey(headerSignature)]; ok || h.Get(headerTimestamp) != "1614265330" || h.Get(headerID) == "" {

@@ -1,4 +1,4 @@
-package httpstore
+package httpclient
 
 import (
 	"cmp"
@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"html"
 	"io"
+	"net/http"
 	"net/url"
 	"slices"
 	"strings"
@@ -13,10 +14,10 @@ import (
 )
 
 const (
-	// maxAnswer bounds what is read of an answer's body for an error, in bytes.
-	maxAnswer = 4 << 10
-	// maxText bounds what an error shows of it, or of what the network said.
-	maxText = 1 << 10
+	// MaxAnswer bounds what is read of an answer's body for an error, in bytes.
+	MaxAnswer = 4 << 10
+	// MaxText bounds what an error shows of it, or of what the network said.
+	MaxText = 1 << 10
 	// minPartial is the length from which on the beginning of a secret at the end of a
 	// text is taken for one that was cut off.
 	minPartial = 4
@@ -24,11 +25,12 @@ const (
 	concealed = "[concealed]"
 )
 
-// secrets are what the request in hand must not be told by: everything that a
+// Secrets are what the request in hand must not be told by: everything that a
 // placeholder stood for, in the forms in which a receiver may give it back.
-type secrets []string
+type Secrets []string
 
-func (s *secrets) add(value string) {
+// Add has all forms of a value concealed from now on.
+func (s *Secrets) Add(value string) {
 	if value == "" {
 		return
 	}
@@ -38,9 +40,9 @@ func (s *secrets) add(value string) {
 		base64.StdEncoding.EncodeToString([]byte(value)), base64.RawURLEncoding.EncodeToString([]byte(value)))
 }
 
-// clean makes a text that came from outside fit for a log: no secret, nothing that is
+// Clean makes a text that came from outside fit for a log: no secret, nothing that is
 // not printable, and not long.
-func (s secrets) clean(text string) string {
+func (s Secrets) Clean(text string) string {
 	// The longest first: one may be a part of another.
 	forms := slices.Clone(s)
 	slices.SortFunc(forms, func(a, b string) int { return cmp.Or(len(b)-len(a), cmp.Compare(a, b)) })
@@ -55,8 +57,8 @@ func (s secrets) clean(text string) string {
 	}, text)
 	text = strings.Join(strings.Fields(text), " ")
 	text = conceal(text, forms) // what a control character stood in
-	if len(text) > maxText {
-		text = strings.ToValidUTF8(text[:maxText], "") + "…"
+	if len(text) > MaxText {
+		text = strings.ToValidUTF8(text[:MaxText], "") + "…"
 	}
 	return text
 }
@@ -76,9 +78,12 @@ func conceal(text string, forms []string) string {
 	return text
 }
 
-// readText reads the beginning of an answer's body. An error ends it: what came until
-// then is still the best there is.
-func (s secrets) readText(body io.Reader) string {
-	b, _ := io.ReadAll(io.LimitReader(body, maxAnswer))
-	return s.clean(string(b))
+// readText reads the beginning of an answer's body, and makes text of it by said if that
+// is not nil. An error ends it: what came until then is still the best there is.
+func (s Secrets) readText(h http.Header, body io.Reader, said func(http.Header, []byte) string) string {
+	b, _ := io.ReadAll(io.LimitReader(body, MaxAnswer))
+	if said != nil {
+		return s.Clean(said(h, b))
+	}
+	return s.Clean(string(b))
 }

@@ -1,4 +1,4 @@
-package httpstore
+package httpclient
 
 import (
 	"crypto/tls"
@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// maxRetryAfter bounds what an answer may ask for. The forwarder's own bound is lower.
-const maxRetryAfter = 24 * time.Hour
+// MaxRetryAfter bounds what an answer may ask for. The forwarder's own bound is lower.
+const MaxRetryAfter = 24 * time.Hour
 
 // sendError is why a request failed, as a text that shows no secret. What came from
 // the network is not kept: its own text might.
@@ -40,57 +40,54 @@ type statusError struct {
 func (e *statusError) Error() string { return e.text }
 
 // judge makes an error of an answer.
-func (s *Store) judge(answer *http.Response, known secrets) *statusError {
+func (c *Client) judge(answer *http.Response, known Secrets) *statusError {
 	e := &statusError{
 		status:     answer.StatusCode,
 		text:       "the receiver answered " + statusName(answer.StatusCode),
-		retryAfter: retryAfter(answer.Header, s.now()),
+		retryAfter: retryAfter(answer.Header, c.Now()),
 	}
 	if answer.StatusCode >= 300 && answer.StatusCode < 400 {
 		e.text += redirect(answer, known)
 		return e
 	}
 	if answer.StatusCode >= 200 {
-		if said := known.readText(answer.Body); said != "" {
+		if said := known.readText(answer.Header, answer.Body, c.dialect.Said); said != "" {
 			e.text += fmt.Sprintf(" and said %q", said)
 		}
 	}
-	e.text += statusCure(answer.StatusCode)
+	e.text += c.statusCure(answer.StatusCode)
 	return e
 }
 
 // redirect says where an answer points to. It is not followed: the entries and the
 // credentials would go to whomever the receiver names.
-func redirect(answer *http.Response, known secrets) string {
+func redirect(answer *http.Response, known Secrets) string {
 	text := ", which is not followed"
 	if to, err := answer.Location(); err == nil {
 		to.User, to.RawQuery, to.Fragment = nil, "", ""
-		text += fmt.Sprintf(", to %q", known.clean(to.String()))
+		text += fmt.Sprintf(", to %q", known.Clean(to.String()))
 	}
 	return text + ": name the address that takes the entries itself"
 }
 
 // statusCure is what to do about a status, as the end of a message.
-func statusCure(status int) string {
+func (c *Client) statusCure(status int) string {
+	if c.dialect.Cure != nil {
+		if cure := c.dialect.Cure(status); cure != "" {
+			return ": " + cure
+		}
+	}
 	switch status {
 	case http.StatusUnauthorized, http.StatusForbidden:
 		return ": check the credential in its header options and what it may do"
-	case http.StatusNotFound, http.StatusGone:
+	case http.StatusNotFound, http.StatusGone, http.StatusMethodNotAllowed:
 		return ": check the path of its URL"
-	case http.StatusMethodNotAllowed:
-		return ": check the path of its URL and its option method"
 	case http.StatusProxyAuthRequired:
 		return ": check the user and the password in its option proxy"
 	case http.StatusRequestEntityTooLarge:
 		return ": set its option max_body to what the receiver takes"
-	case http.StatusUnsupportedMediaType, http.StatusNotAcceptable:
-		return ": try compress none, and the other encoding"
 	case http.StatusRequestHeaderFieldsTooLarge:
 		return ": take out headers or secrets that are not needed"
-	case http.StatusSwitchingProtocols:
-		return ": check that an endpoint for webhooks is behind its URL"
-	case http.StatusConflict:
-		return ": if that is its answer to a repeat, add 409 to its option success"
 	}
 	return ""
 }
@@ -125,8 +122,8 @@ func retryAfter(h http.Header, now time.Time) time.Duration {
 	}
 	if strings.Trim(value, "0123456789") == "" {
 		seconds, err := strconv.ParseUint(value, 10, 64)
-		if err != nil || seconds > uint64(maxRetryAfter/time.Second) {
-			return maxRetryAfter // too many digits
+		if err != nil || seconds > uint64(MaxRetryAfter/time.Second) {
+			return MaxRetryAfter // too many digits
 		}
 		return time.Duration(seconds) * time.Second
 	}
@@ -137,5 +134,5 @@ func retryAfter(h http.Header, now time.Time) time.Duration {
 	if sent, err := http.ParseTime(h.Get("Date")); err == nil {
 		now = sent
 	}
-	return min(max(at.Sub(now), 0), maxRetryAfter)
+	return min(max(at.Sub(now), 0), MaxRetryAfter)
 }

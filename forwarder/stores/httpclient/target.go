@@ -1,4 +1,4 @@
-package httpstore
+package httpclient
 
 import (
 	"errors"
@@ -13,9 +13,11 @@ import (
 // inBraces is a placeholder, which a credential comes from. All else in braces is text.
 var inBraces = regexp.MustCompile(`\{(?:env\.[A-Za-z_][A-Za-z0-9_]*|file\.[^{}]+)\}`)
 
-func hasPlaceholder(s string) bool { return inBraces.MatchString(s) }
+// HasPlaceholder reports whether there is a placeholder in a text.
+func HasPlaceholder(s string) bool { return inBraces.MatchString(s) }
 
-func isPlaceholder(s string) bool { return inBraces.FindString(s) == s && s != "" }
+// IsPlaceholder reports whether a text is one, with nothing beside it.
+func IsPlaceholder(s string) bool { return inBraces.FindString(s) == s && s != "" }
 
 // checkPlaceholders refuses what was meant as one and would be sent as it is.
 func checkPlaceholders(s string) error {
@@ -47,8 +49,8 @@ func expand(s string, resolve func(string) (string, error), escape func(string) 
 // verbatim is the escape of what needs none.
 func verbatim(s string) string { return s }
 
-// target is a URL in its parts, with placeholders where they were written.
-type target struct {
+// Target is a URL in its parts, with placeholders where they were written.
+type Target struct {
 	scheme string
 	// host has no port if that is the scheme's own.
 	host string
@@ -59,20 +61,20 @@ type target struct {
 }
 
 // parseTarget takes the URL of a receiver apart.
-func parseTarget(s string) (target, error) { return parseURL(s, "https", "http") }
+func parseTarget(s string) (Target, error) { return parseURL(s, "https", "http") }
 
 // parseURL takes a URL apart. Parsing it as it is would fail for the braces, and its
 // errors would show what stands in it.
-func parseURL(s string, schemes ...string) (target, error) {
+func parseURL(s string, schemes ...string) (Target, error) {
 	if s == "" {
-		return target{}, errors.New("the URL is empty: name one, as in https://siem.example.com/ingest")
+		return Target{}, errors.New("the URL is empty: name one, as in https://siem.example.com/ingest")
 	}
 	scheme, rest, ok := strings.Cut(s, "://")
 	if !ok || !slices.Contains(schemes, strings.ToLower(scheme)) {
-		return target{}, fmt.Errorf("the URL does not begin with %s://: write its scheme and host out; in a Caddyfile {$NAME} can stand for them",
+		return Target{}, fmt.Errorf("the URL does not begin with %s://: write its scheme and host out; in a Caddyfile {$NAME} can stand for them",
 			strings.Join(schemes, ":// or "))
 	}
-	t := target{scheme: strings.ToLower(scheme)}
+	t := Target{scheme: strings.ToLower(scheme)}
 	authority, rest := cutOutside(rest, "/?#")
 	t.path = "/"
 	if strings.HasPrefix(rest, "/") {
@@ -82,16 +84,16 @@ func parseURL(s string, schemes ...string) (target, error) {
 		t.query, rest = cutOutside(rest[1:], "#")
 	}
 	if rest != "" {
-		return target{}, errors.New("the URL has a fragment, which is never sent: take out what begins with #")
+		return Target{}, errors.New("the URL has a fragment, which is never sent: take out what begins with #")
 	}
 	if i := strings.LastIndexByte(authority, '@'); i >= 0 {
 		if err := t.parseUser(authority[:i]); err != nil {
-			return target{}, err
+			return Target{}, err
 		}
 		authority = authority[i+1:]
 	}
 	if err := t.parseHost(authority); err != nil {
-		return target{}, err
+		return Target{}, err
 	}
 	return t, t.check()
 }
@@ -108,19 +110,19 @@ func cutOutside(s, any string) (before, rest string) {
 	return s, ""
 }
 
-func (t *target) parseUser(s string) error {
+func (t *Target) parseUser(s string) error {
 	user, password := cutOutside(s, ":")
 	t.user, t.hasPassword = user, password != ""
 	t.password = strings.TrimPrefix(password, ":")
 	for _, part := range []string{t.user, t.password} {
-		if part != "" && !isPlaceholder(part) {
+		if part != "" && !IsPlaceholder(part) {
 			return errors.New("the URL has a user or a password written out: give each by a placeholder, as in https://{env.AUDIT_USER}:{env.AUDIT_PASSWORD}@siem.example.com")
 		}
 	}
 	return nil
 }
 
-func (t *target) parseHost(s string) error {
+func (t *Target) parseHost(s string) error {
 	u, err := url.Parse(t.scheme + "://" + s)
 	if err != nil || u.Hostname() == "" || u.Host != s || strings.ContainsAny(s, "{}") {
 		return errors.New("the URL's host cannot be read: write it out, as in https://siem.example.com:8443/ingest; in a Caddyfile {$NAME} can stand for it")
@@ -134,7 +136,7 @@ func (t *target) parseHost(s string) error {
 }
 
 // check looks at path and query, with something harmless for each placeholder.
-func (t *target) check() error {
+func (t *Target) check() error {
 	for _, part := range []string{t.path, t.query} {
 		if err := checkPlaceholders(part); err != nil {
 			return fmt.Errorf("the URL: %w", err)
@@ -146,17 +148,17 @@ func (t *target) check() error {
 	}
 	for pair := range strings.SplitSeq(t.query, "&") {
 		name, value, _ := strings.Cut(pair, "=")
-		if value != "" && !hasPlaceholder(value) && suggestsCredential(name) {
+		if value != "" && !HasPlaceholder(value) && suggestsCredential(name) {
 			return fmt.Errorf("the URL's parameter %q is written out and may be a credential: give its value by a placeholder, as in {env.AUDIT_KEY}", name)
 		}
 	}
 	return nil
 }
 
-func (t *target) encrypted() bool { return t.scheme == "https" }
+func (t *Target) encrypted() bool { return t.scheme == "https" }
 
 // loopback reports whether the host is this one.
-func (t *target) loopback() bool {
+func (t *Target) loopback() bool {
 	name := t.host
 	if h, _, err := net.SplitHostPort(t.host); err == nil {
 		name = h
@@ -165,12 +167,12 @@ func (t *target) loopback() bool {
 	return name == "localhost" || ip != nil && ip.IsLoopback()
 }
 
-// location is the URL without user, password and query. A placeholder in the path
+// Location is the URL without user, password and query. A placeholder in the path
 // stays one.
-func (t *target) location() string { return t.scheme + "://" + t.host + t.path }
+func (t *Target) Location() string { return t.scheme + "://" + t.host + t.path }
 
 // resolve returns the URL with its placeholders replaced.
-func (t *target) resolve(resolve func(string) (string, error)) (*url.URL, error) {
+func (t *Target) resolve(resolve func(string) (string, error)) (*url.URL, error) {
 	path, err := expand(t.path, resolve, escapePath)
 	if err != nil {
 		return nil, err

@@ -1,4 +1,4 @@
-package httpstore
+package httpclient
 
 import (
 	"crypto/tls"
@@ -26,8 +26,8 @@ const (
 	maxKept = 2
 	// maxAnswerHead bounds the head of an answer, in bytes.
 	maxAnswerHead = 64 << 10
-	// maxFile bounds a certificate's file, in bytes.
-	maxFile = 1 << 20
+	// MaxFile bounds a certificate's file, in bytes.
+	MaxFile = 1 << 20
 )
 
 // pool keeps the connections, and makes new ones when a certificate's file has changed.
@@ -161,9 +161,9 @@ func readFile(name string) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	if err == nil && len(b) > maxFile {
-		err = fmt.Errorf("%q is larger than %d bytes: name another file", name, maxFile)
+	b, err := io.ReadAll(io.LimitReader(f, MaxFile+1))
+	if err == nil && len(b) > MaxFile {
+		err = fmt.Errorf("%q is larger than %d bytes: name another file", name, MaxFile)
 	}
 	return b, err
 }
