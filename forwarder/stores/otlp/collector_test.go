@@ -1,0 +1,225 @@
+//go:build servers
+
+package otlp
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
+	"github.com/caddy-audit-log/caddy-audit-log/forwarder/stores/httpclient"
+	"github.com/caddy-audit-log/caddy-audit-log/forwarder/stores/httpclient/clienttest"
+	"github.com/caddy-audit-log/caddy-audit-log/forwarder/storetest"
+	"github.com/caddy-audit-log/caddy-audit-log/internal/otelcol"
+)
+
+// collector starts the real Collector in front of a receiver of the test.
+func collector(t testing.TB, queue otelcol.Queue, how clienttest.Receive) (*otelcol.Collector, *clienttest.Endpoint) {
+	t.Helper()
+	behind := clienttest.NewEndpoint(t, how, nil)
+	c, err := otelcol.Start(t.Context(), t.TempDir(), "http://"+behind.Address, queue)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Log(c.LastWords())
+		}
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return c, behind
+}
+
+func kill(t testing.TB, c *otelcol.Collector) (mend func()) {
+	if err := c.Kill(); err != nil {
+		t.Error(err)
+	}
+	return func() {
+		if err := c.Up(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// With its exporter's queue off, the Collector's answer is that of the receiver behind it.
+func TestTheStoreKeepsItsContractWithACollectorThatHasNoQueue(t *testing.T) {
+	storetest.Run(t, func(t testing.TB) *storetest.Target {
+		const token = "planted-contract-token"
+		t.Setenv("OTLP_CONTRACT_TOKEN", token)
+		c, behind := collector(t, otelcol.QueueNone, receive(t))
+		m := &Module{Options: httpclient.Options{
+			URL: c.Endpoint, Proxy: httpclient.ProxyNone,
+			Headers: []httpclient.Header{{Name: "X-Token", Value: "{env.OTLP_CONTRACT_TOKEN}"}},
+		}}
+		provision(t, m)
+		return &storetest.Target{
+			Opener: m, Credentials: []string{token}, Documents: behind.Documents,
+			Refuse: behind.Refuse, Slow: behind.Slow, Cut: behind.Cut,
+			Break: func() func() { return kill(t, c) },
+		}
+	}, storetest.Options{NotApplicable: declared})
+}
+
+// With its queue in a file that is synced, the Collector acknowledges by itself. What it
+// has acknowledged survives its end by SIGKILL, and arrives later.
+func TestTheStoreKeepsItsContractWithACollectorThatHasItsQueueInAFile(t *testing.T) {
+	apart := map[string]string{
+		"a refused entry is told from its neighbours":                            "with a queue the Collector answers before anybody could refuse, and drops what is refused then",
+		"a destination that refuses everything says so of each entry":            "the same",
+		"a slow destination is waited for":                                       "the Collector answers for it",
+		"a context that ends lets Write return":                                  "there is nothing that Write would wait for",
+		"closing during a write returns and loses nothing that was acknowledged": "the same",
+		"Describe and Read may be called during a write":                         "the same",
+		"a connection that is reset in the middle of a batch costs nothing":      "it would have to be reset in front of the Collector, which the receiver behind it cannot",
+	}
+	for name, why := range declared {
+		apart[name] = why
+	}
+	storetest.Run(t, func(t testing.TB) *storetest.Target {
+		c, behind := collector(t, otelcol.QueueFile, receive(t))
+		m := &Module{Options: httpclient.Options{URL: c.Endpoint, Proxy: httpclient.ProxyNone}}
+		provision(t, m)
+		o := &counting{Opener: m, acknowledged: map[string]int{}}
+		return &storetest.Target{
+			Opener:    o,
+			Documents: func() ([][]byte, error) { return o.await(behind) },
+			Break:     func() func() { return kill(t, c) },
+		}
+	}, storetest.Options{NotApplicable: apart})
+}
+
+// counting knows what its stores have acknowledged.
+type counting struct {
+	forwarder.Opener
+	mu           sync.Mutex
+	acknowledged map[string]int
+}
+
+func (c *counting) Open(ctx context.Context, log *slog.Logger) (forwarder.Store, error) {
+	s, err := c.Opener.Open(ctx, log)
+	if err != nil {
+		return nil, err
+	}
+	return &countingStore{s, c}, nil
+}
+
+type countingStore struct {
+	forwarder.Store
+	of *counting
+}
+
+func (s *countingStore) Write(ctx context.Context, batch []forwarder.Record) error {
+	err := s.Store.Write(ctx, batch)
+	if err == nil {
+		s.of.mu.Lock()
+		defer s.of.mu.Unlock()
+		for _, r := range batch {
+			s.of.acknowledged[string(r.JSON)]++
+		}
+	}
+	return err
+}
+
+// await waits until what was acknowledged has got through the Collector.
+func (c *counting) await(behind *clienttest.Endpoint) ([][]byte, error) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
+		docs, err := behind.Documents()
+		if err != nil || c.has(docs) {
+			return docs, err
+		}
+		if time.Now().After(deadline) {
+			return nil, errors.New("what was acknowledged does not arrive behind the Collector")
+		}
+	}
+}
+
+func (c *counting) has(docs [][]byte) bool {
+	arrived := map[string]int{}
+	for _, doc := range docs {
+		arrived[string(doc)]++
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for doc, n := range c.acknowledged {
+		if arrived[doc] < n {
+			return false
+		}
+	}
+	return true
+}
+
+// What docs/otlp.md says of queues: one in memory forgets what it has acknowledged.
+func TestACollectorThatIsKilledForgetsAQueueInMemoryAndKeepsOneInAFile(t *testing.T) {
+	for queue, keeps := range map[otelcol.Queue]bool{otelcol.QueueMemory: false, otelcol.QueueFile: true} {
+		c, behind := collector(t, queue, receive(t))
+		s := open(t, config(c.Endpoint))
+		mend := behind.Break()
+		write(t, s, records(t, 1, 3)) // acknowledged, and in the queue
+		kill(t, c)()
+		mend()
+		write(t, s, records(t, 4, 6))
+		o := &counting{acknowledged: map[string]int{}}
+		wait := records(t, 4, 6)
+		if keeps {
+			wait = records(t, 1, 6)
+		}
+		for _, r := range wait {
+			o.acknowledged[string(r.JSON)] = 1
+		}
+		docs, err := o.await(behind)
+		if err != nil {
+			t.Errorf("queue %d: %v", queue, err)
+		}
+		if !keeps && len(docs) != 3 {
+			t.Errorf("queue %d: %d documents of 3: the documentation says that the Collector forgets", queue, len(docs))
+		}
+	}
+}
+
+// What docs/otlp.md says of a Collector without a queue: what it makes of an answer from
+// behind it. It is the Collector's doing, so that a newer one may do better.
+func TestWhatACollectorMakesOfAnAnswerFromBehindIt(t *testing.T) {
+	how := receive(t)
+	var then http.HandlerFunc
+	how.Accept = func(w http.ResponseWriter, r *http.Request) { then(w, r) }
+	c, _ := collector(t, otelcol.QueueNone, how)
+	s := open(t, config(c.Endpoint))
+	failure := func(code int) http.HandlerFunc {
+		return answers(code, mediaProtobuf, statusOf(3, "said by what is behind"))
+	}
+	for _, a := range []struct {
+		behind   http.HandlerFunc
+		want     string
+		mentions string
+	}{
+		{failure(400), "refused", "400 Bad Request"},
+		{failure(401), "tried again", "401 Unauthorized"},
+		{failure(403), "tried again", "403 Forbidden"},
+		{failure(404), "tried again", "404 Not Found"},
+		{failure(413), "tried again", "500 Internal Server Error"}, // a refusal is not known for one
+		{failure(422), "tried again", "500 Internal Server Error"},
+		{failure(429), "tried again", "429 Too Many Requests"},
+		{failure(500), "tried again", "500 Internal Server Error"},
+		{failure(502), "tried again", "503 Service Unavailable"},
+		{failure(503), "tried again", "503 Service Unavailable"},
+		{failure(504), "tried again", "503 Service Unavailable"},
+		{answers(http.StatusOK, mediaProtobuf, response(t, 1, "one is refused")), "taken", ""}, // a partial success is swallowed
+		{answers(http.StatusOK, "text/html", []byte("<html>")), "taken", ""},                   // and anything else that is a 200
+	} {
+		then = a.behind
+		err := s.Write(t.Context(), records(t, 1, 3))
+		if got := outcome(err); got != a.want {
+			t.Errorf("%s, want %s: %v", got, a.want, err)
+		}
+		if a.mentions != "" {
+			mentions(t, err, a.mentions, "said by what is behind")
+		}
+	}
+}
