@@ -26,12 +26,13 @@ const (
 	postgresKind = "postgres"
 	httpKind     = "http"
 	fileKind     = "file"
+	otlpKind     = "otlp"
 )
 
 var (
-	kinds = []string{sqliteKind, postgresKind, httpKind, fileKind}
+	kinds = []string{sqliteKind, postgresKind, httpKind, fileKind, otlpKind}
 	// bareKinds are those with a client of their own, against which drain measures.
-	bareKinds = []string{sqliteKind, postgresKind}
+	bareKinds = []string{sqliteKind, postgresKind, otlpKind}
 )
 
 // The trials.

@@ -41,6 +41,10 @@ var makers = map[string]func(dir string) (made store, env []string, err error){
 		r, err := newReceiver(filepath.Join(dir, "received.ndjson"), httpKind, "")
 		return r, nil, err
 	},
+	otlpKind: func(dir string) (store, []string, error) {
+		o, err := newOTLP(filepath.Join(dir, "otlp"))
+		return o, nil, err
+	},
 	postgresKind: func(string) (store, []string, error) {
 		p, err := newPostgres()
 		if err != nil {

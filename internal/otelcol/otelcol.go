@@ -52,7 +52,7 @@ func Program(ctx context.Context) (string, error) {
 		if err := os.WriteFile(filepath.Join(dir, "builder.yaml"), []byte(parts), 0o600); err != nil {
 			return "", err
 		}
-		cmd := exec.CommandContext(ctx, builder, "--config", "builder.yaml")
+		cmd := exec.CommandContext(ctx, builder, "--config", "builder.yaml") //nolint:gosec // the program that was just built
 		cmd.Dir = dir // outside of the module
 		cmd.Env = append(os.Environ(), "GOFLAGS=-mod=mod -trimpath", "GOWORK=off", "GOOS=", "GOARCH=")
 		if out, err := cmd.CombinedOutput(); err != nil {

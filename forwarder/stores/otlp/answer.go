@@ -133,6 +133,9 @@ func statusText(h http.Header, body []byte) string {
 			continue
 		}
 		if n = protowire.ConsumeFieldValue(number, kind, rest); n < 0 {
+			if message == "" {
+				return string(body)
+			}
 			break // details that were cut off
 		}
 		rest = rest[n:]

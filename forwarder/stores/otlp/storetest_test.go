@@ -7,8 +7,6 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/caddyserver/caddy/v2"
-
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder/stores/httpclient"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder/stores/httpclient/clienttest"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder/storetest"
@@ -84,12 +82,5 @@ func receive(t testing.TB) clienttest.Receive {
 			answers(http.StatusBadRequest, mediaProtobuf, statusOf(3, fmt.Sprint("not with these: ", req.Header)))(w, req)
 		},
 		Accept: answers(http.StatusOK, mediaProtobuf, nil),
-	}
-}
-
-func provision(t testing.TB, m *Module) {
-	t.Helper()
-	if err := m.Provision(caddy.Context{}); err != nil {
-		t.Fatal(err)
 	}
 }
