@@ -53,7 +53,7 @@ func Program(ctx context.Context) (string, error) {
 			return "", err
 		}
 		cmd := exec.CommandContext(ctx, builder, "--config", "builder.yaml") //nolint:gosec // the program that was just built
-		cmd.Dir = dir // outside of the module
+		cmd.Dir = dir                                                        // outside of the module
 		cmd.Env = append(os.Environ(), "GOFLAGS=-mod=mod -trimpath", "GOWORK=off", "GOOS=", "GOARCH=")
 		if out, err := cmd.CombinedOutput(); err != nil {
 			return "", fmt.Errorf("%w: %s", err, out)

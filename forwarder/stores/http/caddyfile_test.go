@@ -1,19 +1,17 @@
 package httpstore
 
 import (
-	"encoding/json"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
-	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder/stores/httpclient"
+	"github.com/caddy-audit-log/caddy-audit-log/forwarder/stores/httpclient/clienttest"
 )
 
 func unmarshal(text string) (*Module, error) {
@@ -32,50 +30,29 @@ func TestEveryOptionOfTheCaddyfileIsRead(t *testing.T) {
 	m, err := unmarshal(`http https://siem.example.com/ingest {
 		encoding ndjson
 		compress zstd
-		header   Authorization "Bearer {env.AUDIT_TOKEN}"
 		header   X-Index main
 		secret   {env.NEW} {env.OLD}
+		secret   {env.OLDER}
 		method   PUT
-		timeout  10s
 		success  200 202-204
 		refused  400
 		max_body 1MiB
-		proxy    http://proxy.example.com:3128
 		tls {
-			ca                 ca.pem
-			client_certificate cert.pem key.pem
-			server_name        siem.internal
+			ca ca.pem
 		}
-		insecure
 	}`)
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := &Module{
 		Options: httpclient.Options{
-			URL:     "https://siem.example.com/ingest",
-			Headers: []httpclient.Header{{Name: "Authorization", Value: "Bearer {env.AUDIT_TOKEN}"}, {Name: "X-Index", Value: "main"}},
-			Timeout: caddy.Duration(10 * time.Second), MaxBody: 1 << 20, Proxy: "http://proxy.example.com:3128", Insecure: true,
-			TLS: httpclient.TLS{CA: "ca.pem", Certificate: "cert.pem", Key: "key.pem", ServerName: "siem.internal"},
+			URL: "https://siem.example.com/ingest", Headers: []httpclient.Header{{Name: "X-Index", Value: "main"}},
+			MaxBody: 1 << 20, TLS: httpclient.TLS{CA: "ca.pem"},
 		},
-		Encoding: "ndjson", Compress: "zstd", Method: "PUT", Secrets: []string{"{env.NEW}", "{env.OLD}"},
+		Encoding: "ndjson", Compress: "zstd", Method: "PUT", Secrets: []string{"{env.NEW}", "{env.OLD}", "{env.OLDER}"},
 		Success: []string{"200", "202-204"}, Refused: []string{"400"},
 	}
-	opt := cmpopts.IgnoreUnexported(Module{})
-	if diff := cmp.Diff(want, m, opt); diff != "" {
-		t.Errorf("module (-want +got):\n%s", diff)
-	}
-	b, err := json.Marshal(m)
-	if err != nil {
-		t.Fatal(err)
-	}
-	again := new(Module)
-	if err := json.Unmarshal(b, again); err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(want, again, opt); diff != "" {
-		t.Errorf("after JSON (-want +got):\n%s", diff)
-	}
+	clienttest.SurvivesJSON(t, want, m, new(Module), cmpopts.IgnoreUnexported(Module{}))
 	provision(t, m)
 	if !filepath.IsAbs(m.config.TLS.CA) || m.Describe().Location != want.URL || m.Batching().BatchBytes >= 1<<20 {
 		t.Errorf("provisioned as %+v", m.config)
@@ -84,25 +61,14 @@ func TestEveryOptionOfTheCaddyfileIsRead(t *testing.T) {
 
 func TestAnOptionOfTheCaddyfileThatCannotBeReadSaysSo(t *testing.T) {
 	for text, cure := range map[string]string{
-		"http":                                                  "one argument",
-		"http https://a.example.com b":                          "one argument",
-		"http https://a {\n lines 3\n}":                         "it knows encoding",
-		"http https://a {\n timeout\n}":                         "one argument",
-		"http https://a {\n timeout 3\n}":                       "as in 30s",
-		"http https://a {\n timeout -3s\n}":                     "as in 30s",
-		"http https://a {\n max_body 100\n}":                    "unit",
-		"http https://a {\n max_body 5GiB\n}":                   "1MiB",
-		"http https://a {\n header X\n}":                        "a name and a value",
-		"http https://a {\n secret\n}":                          "one argument or more",
-		"http https://a {\n success\n}":                         "one argument or more",
-		"http https://a {\n insecure yes\n}":                    "no argument",
-		"http https://a {\n tls x\n}":                           "block",
-		"http https://a {\n tls {\n insecure\n}\n}":             "it knows ca",
-		"http https://a {\n tls {\n client_certificate a\n}\n}": "<key file>",
-		"http https://a {\n method POST\n method PUT\n}":        "already",
+		"http":                                           "store http https://siem.example.com/ingest",
+		"http https://a {\n lines 3\n}":                  "it knows encoding, compress, secret, method, success, refused, header, timeout",
+		"http https://a {\n secret\n}":                   "one argument or more",
+		"http https://a {\n success\n}":                  "one argument or more",
+		"http https://a {\n method POST\n method PUT\n}": "already",
 	} {
 		_, err := unmarshal(text)
-		mentions(t, err, cure)
+		clienttest.Mentions(t, err, cure)
 	}
 }
 
@@ -114,7 +80,7 @@ func TestAConfigurationIsCheckedBeforeItIsUsed(t *testing.T) {
 		{Options: httpclient.Options{URL: "https://siem.example.com/", MaxBody: -1}},
 		{Options: httpclient.Options{URL: "https://siem.example.com/", TLS: httpclient.TLS{CA: "{env.NOBODY_HAS_SET_THIS}"}}},
 	} {
-		mentions(t, m.Provision(caddy.Context{}), "store http: ")
+		clienttest.Mentions(t, m.Provision(caddy.Context{}), "store http: ")
 	}
 }
 

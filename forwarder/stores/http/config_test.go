@@ -9,6 +9,7 @@ import (
 
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder/stores/httpclient"
+	"github.com/caddy-audit-log/caddy-audit-log/forwarder/stores/httpclient/clienttest"
 )
 
 func TestTheLocationIsWhereEntriesGoAndNothingElse(t *testing.T) {
@@ -89,7 +90,7 @@ func TestAConfigurationThatCannotBeMeantIsRefusedWithACure(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := Open(c.config, nil)
-			mentions(t, err, c.cure...)
+			clienttest.Mentions(t, err, c.cure...)
 			if err != nil && strings.Contains(err.Error(), "planted") {
 				t.Errorf("the error shows what may be a credential: %v", err)
 			}
@@ -122,7 +123,7 @@ func TestStatusesAreReadStrictly(t *testing.T) {
 		if s, err := ParseStatuses(text); err == nil {
 			t.Errorf("%q is %v", text, s)
 		} else {
-			mentions(t, err, "200-299")
+			clienttest.Mentions(t, err, "200-299")
 		}
 	}
 }

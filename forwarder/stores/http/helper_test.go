@@ -3,7 +3,6 @@ package httpstore
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -11,7 +10,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
@@ -185,28 +183,6 @@ func fails(t testing.TB, s *Store) error {
 		t.Fatal("the batch was written")
 	}
 	return err
-}
-
-func isRefused(err error) bool {
-	var refused *forwarder.RefusedError
-	return errors.As(err, &refused)
-}
-
-func asked(err error) time.Duration {
-	var a interface{ RetryAfter() time.Duration }
-	if errors.As(err, &a) {
-		return a.RetryAfter()
-	}
-	return -1
-}
-
-func mentions(t testing.TB, err error, parts ...string) {
-	t.Helper()
-	for _, part := range parts {
-		if err == nil || !strings.Contains(err.Error(), part) {
-			t.Errorf("the error does not mention %q: %v", part, err)
-		}
-	}
 }
 
 // array takes a JSON array apart.

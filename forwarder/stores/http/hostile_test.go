@@ -51,7 +51,7 @@ func TestNoAnswerThatIsHostileIsASuccessOrARefusal(t *testing.T) {
 			t.Parallel()
 			s := open(t, Config{URL: clienttest.Hostile(t, true, then), Timeout: 10 * time.Second})
 			err := fails(t, s)
-			if isRefused(err) {
+			if clienttest.IsRefused(err) {
 				t.Errorf("it is a refusal: %v", err)
 			}
 			clienttest.Fit(t, err)
@@ -90,10 +90,10 @@ func TestASuccessIsOneWhateverItsBody(t *testing.T) {
 func TestAFailureThatTricklesItsReasonIsHeldUpByItNoLongerThanThat(t *testing.T) {
 	then := clienttest.ForEver("HTTP/1.1 422 No\r\n\r\n", "not so ", 10*time.Millisecond)
 	err := fails(t, open(t, Config{URL: clienttest.Hostile(t, true, then), Timeout: httpclient.MaxTimeout}))
-	if !isRefused(err) {
+	if !clienttest.IsRefused(err) {
 		t.Errorf("the status was clear: %v", err)
 	}
-	mentions(t, err, "not so not so")
+	clienttest.Mentions(t, err, "not so not so")
 }
 
 // A receiver that answers before it has read cannot have stored what it was sent.
@@ -107,8 +107,8 @@ func TestASuccessBeforeTheBodyIsNone(t *testing.T) {
 	s := open(t, Config{URL: url, Compress: httpclient.CompressNone})
 	// More than what lies in the buffers of two sockets.
 	err := s.Write(t.Context(), []forwarder.Record{record(t, 1, 16<<20)})
-	mentions(t, err, "before it had the whole body")
-	if isRefused(err) {
+	clienttest.Mentions(t, err, "before it had the whole body")
+	if clienttest.IsRefused(err) {
 		t.Error("it is no refusal")
 	}
 }
@@ -120,7 +120,7 @@ func TestAResetInTheBodyIsTriedAgain(t *testing.T) {
 	})
 	s := open(t, Config{URL: url, Compress: httpclient.CompressNone})
 	err := s.Write(t.Context(), []forwarder.Record{record(t, 1, 16<<20)})
-	if err == nil || isRefused(err) {
+	if err == nil || clienttest.IsRefused(err) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -134,8 +134,8 @@ func TestARefusalBeforeTheBodyIsHeard(t *testing.T) {
 		}
 	}))
 	err := open(t, Config{URL: url, Compress: httpclient.CompressNone}).Write(t.Context(), records(t, 1, 100))
-	mentions(t, err, "413", "no more than 1000 bytes", "max_body")
-	if !isRefused(err) {
+	clienttest.Mentions(t, err, "413", "no more than 1000 bytes", "max_body")
+	if !clienttest.IsRefused(err) {
 		t.Errorf("it is a refusal: %v", err)
 	}
 }

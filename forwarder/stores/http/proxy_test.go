@@ -81,13 +81,13 @@ func TestAProxyTunnelsToTheReceiver(t *testing.T) {
 
 	p["{env.P}"] = "planted-but-wrong"
 	err := fails(t, open(t, c))
-	if strings.Contains(err.Error(), "planted") || isRefused(err) {
+	if strings.Contains(err.Error(), "planted") || clienttest.IsRefused(err) {
 		t.Errorf("got %v", err)
 	}
-	mentions(t, err, "Proxy Authentication Required")
+	clienttest.Mentions(t, err, "Proxy Authentication Required")
 
 	c.Proxy = "http://127.0.0.2:1"
-	mentions(t, fails(t, open(t, c)), "127.0.0.2:1", "connect")
+	clienttest.Mentions(t, fails(t, open(t, c)), "127.0.0.2:1", "connect")
 }
 
 func TestTheEnvironmentsProxyIsUsedUnlessToldOtherwise(t *testing.T) {
@@ -106,5 +106,5 @@ func TestTheEnvironmentsProxyIsUsedUnlessToldOtherwise(t *testing.T) {
 	if len(proxy.targets) != 1 || proxy.targets[0] != "POST siem.invalid" {
 		t.Errorf("the proxy was asked for %q", proxy.targets)
 	}
-	mentions(t, fails(t, open(t, c)), "siem.invalid") // open says none
+	clienttest.Mentions(t, fails(t, open(t, c)), "siem.invalid") // open says none
 }

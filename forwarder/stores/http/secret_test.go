@@ -108,7 +108,7 @@ func TestWhatAReceiverGivesBackOfACredentialIsConcealed(t *testing.T) {
 		w.WriteHeader(307)
 	})
 	clean(fails(t, s))
-	mentions(t, fails(t, s), "evil.example.com")
+	clienttest.Mentions(t, fails(t, s), "evil.example.com")
 	if got := r.last(t); got.Header.Get("X-Auth-Token") != "planted-token" {
 		t.Errorf("it was not even sent: %v", got.Header)
 	}
@@ -169,7 +169,7 @@ func TestACredentialThatIsMissingIsNamedAndOthersAreNotShown(t *testing.T) {
 		delete(less, name)
 		c.Resolve = less.resolve
 		err := fails(t, open(t, c))
-		mentions(t, err, name)
+		clienttest.Mentions(t, err, name)
 		if form, ok := shows(err.Error()); ok {
 			t.Errorf("the error shows %q: %v", form, err)
 		}
@@ -180,7 +180,7 @@ func TestAValueThatCannotBeAHeaderIsNotShown(t *testing.T) {
 	_, url := newReceiver(t)
 	p := placeholders{"{env.T}": "planted\ntoken"}
 	err := fails(t, open(t, Config{URL: url, Headers: []httpclient.Header{{Name: "X-Token", Value: "{env.T}"}}, Resolve: p.resolve}))
-	mentions(t, err, "X-Token")
+	clienttest.Mentions(t, err, "X-Token")
 	if strings.Contains(err.Error(), "planted") {
 		t.Errorf("the error shows it: %v", err)
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder/stores/httpclient"
+	"github.com/caddy-audit-log/caddy-audit-log/forwarder/stores/httpclient/clienttest"
 )
 
 // The test vector that the specification's libraries are published with.
@@ -155,14 +156,14 @@ func TestASecretThatIsNoneIsSaidWithoutShowingIt(t *testing.T) {
 	} {
 		p := placeholders{"{env.A}": secret}
 		err := fails(t, open(t, Config{URL: url, Secrets: []string{"{env.A}"}, Resolve: p.resolve}))
-		mentions(t, err, "{env.A}", url)
+		clienttest.Mentions(t, err, "{env.A}", url)
 		if secret != "whsec_" && strings.Contains(err.Error(), secret) || strings.Contains(err.Error(), "planted") {
 			t.Errorf("the error shows the secret: %v", err)
 		}
-		if isRefused(err) {
+		if clienttest.IsRefused(err) {
 			t.Error("a wrong secret is no refusal")
 		}
 	}
 	s := open(t, Config{URL: url, Secrets: []string{"{env.A}"}, Resolve: placeholders{}.resolve})
-	mentions(t, fails(t, s), "{env.A}", "nobody has set it")
+	clienttest.Mentions(t, fails(t, s), "{env.A}", "nobody has set it")
 }

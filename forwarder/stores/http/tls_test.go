@@ -37,7 +37,7 @@ func TestHTTP2IsSpokenWithAReceiverThatDoes(t *testing.T) {
 	}
 	for _, code := range []int{503, 401, 422, 307} {
 		r.answer(status(code))
-		if err := fails(t, s); isRefused(err) != (code == 422) {
+		if err := fails(t, s); clienttest.IsRefused(err) != (code == 422) {
 			t.Errorf("%d: %v", code, err)
 		}
 	}
@@ -67,8 +67,8 @@ func TestACertificateThatIsNotTheReceiversIsNotTrusted(t *testing.T) {
 			r := new(receiver)
 			url := clienttest.ServeTLS(t, r, a, c.change, nil)
 			err := fails(t, open(t, Config{URL: url, TLS: c.tls}))
-			mentions(t, err, "certificate", c.cure)
-			if isRefused(err) || len(r.requests()) > 0 {
+			clienttest.Mentions(t, err, "certificate", c.cure)
+			if clienttest.IsRefused(err) || len(r.requests()) > 0 {
 				t.Errorf("%d requests, %v", len(r.requests()), err)
 			}
 		})
@@ -85,7 +85,7 @@ func TestAClientCertificateIsShownAndRenewedWithoutAReload(t *testing.T) {
 	r := new(receiver)
 	url := clienttest.ServeTLS(t, r, servers, nil, both)
 
-	mentions(t, fails(t, open(t, Config{URL: url, TLS: httpclient.TLS{CA: ca}})), "client_certificate")
+	clienttest.Mentions(t, fails(t, open(t, Config{URL: url, TLS: httpclient.TLS{CA: ca}})), "client_certificate")
 
 	cert, key := clients.Pair(t, nil)
 	c := httpclient.TLS{CA: ca, Certificate: clienttest.Save(t, filepath.Join(dir, "c.pem"), cert), Key: clienttest.Save(t, filepath.Join(dir, "k.pem"), key)}
@@ -98,10 +98,10 @@ func TestAClientCertificateIsShownAndRenewedWithoutAReload(t *testing.T) {
 	// The receiver changes whom it trusts; its old connection does not show that.
 	strict := clienttest.ServeTLS(t, r, servers, nil, newClients.Pool())
 	s2 := open(t, Config{URL: strict, TLS: c})
-	mentions(t, fails(t, s2), "client_certificate")
+	clienttest.Mentions(t, fails(t, s2), "client_certificate")
 	cert, key = newClients.Pair(t, nil)
 	clienttest.Save(t, c.Key, key)
-	mentions(t, fails(t, s2), c.Key) // half of the renewal
+	clienttest.Mentions(t, fails(t, s2), c.Key) // half of the renewal
 	clienttest.Save(t, c.Certificate, cert)
 	write(t, s2, records(t, 1, 1))
 }
@@ -111,15 +111,15 @@ func TestAnAuthorityIsReadAgainWhenItChanges(t *testing.T) {
 	r := new(receiver)
 	ca := clienttest.Save(t, filepath.Join(t.TempDir(), "ca.pem"), a.PEM())
 	s := open(t, Config{URL: clienttest.ServeTLS(t, r, b, nil, nil), TLS: httpclient.TLS{CA: ca}})
-	mentions(t, fails(t, s), "certificate")
+	clienttest.Mentions(t, fails(t, s), "certificate")
 	clienttest.Save(t, ca, b.PEM())
 	write(t, s, records(t, 1, 1))
 	clienttest.Save(t, ca, []byte("nothing"))
-	mentions(t, fails(t, s), ca, "no certificate")
+	clienttest.Mentions(t, fails(t, s), ca, "no certificate")
 	clienttest.Save(t, ca, []byte(strings.Repeat("x", httpclient.MaxFile+1)))
-	mentions(t, fails(t, s), ca, "larger")
+	clienttest.Mentions(t, fails(t, s), ca, "larger")
 	os.Remove(ca)
-	mentions(t, fails(t, s), ca)
+	clienttest.Mentions(t, fails(t, s), ca)
 	clienttest.Save(t, ca, b.PEM())
 	write(t, s, records(t, 1, 1))
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder/stores/httpclient"
+	"github.com/caddy-audit-log/caddy-audit-log/forwarder/stores/httpclient/clienttest"
 )
 
 func TestAStatusSaysWhetherABatchIsTakenTriedAgainOrRefused(t *testing.T) {
@@ -33,11 +34,11 @@ func TestAStatusSaysWhetherABatchIsTakenTriedAgainOrRefused(t *testing.T) {
 		for _, code := range c.statuses {
 			r.answer(status(code))
 			got := "taken"
-			if err := s.Write(t.Context(), records(t, 1, 2)); isRefused(err) {
+			if err := s.Write(t.Context(), records(t, 1, 2)); clienttest.IsRefused(err) {
 				got = "refused"
 			} else if err != nil {
 				got = "tried again"
-				mentions(t, err, fmt.Sprint(code), "entries 1 to 2", url)
+				clienttest.Mentions(t, err, fmt.Sprint(code), "entries 1 to 2", url)
 			}
 			if got != c.want {
 				t.Errorf("status %d: %s, want %s", code, got, c.want)
@@ -52,7 +53,7 @@ func TestTheConfigurationSaysWhatAStatusMeans(t *testing.T) {
 	for code, want := range map[int]string{200: "tried again", 202: "taken", 409: "taken", 403: "refused", 400: "tried again"} {
 		r.answer(status(code))
 		got := "taken"
-		if err := s.Write(t.Context(), records(t, 1, 2)); isRefused(err) {
+		if err := s.Write(t.Context(), records(t, 1, 2)); clienttest.IsRefused(err) {
 			got = "refused"
 		} else if err != nil {
 			got = "tried again"
@@ -70,7 +71,7 @@ func TestAStatusThatAPersonCanCureSaysHow(t *testing.T) {
 		401: "credential", 403: "credential", 404: "path", 405: "method", 413: "max_body", 415: "compress none", 409: "success",
 	} {
 		r.answer(status(code))
-		mentions(t, fails(t, s), cure)
+		clienttest.Mentions(t, fails(t, s), cure)
 	}
 }
 
@@ -133,7 +134,7 @@ func TestAReceiverSaysWhenToComeAgain(t *testing.T) {
 				w.Header().Set("Retry-After", c.value)
 				w.WriteHeader(code)
 			})
-			if got := asked(fails(t, s)); got != c.want {
+			if got := clienttest.Asked(fails(t, s)); got != c.want {
 				t.Errorf("%d with %q: %s, want %s", code, c.value, got, c.want)
 			}
 		}
@@ -157,14 +158,14 @@ func TestARedirectIsSaidAndNotFollowed(t *testing.T) {
 				w.WriteHeader(code)
 			})
 			err := fails(t, s)
-			mentions(t, err, fmt.Sprint(code), "not followed", "name the address")
+			clienttest.Mentions(t, err, fmt.Sprint(code), "not followed", "name the address")
 			if strings.Contains(err.Error(), "planted") || strings.Contains(err.Error(), "pass") {
 				t.Errorf("the error shows what may be a credential: %v", err)
 			}
 			if n := len(r.requests()) - before; n != 1 {
 				t.Errorf("%d requests for one", n)
 			}
-			if isRefused(err) {
+			if clienttest.IsRefused(err) {
 				t.Error("a redirect is no refusal")
 			}
 		}
@@ -266,8 +267,8 @@ func TestCloseEndsAWrite(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	mentions(t, <-failed, "closed")
-	mentions(t, s.Write(t.Context(), records(t, 1, 1)), "closed")
+	clienttest.Mentions(t, <-failed, "closed")
+	clienttest.Mentions(t, s.Write(t.Context(), records(t, 1, 1)), "closed")
 }
 
 func TestAHungReceiverEndsAtItsTimeoutAndAtTheContext(t *testing.T) {
@@ -280,25 +281,25 @@ func TestAHungReceiverEndsAtItsTimeoutAndAtTheContext(t *testing.T) {
 	}))
 	defer close(done)
 	err := fails(t, open(t, Config{URL: url, Timeout: 50 * time.Millisecond}))
-	mentions(t, err, "did not answer within 50ms", "timeout")
-	if isRefused(err) {
+	clienttest.Mentions(t, err, "did not answer within 50ms", "timeout")
+	if clienttest.IsRefused(err) {
 		t.Error("a timeout is no refusal")
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	err = open(t, Config{URL: url}).Write(ctx, records(t, 1, 1))
-	if !errors.Is(err, context.DeadlineExceeded) || isRefused(err) {
+	if !errors.Is(err, context.DeadlineExceeded) || clienttest.IsRefused(err) {
 		t.Errorf("got %v", err)
 	}
-	mentions(t, err, "broken off")
+	clienttest.Mentions(t, err, "broken off")
 }
 
 func TestAReceiverThatIsNotThereIsTriedAgain(t *testing.T) {
 	url := serve(t, http.NotFoundHandler())
 	s := open(t, Config{URL: strings.Replace(url, "127.0.0.1", "127.0.0.2", 1)})
 	err := fails(t, s)
-	mentions(t, err, "connect", "check the host")
-	if isRefused(err) {
+	clienttest.Mentions(t, err, "connect", "check the host")
+	if clienttest.IsRefused(err) {
 		t.Error("it is no refusal")
 	}
 }
@@ -318,11 +319,14 @@ func TestTheForwarderDeliversThroughEveryFault(t *testing.T) {
 			w.WriteHeader(401)
 		}
 	})
-	src := &source{records: records(t, 1, 5), done: make(chan struct{})}
+	src, err := clienttest.NewSource(testInstance, records(t, 1, 5))
+	if err != nil {
+		t.Fatal(err)
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error)
 	go func() { ended <- forwarder.New("siem", src, s, forwarder.Options{}).Run(ctx) }()
-	<-src.done
+	<-src.Done()
 	cancel()
 	if err := <-ended; err != nil {
 		t.Error(err)
@@ -330,40 +334,4 @@ func TestTheForwarderDeliversThroughEveryFault(t *testing.T) {
 	if len(r.requests()) < 4 {
 		t.Errorf("%d requests", len(r.requests()))
 	}
-}
-
-// source has a few entries and says when all are delivered.
-type source struct {
-	records  []forwarder.Record
-	done     chan struct{}
-	position uint64 // only the forwarder's goroutine uses it
-}
-
-func (*source) Instance(uint64) string                  { return testInstance }
-func (s *source) Position(string) uint64                { return s.position }
-func (*source) Damaged(string, uint64)                  {}
-func (*source) Quarantine(string, uint64, string) error { return errors.ErrUnsupported }
-
-func (s *source) Wait(ctx context.Context, after uint64) (uint64, error) {
-	if head := uint64(len(s.records)); after < head {
-		return head, nil
-	}
-	<-ctx.Done()
-	return 0, ctx.Err()
-}
-
-func (s *source) Read(from uint64, visit func(uint64, []byte) bool) error {
-	for _, r := range s.records[from-1:] {
-		if !visit(r.Sequence, r.JSON) {
-			break
-		}
-	}
-	return nil
-}
-
-func (s *source) Advance(_ string, to, _, _, _ uint64) bool {
-	if s.position = to; to == uint64(len(s.records)) {
-		close(s.done)
-	}
-	return true
 }

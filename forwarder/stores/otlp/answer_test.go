@@ -41,7 +41,7 @@ func TestAStatusSaysWhetherABatchIsTakenTriedAgainOrRefused(t *testing.T) {
 				t.Errorf("status %d: %s, want %s: %v", code, got, c.want, err)
 			}
 			if err != nil {
-				mentions(t, err, fmt.Sprint(code), "entries 1 to 2", url+"/v1/logs")
+				clienttest.Mentions(t, err, fmt.Sprint(code), "entries 1 to 2", url+"/v1/logs")
 			}
 		}
 	}
@@ -72,9 +72,9 @@ func TestAFailureSaysWhyAndForHowLongAndWhatToDo(t *testing.T) {
 			answers(c.code, c.media, c.body)(w, req)
 		})
 		err := fails(t, s)
-		mentions(t, err, c.want...)
+		clienttest.Mentions(t, err, c.want...)
 		clienttest.Fit(t, err)
-		if got := retryAfter(err); got != 17*time.Second && outcome(err) != "refused" {
+		if got := clienttest.Asked(err); got != 17*time.Second && outcome(err) != "refused" {
 			t.Errorf("%d: to come again after %s", c.code, got)
 		}
 	}
@@ -129,7 +129,7 @@ func TestASuccessIsOneIfItsBodySaysSo(t *testing.T) {
 				clienttest.Fit(t, err)
 			}
 			if c.want == "tried again" {
-				mentions(t, err, "OTLP receiver")
+				clienttest.Mentions(t, err, "OTLP receiver")
 			}
 		})
 	}
@@ -156,71 +156,24 @@ func TestTheForwarderFindsWhatAPartialSuccessRefuses(t *testing.T) {
 		}
 		answers(200, mediaProtobuf, response(t, rejected, message))(w, req)
 	})
-	src := &source{records: records(t, 1, 9), done: make(chan struct{})}
+	src, err := clienttest.NewSource(testInstance, records(t, 1, 9))
+	if err != nil {
+		t.Fatal(err)
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error)
 	go func() { ended <- forwarder.New("siem", src, open(t, config(url)), forwarder.Options{}).Run(ctx) }()
-	<-src.done
+	<-src.Done()
 	cancel()
 	if err := <-ended; err != nil {
 		t.Error(err)
 	}
-	if len(src.quarantined) != 1 || !strings.Contains(src.quarantined[4], "older than a week") {
-		t.Errorf("in quarantine: %v", src.quarantined)
+	if len(src.Quarantined) != 1 || !strings.Contains(src.Quarantined[4], "older than a week") {
+		t.Errorf("in quarantine: %v", src.Quarantined)
 	}
 	if len(taken) != 8 {
 		t.Errorf("%d entries were taken", len(taken))
 	}
-}
-
-// source has a few entries and says when the store is done with all.
-type source struct {
-	records     []forwarder.Record
-	done        chan struct{}
-	position    uint64 // only the forwarder's goroutine uses these
-	quarantined map[uint64]string
-}
-
-func (*source) Instance(uint64) string   { return testInstance }
-func (s *source) Position(string) uint64 { return s.position }
-func (*source) Damaged(string, uint64)   {}
-
-func (s *source) Quarantine(_ string, sequence uint64, reason string) error {
-	if s.quarantined == nil {
-		s.quarantined = map[uint64]string{}
-	}
-	s.quarantined[sequence] = reason
-	return nil
-}
-
-func (s *source) Wait(ctx context.Context, after uint64) (uint64, error) {
-	if head := uint64(len(s.records)); after < head {
-		return head, nil
-	}
-	<-ctx.Done()
-	return 0, ctx.Err()
-}
-
-func (s *source) Read(from uint64, visit func(uint64, []byte) bool) error {
-	for _, r := range s.records[from-1:] {
-		e := *r.Entry
-		e.Origin = nil
-		doc, err := e.Encode()
-		if err != nil {
-			return err
-		}
-		if !visit(r.Sequence, doc) {
-			break
-		}
-	}
-	return nil
-}
-
-func (s *source) Advance(_ string, to, _, _, _ uint64) bool {
-	if s.position = to; to == uint64(len(s.records)) {
-		close(s.done)
-	}
-	return true
 }
 
 func TestAWarningIsLoggedOnceAndNotWithoutEnd(t *testing.T) {
@@ -278,7 +231,7 @@ func TestAnAnswerThatTricklesIsWaitedForUntilTheTimeout(t *testing.T) {
 	c := config(clienttest.Hostile(t, true, endless))
 	c.HTTP.Timeout = 200 * time.Millisecond
 	err := fails(t, open(t, c))
-	mentions(t, err, "did not answer within 200ms")
+	clienttest.Mentions(t, err, "did not answer within 200ms")
 	if outcome(err) != "tried again" {
 		t.Errorf("it is %s", outcome(err))
 	}
@@ -292,7 +245,7 @@ func TestAnAnswerThatTricklesIsWaitedForUntilTheTimeout(t *testing.T) {
 	}
 	r, url := newReceiver(t)
 	r.answer(slow)
-	mentions(t, fails(t, open(t, config(url))), "slow but clear")
+	clienttest.Mentions(t, fails(t, open(t, config(url))), "slow but clear")
 }
 
 func TestAnAnswerThatIsCutOffIsNone(t *testing.T) {
@@ -349,9 +302,9 @@ func TestAnEmptyBatchIsNoRequest(t *testing.T) {
 
 func TestOneReaderOfAnswersSaysWhy(t *testing.T) {
 	_, _, err := partialSuccess("text/html", []byte("<"))
-	mentions(t, err, "text/html")
+	clienttest.Mentions(t, err, "text/html")
 	_, _, err = partialSuccess(mediaProtobuf, bytes.Repeat([]byte("x"), maxResponse+1))
-	mentions(t, err, "65536")
+	clienttest.Mentions(t, err, "65536")
 	if _, _, err = partialSuccess(mediaProtobuf, []byte("x")); errors.Unwrap(err) != nil {
 		t.Errorf("an error of the library's: %v", err)
 	}

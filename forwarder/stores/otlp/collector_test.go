@@ -215,6 +215,43 @@ func TestACollectorThatIsKilledForgetsAQueueInMemoryAndKeepsOneInAFile(t *testin
 	}
 }
 
+// A batch that is on its way when the Collector is killed was not acknowledged, and goes
+// through when it is back, over a connection that the store makes by itself.
+func TestACollectorThatIsKilledInTheMiddleOfABatchCostsNothing(t *testing.T) {
+	arrived := make(chan struct{}, 1)
+	how := receive(t)
+	take := how.Take
+	how.Take = func(w http.ResponseWriter, req *http.Request, body []byte) ([][]byte, bool) {
+		select {
+		case arrived <- struct{}{}:
+			<-req.Context().Done() // until the Collector is gone
+			return nil, false
+		default:
+		}
+		return take(w, req, body)
+	}
+	c, behind := collector(t, otelcol.QueueNone, how)
+	s := open(t, config(c.Endpoint))
+	batch := records(t, 1, 50)
+	for n := range 2 {
+		failed := make(chan error, 1)
+		go func() { failed <- s.Write(context.Background(), batch) }()
+		for len(arrived) == 0 {
+			time.Sleep(time.Millisecond)
+		}
+		mend := kill(t, c)
+		if got := outcome(<-failed); got != "tried again" {
+			t.Errorf("a batch whose Collector was killed is %s", got)
+		}
+		mend()
+		write(t, s, batch)
+		<-arrived
+		if docs, _ := behind.Documents(); len(docs) != (n+1)*len(batch) {
+			t.Errorf("%d documents after outage %d of two", len(docs), n+1)
+		}
+	}
+}
+
 // What docs/otlp.md says of a Collector without a queue: what it makes of an answer from
 // behind it. It is the Collector's doing, so that a newer one may do better.
 func TestWhatACollectorMakesOfAnAnswerFromBehindIt(t *testing.T) {
@@ -251,7 +288,7 @@ func TestWhatACollectorMakesOfAnAnswerFromBehindIt(t *testing.T) {
 			t.Errorf("%s, want %s: %v", got, a.want, err)
 		}
 		if a.mentions != "" {
-			mentions(t, err, a.mentions, "said by what is behind")
+			clienttest.Mentions(t, err, a.mentions, "said by what is behind")
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder/stores/httpclient"
+	"github.com/caddy-audit-log/caddy-audit-log/forwarder/stores/httpclient/clienttest"
 )
 
 func TestTheLocationIsWhereEntriesGoAndNothingElse(t *testing.T) {
@@ -62,7 +63,7 @@ func TestAConfigurationThatCannotBeMeantIsRefusedWithACure(t *testing.T) {
 			of := config(url)
 			c.change(&of)
 			_, err := Open(of, nil)
-			mentions(t, err, c.cure...)
+			clienttest.Mentions(t, err, c.cure...)
 			if err != nil && strings.Contains(err.Error(), "planted") {
 				t.Errorf("the error shows what may be a credential: %v", err)
 			}

@@ -3,15 +3,12 @@ package otlp
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/klauspost/compress/gzip"
 	collogspb "go.opentelemetry.io/proto/otlp/collector/logs/v1"
@@ -23,6 +20,7 @@ import (
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder/stores/httpclient"
+	"github.com/caddy-audit-log/caddy-audit-log/forwarder/stores/httpclient/clienttest"
 )
 
 const testInstance = "0198c0de-0000-7000-8000-000000000001"
@@ -214,29 +212,11 @@ func fails(t testing.TB, s *Store) error {
 
 // outcome says in a word what came of a batch.
 func outcome(err error) string {
-	var refused *forwarder.RefusedError
 	switch {
 	case err == nil:
 		return "taken"
-	case errors.As(err, &refused):
+	case clienttest.IsRefused(err):
 		return "refused"
 	}
 	return "tried again"
-}
-
-func retryAfter(err error) time.Duration {
-	var a interface{ RetryAfter() time.Duration }
-	if errors.As(err, &a) {
-		return a.RetryAfter()
-	}
-	return -1
-}
-
-func mentions(t testing.TB, err error, parts ...string) {
-	t.Helper()
-	for _, part := range parts {
-		if err == nil || !strings.Contains(err.Error(), part) {
-			t.Errorf("the error does not mention %q: %v", part, err)
-		}
-	}
 }

@@ -108,9 +108,18 @@ func traceID(s string) []byte {
 	return b
 }
 
-// severity follows the outcome. A call that the API refused for what was in it (4xx) is
-// not an error of anybody who operates it, as for the conventions of HTTP.
+// severity follows the outcome, and for an event of the sidecar what it tells. A call that
+// the API refused for what was in it (4xx) is not an error of anybody who operates it, as
+// for the conventions of HTTP.
 func severity(e *audit.Entry) (logspb.SeverityNumber, string) {
+	if e.IsEvent() {
+		switch e.Action.Code {
+		case audit.EventGap:
+			return logspb.SeverityNumber_SEVERITY_NUMBER_ERROR, "ERROR"
+		case audit.EventPass, audit.EventUncleanStart, audit.EventConfigChanged, audit.EventQuarantined:
+			return logspb.SeverityNumber_SEVERITY_NUMBER_WARN, "WARN"
+		}
+	}
 	switch e.Outcome {
 	case audit.OutcomeSuccess, audit.OutcomePending:
 		return logspb.SeverityNumber_SEVERITY_NUMBER_INFO, "INFO"

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	collogspb "go.opentelemetry.io/proto/otlp/collector/logs/v1"
@@ -226,6 +227,21 @@ func TestTheSeverityFollowsTheOutcome(t *testing.T) {
 		if text != c.want || !strings.HasSuffix(number.String(), "_"+c.want) {
 			t.Errorf("%s, %d: %s, %s, want %s", c.outcome, c.status, number, text, c.want)
 		}
+	}
+}
+
+func TestTheSeverityOfAnEventIsWhatItTells(t *testing.T) {
+	for code, want := range map[string]string{
+		audit.EventGap: "ERROR", audit.EventPass: "WARN", audit.EventUncleanStart: "WARN", audit.EventConfigChanged: "WARN",
+		audit.EventQuarantined: "WARN", audit.EventHeartbeat: "INFO", audit.EventStarted: "INFO",
+	} {
+		if _, got := severity(audit.Event(code, time.Unix(1, 0), nil)); got != want {
+			t.Errorf("%s: %s, want %s", code, got, want)
+		}
+	}
+	call := &audit.Entry{Action: audit.Action{Code: audit.EventGap, Method: "POST"}, Outcome: audit.OutcomeSuccess, Policy: audit.Policy{Rule: "sidecar"}}
+	if _, got := severity(call); got != "INFO" {
+		t.Errorf("a call that is named like an event: %s", got)
 	}
 }
 
