@@ -28,17 +28,24 @@ var declared = map[string]string{
 // The receiver is one of this test's own, with every fault. The real Collector is in
 // collector_test.go.
 func TestTheStoreKeepsItsContractWithAReceiverOfTheTest(t *testing.T) {
-	t.Run("HTTP/1.1, gzip", func(t *testing.T) {
-		storetest.Run(t, func(t testing.TB) *storetest.Target { return contractTarget(t, false, httpclient.CompressGzip) },
+	t.Run("HTTP/1.1, gzip, refuses by 400", func(t *testing.T) {
+		storetest.Run(t, func(t testing.TB) *storetest.Target {
+			return contractTarget(t, false, httpclient.CompressGzip, receive(t))
+		},
 			storetest.Options{NotApplicable: declared})
 	})
-	t.Run("HTTP/2, not compressed", func(t *testing.T) {
-		storetest.Run(t, func(t testing.TB) *storetest.Target { return contractTarget(t, true, httpclient.CompressNone) },
-			storetest.Options{NotApplicable: declared})
+	t.Run("HTTP/2, not compressed, refuses in a success", func(t *testing.T) {
+		storetest.Run(t, func(t testing.TB) *storetest.Target {
+			how := receive(t)
+			how.Refuse = func(w http.ResponseWriter, req *http.Request) {
+				answers(http.StatusOK, mediaProtobuf, response(t, 1, fmt.Sprint("not with these: ", req.Header)))(w, req)
+			}
+			return contractTarget(t, true, httpclient.CompressNone, how)
+		}, storetest.Options{NotApplicable: declared})
 	})
 }
 
-func contractTarget(t testing.TB, encrypted bool, compress string) *storetest.Target {
+func contractTarget(t testing.TB, encrypted bool, compress string, how clienttest.Receive) *storetest.Target {
 	const user, password, token = "planted-contract-user", "planted-contract-password", "planted-contract-token"
 	t.Setenv("OTLP_CONTRACT_USER", user)
 	t.Setenv("OTLP_CONTRACT_PASSWORD", password)
@@ -56,7 +63,7 @@ func contractTarget(t testing.TB, encrypted bool, compress string) *storetest.Ta
 		a = clienttest.NewAuthority(t)
 		scheme, m.TLS.CA = "https", clienttest.Save(t, filepath.Join(t.TempDir(), "ca.pem"), a.PEM())
 	}
-	e := clienttest.NewEndpoint(t, receive(t), a)
+	e := clienttest.NewEndpoint(t, how, a)
 	m.URL = scheme + "://{env.OTLP_CONTRACT_USER}:{env.OTLP_CONTRACT_PASSWORD}@" + e.Address
 	provision(t, m)
 	return &storetest.Target{
