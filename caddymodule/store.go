@@ -20,6 +20,7 @@ import (
 	_ "github.com/caddy-audit-log/caddy-audit-log/forwarder/stores/otlp"
 	_ "github.com/caddy-audit-log/caddy-audit-log/forwarder/stores/postgres"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder/stores/sqlite"
+	_ "github.com/caddy-audit-log/caddy-audit-log/forwarder/stores/syslog"
 )
 
 // StoreConfig is one audit store, and which entries it gets and how.

@@ -1,0 +1,156 @@
+package syslogstore
+
+import (
+	"io"
+	"net"
+	"sync"
+	"testing"
+)
+
+// wire is a network between a store and its receiver, which can break.
+type wire struct {
+	to string
+	l  net.Listener
+
+	mu    sync.Mutex
+	ended sync.WaitGroup
+	pairs map[[2]net.Conn]bool
+	// from are the store's ends by the address that the receiver sees.
+	from map[string]string
+	// cut is after how many more bytes the next connection is reset; negative is never.
+	cut int
+	// held is not nil while nothing passes; it is closed when that is over.
+	held chan struct{}
+}
+
+func newWire(t testing.TB, to string) *wire {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &wire{to: to, l: l, cut: -1, pairs: map[[2]net.Conn]bool{}, from: map[string]string{}}
+	w.ended.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			w.ended.Go(func() { w.carry(c) })
+		}
+	})
+	t.Cleanup(func() {
+		l.Close()
+		w.drop()
+		w.ended.Wait()
+	})
+	return w
+}
+
+func (w *wire) addr() string { return w.l.Addr().String() }
+
+// carry passes on what comes from both sides, half closes too.
+func (w *wire) carry(store net.Conn) {
+	defer store.Close()
+	receiver, err := net.Dial("tcp", w.to)
+	if err != nil {
+		return
+	}
+	defer receiver.Close()
+	pair := [2]net.Conn{store, receiver}
+	w.mu.Lock()
+	w.pairs[pair] = true
+	w.from[receiver.LocalAddr().String()] = store.RemoteAddr().String()
+	w.mu.Unlock()
+	defer func() {
+		w.mu.Lock()
+		delete(w.pairs, pair)
+		w.mu.Unlock()
+	}()
+	back := make(chan struct{})
+	go func() {
+		defer close(back)
+		_, err := io.Copy(store, receiver)
+		if err != nil {
+			store.(*net.TCPConn).SetLinger(0)
+			store.Close()
+		} else {
+			store.(*net.TCPConn).CloseWrite()
+		}
+	}()
+	w.forth(store, receiver)
+	<-back
+}
+
+func (w *wire) forth(store, receiver net.Conn) {
+	b := make([]byte, 4<<10)
+	for {
+		n, err := store.Read(b)
+		w.mu.Lock()
+		held := w.held
+		cut := w.cut >= 0 && w.cut < n
+		if cut {
+			n = w.cut
+			w.cut = -1
+		} else if w.cut >= 0 {
+			w.cut -= n
+		}
+		w.mu.Unlock()
+		if held != nil {
+			<-held
+		}
+		if _, failed := receiver.Write(b[:n]); failed != nil {
+			store.(*net.TCPConn).SetLinger(0)
+			store.Close()
+			return
+		}
+		if cut {
+			store.(*net.TCPConn).SetLinger(0)
+			store.Close()
+			receiver.Close()
+			return
+		}
+		if err != nil {
+			receiver.(*net.TCPConn).CloseWrite()
+			return
+		}
+	}
+}
+
+// cutAfter resets the connection after so many more bytes.
+func (w *wire) cutAfter(n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.cut = n
+}
+
+// hold lets nothing pass until it is let go.
+func (w *wire) hold() (letGo func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	held := make(chan struct{})
+	w.held = held
+	return sync.OnceFunc(func() {
+		w.mu.Lock()
+		w.held = nil
+		w.mu.Unlock()
+		close(held)
+	})
+}
+
+// drop closes all connections.
+func (w *wire) drop() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for pair := range w.pairs {
+		pair[0].Close()
+		pair[1].Close()
+	}
+}
+
+// storeOf is the store's end of a connection that the receiver knows by its address.
+func (w *wire) storeOf(address string) string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.from[address]
+}
