@@ -223,26 +223,31 @@ func (c *conn) wait(ctx context.Context, d time.Duration) error {
 
 // finish ends what is written and waits until the receiver ends its side, which it does
 // when it has read everything. Nil says that it has.
-func (c *conn) finish(within time.Duration) error {
+func (c *conn) finish(ctx context.Context) error {
 	if err := c.alive(); err != nil {
 		return err
 	}
-	_ = c.raw.SetDeadline(time.Now().Add(within)) // else it is closed, and so is what follows
+	deadline, _ := ctx.Deadline()
+	_ = c.raw.SetWriteDeadline(deadline) // else it is closed, and so is what follows
 	if secured, ok := c.Conn.(*tls.Conn); ok {
 		if err := secured.CloseWrite(); err != nil {
-			return err
+			return c.explain(err)
 		}
 	}
 	if half, ok := c.raw.(interface{ CloseWrite() error }); ok {
 		if err := half.CloseWrite(); err != nil {
-			return err
+			return c.explain(err)
 		}
 	}
-	<-c.broken
+	select {
+	case <-c.broken:
+	case <-ctx.Done():
+		return fmt.Errorf("the receiver has not closed the connection within %s: check that it keeps up", closeTime)
+	}
 	if errors.Is(c.err, io.EOF) {
 		return nil
 	}
-	return c.err
+	return c.explain(c.err)
 }
 
 // explain says what an error of the connection is about, and what to do.

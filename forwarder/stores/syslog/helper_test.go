@@ -117,7 +117,7 @@ func mentions(t testing.TB, err error, parts ...string) {
 
 // arrival is a message that a receiver has, and by which connection it came.
 type arrival struct {
-	from string // the address that it came from
+	from string // the host that it came from
 	msg  []byte
 }
 
@@ -231,7 +231,8 @@ func (r *receiver) serve(raw net.Conn) {
 			return
 		}
 		r.mu.Lock()
-		r.arrived = append(r.arrived, arrival{raw.RemoteAddr().String(), m.msg})
+		host, _, _ := net.SplitHostPort(raw.RemoteAddr().String())
+		r.arrived = append(r.arrived, arrival{host, m.msg})
 		r.messages = append(r.messages, m)
 		r.mu.Unlock()
 	}

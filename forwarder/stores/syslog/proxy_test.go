@@ -15,8 +15,10 @@ type wire struct {
 	mu    sync.Mutex
 	ended sync.WaitGroup
 	pairs map[[2]net.Conn]bool
-	// from are the store's ends by the address that the receiver sees.
-	from map[string]string
+	// from are the store's ends by the host that the receiver sees, one for each
+	// connection: all of 127.0.0.0/8 is this machine.
+	from  map[string]string
+	count int
 	// cut is after how many more bytes the next connection is reset; negative is never.
 	cut int
 	// held is not nil while nothing passes; it is closed when that is over.
@@ -52,7 +54,12 @@ func (w *wire) addr() string { return w.l.Addr().String() }
 // carry passes on what comes from both sides, half closes too.
 func (w *wire) carry(store net.Conn) {
 	defer store.Close()
-	receiver, err := net.Dial("tcp", w.to)
+	w.mu.Lock()
+	w.count++
+	host := net.IPv4(127, 1, byte(w.count>>8), byte(w.count))
+	w.from[host.String()] = store.RemoteAddr().String()
+	w.mu.Unlock()
+	receiver, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: host}}).Dial("tcp", w.to)
 	if err != nil {
 		return
 	}
@@ -60,7 +67,6 @@ func (w *wire) carry(store net.Conn) {
 	pair := [2]net.Conn{store, receiver}
 	w.mu.Lock()
 	w.pairs[pair] = true
-	w.from[receiver.LocalAddr().String()] = store.RemoteAddr().String()
 	w.mu.Unlock()
 	defer func() {
 		w.mu.Lock()
@@ -148,9 +154,9 @@ func (w *wire) drop() {
 	}
 }
 
-// storeOf is the store's end of a connection that the receiver knows by its address.
-func (w *wire) storeOf(address string) string {
+// storeOf is the store's end of a connection that the receiver knows by its host.
+func (w *wire) storeOf(host string) string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.from[address]
+	return w.from[host]
 }

@@ -79,9 +79,11 @@ func Open(c Config, log *slog.Logger) (*Store, error) {
 // Describe names the receiver.
 func (s *Store) Describe() forwarder.Description { return s.c.describe(s.target) }
 
-// Close ends the connection and waits, for up to five seconds, until the receiver has
-// read all that was written and has closed its side too. The error says that it has not,
-// so that what was written last may be lost with this process.
+// Close ends the connection and waits until the receiver has read all that was written
+// and has closed its side too. If the connection has broken since the last batch, what is
+// kept is written once more on another one. Both together take up to five seconds. The
+// error says that the receiver has not read all, so that what was written last may be
+// lost with this process.
 func (s *Store) Close() error {
 	select {
 	case s.turn <- struct{}{}:
@@ -92,22 +94,42 @@ func (s *Store) Close() error {
 	defer func() { <-s.turn }()
 	s.stop()
 	s.closing = true
-	if s.conn != nil {
-		err := s.conn.finish(closeTime)
-		s.lose(err)
-	}
+	err := s.finish()
 	left := s.kept
 	s.kept = kept{}
-	if left.empty() {
-		return nil
+	switch {
+	case left.empty() && err != nil && left.span <= 0:
+		return fmt.Errorf("closing audit store %q: the receiver has not confirmed that it has read all: %w", s.target.location(), err)
+	case left.empty():
+		return nil // all that was written is old
 	}
 	legacies.leave(s.target.location(), left)
-	if !left.owed {
+	if err == nil {
 		return nil
 	}
 	first, last := left.bounds()
 	return fmt.Errorf("closing audit store %q: the receiver has not confirmed that it has read all, so that entries %d to %d may not have arrived: "+
-		"a reload writes them again, a new process does not: look for them at the receiver", s.target.location(), first, last)
+		"a reload writes them again, a new process does not: look for them at the receiver: %w", s.target.location(), first, last, err)
+}
+
+// finish lets the receiver read to the end. What is owed then is what it has not.
+func (s *Store) finish() error {
+	ctx, cancel := context.WithTimeout(context.Background(), closeTime)
+	defer cancel()
+	if s.conn != nil {
+		err := s.conn.finish(ctx)
+		s.lose(err)
+	}
+	if !s.kept.owed {
+		return nil
+	}
+	if err := s.connect(ctx); err != nil {
+		return err
+	}
+	err := s.conn.finish(ctx)
+	s.kept.owed = false
+	s.lose(err)
+	return err
 }
 
 // lose gives the connection up. All that is kept is owed from now on, unless the

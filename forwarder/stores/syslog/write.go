@@ -46,6 +46,7 @@ func (s *Store) Write(ctx context.Context, batch []forwarder.Record) error {
 		}
 		return fmt.Errorf("writing entries %d to %d to audit store %q: %w", p.first, p.last, s.target.location(), err)
 	}
+	p.at = time.Now()
 	s.kept.add(p)
 	return nil
 }
