@@ -27,12 +27,13 @@ const (
 	httpKind     = "http"
 	fileKind     = "file"
 	otlpKind     = "otlp"
+	syslogKind   = "syslog"
 )
 
 var (
-	kinds = []string{sqliteKind, postgresKind, httpKind, fileKind, otlpKind}
+	kinds = []string{sqliteKind, postgresKind, httpKind, fileKind, otlpKind, syslogKind}
 	// bareKinds are those with a client of their own, against which drain measures.
-	bareKinds = []string{sqliteKind, postgresKind, otlpKind}
+	bareKinds = []string{sqliteKind, postgresKind, otlpKind, syslogKind}
 )
 
 // The trials.
@@ -178,7 +179,7 @@ func (o options) plan(only, stores []string) (plan [][]trial) {
 		outages = append(outages, trial{trialOutage + "-" + kind, func(ctx context.Context, dir string) ([]*result, error) {
 			return o.outage(ctx, kind, dir)
 		}})
-		if kind == httpKind || kind == postgresKind {
+		if kind == httpKind || kind == postgresKind || kind == syslogKind {
 			networks = append(networks, trial{trialNetwork + "-" + kind, func(ctx context.Context, dir string) ([]*result, error) {
 				return o.network(ctx, kind, dir)
 			}})

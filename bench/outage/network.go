@@ -33,6 +33,10 @@ func (o options) network(ctx context.Context, kind, dir string) ([]*result, erro
 			_, port, _ := strings.Cut(p.addr, ":")
 			s.Env = append(slices.Clip(s.Env), of.env+"="+of.dsn(port))
 		}
+	case *syslogStore:
+		if p, err = startProxy(ctx, o.Toxiproxy, dir, of.addr); err == nil {
+			of.through = p.addr
+		}
 	default:
 		err = fmt.Errorf("store %s has no network", kind)
 	}

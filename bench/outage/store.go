@@ -52,6 +52,13 @@ var makers = map[string]func(dir string) (made store, env []string, err error){
 		}
 		return p, []string{p.env + "=" + p.dsn("")}, nil
 	},
+	syslogKind: func(dir string) (store, []string, error) {
+		r, err := newSyslog(filepath.Join(dir, "rsyslog"))
+		if r == nil {
+			return nil, nil, err
+		}
+		return r, nil, err
+	},
 }
 
 // ranger is a store that keeps the ranges of sequences that it ever took.

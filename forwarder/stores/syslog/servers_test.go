@@ -20,6 +20,7 @@ import (
 
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder/storetest"
 	"github.com/caddy-audit-log/caddy-audit-log/internal/program"
+	"github.com/caddy-audit-log/caddy-audit-log/internal/rsyslog"
 )
 
 func TestTheStoreKeepsItsContractWithRsyslog(t *testing.T) {
@@ -152,35 +153,12 @@ func (s *server) arrivals() (all []arrival, err error) {
 	return all, nil
 }
 
-// packages of a receiver and of what it needs beyond what each system has.
-var (
-	rsyslogPackages  = []string{"rsyslog", "rsyslog-gnutls", "libestr0", "libfastjson4", "liblognorm5"}
-	syslogNGPackages = []string{"syslog-ng-core", "libivykis0", "libnet1", "libpcre3", "libwrap0"}
-)
-
-// unpacked returns the root of packages and what a program of them needs to find its
-// libraries.
-func unpacked(t testing.TB, packages []string) (root, env string) {
-	t.Helper()
+func startRsyslog(t testing.TB, f files, l limits) *server {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
-	root, err := program.Debian(ctx, packages...)
+	program, err := rsyslog.Find(ctx)
 	if err != nil {
 		t.Fatal(err)
-	}
-	var dirs []string
-	for _, pattern := range []string{"usr/lib/*-linux-gnu*", "lib/*-linux-gnu*", "usr/lib/syslog-ng"} {
-		found, _ := filepath.Glob(filepath.Join(root, pattern))
-		dirs = append(dirs, found...)
-	}
-	return root, "LD_LIBRARY_PATH=" + strings.Join(dirs, ":")
-}
-
-func startRsyslog(t testing.TB, f files, l limits) *server {
-	root, env := unpacked(t, rsyslogPackages)
-	modules, err := filepath.Glob(filepath.Join(root, "usr/lib/*/rsyslog"))
-	if err != nil || len(modules) != 1 {
-		t.Fatalf("modules of rsyslog: %v, %v", modules, err)
 	}
 	return newServer(t, func(dir string, port int, file string) func() *exec.Cmd {
 		conf := save(t, filepath.Join(dir, "rsyslog.conf"), fmt.Appendf(nil, `
@@ -194,26 +172,28 @@ ruleset(name="audit") {
 }
 input(type="imtcp" address="127.0.0.1" port="%d" ruleset="audit")
 `, dir, l.message, f.ca, f.serverCert, f.serverKey, l.message, file, port))
-		return func() *exec.Cmd {
-			os.Remove(filepath.Join(dir, "pid")) // it was killed
-			cmd := exec.Command(filepath.Join(root, "usr/sbin/rsyslogd"), "-n", "-f", conf, "-i", filepath.Join(dir, "pid"), "-M", modules[0])
-			cmd.Env = append(os.Environ(), env)
-			return cmd
-		}
+		return func() *exec.Cmd { return program.Command(conf, filepath.Join(dir, "pid")) }
 	})
 }
 
+// syslogNGPackages are syslog-ng and what it needs beyond what each system has.
+var syslogNGPackages = []string{"syslog-ng-core", "libivykis0", "libnet1", "libpcre3", "libwrap0"}
+
 func startSyslogNG(t testing.TB, f files, l limits) *server {
-	root, env := unpacked(t, syslogNGPackages)
-	modules, err := filepath.Glob(filepath.Join(root, "usr/lib/syslog-ng/*.*/"))
-	if err != nil || len(modules) == 0 {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	defer cancel()
+	root, err := program.Debian(ctx, syslogNGPackages...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	modules, err := filepath.Glob(filepath.Join(root, "usr/lib/syslog-ng/[0-9]*"))
+	if err != nil || len(modules) != 1 {
 		t.Fatalf("modules of syslog-ng: %v, %v", modules, err)
 	}
-	var dirs []string
-	for _, m := range modules {
-		if info, err := os.Stat(m); err == nil && info.IsDir() {
-			dirs = append(dirs, m)
-		}
+	var libraries []string
+	for _, pattern := range []string{"usr/lib/*-linux-gnu*", "lib/*-linux-gnu*", "usr/lib/syslog-ng"} {
+		found, _ := filepath.Glob(filepath.Join(root, pattern)) // the patterns are well formed
+		libraries = append(libraries, found...)
 	}
 	return newServer(t, func(dir string, port int, file string) func() *exec.Cmd {
 		conf := save(t, filepath.Join(dir, "syslog-ng.conf"), fmt.Appendf(nil, `@version: 3.38
@@ -227,8 +207,8 @@ log { source(audit); destination(arrived); flags(flow-control); };
 `, l.message, port, f.ca, f.serverCert, f.serverKey, file))
 		return func() *exec.Cmd {
 			cmd := exec.Command(filepath.Join(root, "usr/sbin/syslog-ng"), "-F", "-e", "--no-caps", "-f", conf,
-				"-R", filepath.Join(dir, "persist"), "-c", filepath.Join(dir, "ctl"), "-p", filepath.Join(dir, "pid"), "--module-path", strings.Join(dirs, ":"))
-			cmd.Env = append(os.Environ(), env)
+				"-R", filepath.Join(dir, "persist"), "-c", filepath.Join(dir, "ctl"), "-p", filepath.Join(dir, "pid"), "--module-path", modules[0])
+			cmd.Env = append(os.Environ(), "LD_LIBRARY_PATH="+strings.Join(libraries, ":"))
 			return cmd
 		}
 	})
