@@ -1,8 +1,10 @@
 package syslogstore
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"regexp"
 	"strconv"
@@ -81,6 +83,8 @@ type Config struct {
 
 	// probation is that of a connection. Zero is the constant.
 	probation time.Duration
+	// dial makes a connection. Nil is the system's.
+	dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// wrote is told of each connection how many messages were written again on it. Nil
 	// tells nobody.
 	wrote func(local string, again int)

@@ -25,6 +25,8 @@ const (
 	// ackPause is the longest pause between two looks at what the receiver's system has
 	// acknowledged.
 	ackPause = 10 * time.Millisecond
+	// reasonTime is how long the reason of an end is waited for that is there already.
+	reasonTime = 100 * time.Millisecond
 	// keepAliveIdle is when an idle connection is asked whether it lives.
 	keepAliveIdle = 10 * time.Second
 	// keepAliveInterval and keepAliveCount are how often it is asked again.
@@ -66,12 +68,15 @@ func (s *Store) dial(ctx context.Context) (*conn, error) {
 			return nil, err
 		}
 	}
-	d := net.Dialer{
-		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: keepAliveIdle, Interval: keepAliveInterval, Count: keepAliveCount},
-		Control:         func(network, _ string, rc syscall.RawConn) error { return setUserTimeout(network, rc, s.c.Timeout) },
+	dial := s.c.dial
+	if dial == nil {
+		dial = (&net.Dialer{
+			KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: keepAliveIdle, Interval: keepAliveInterval, Count: keepAliveCount},
+			Control:         func(network, _ string, rc syscall.RawConn) error { return setUserTimeout(network, rc, s.c.Timeout) },
+		}).DialContext
 	}
 	network, address := s.target.dial()
-	raw, err := d.DialContext(ctx, network, address)
+	raw, err := dial(ctx, network, address)
 	if err != nil {
 		return nil, fmt.Errorf("%w: check the host of its URL, and that the receiver runs and can be reached from here", err)
 	}
@@ -135,7 +140,13 @@ func (c *conn) alive() error {
 	default:
 	}
 	if _, open, known := socketState(c.raw); known && !open {
-		return c.explain(io.EOF)
+		// Why will be read now.
+		select {
+		case <-c.broken:
+			return c.explain(c.err)
+		case <-time.After(reasonTime):
+			return c.explain(io.EOF)
+		}
 	}
 	return nil
 }
@@ -252,9 +263,10 @@ func (c *conn) finish(ctx context.Context) error {
 
 // explain says what an error of the connection is about, and what to do.
 func (c *conn) explain(err error) error {
-	cause := err
+	cause, said := err, ""
 	select {
 	case <-c.broken:
+		said = c.said
 		// The receiver's own words, such as an alert of TLS, say more than that nothing can
 		// be written.
 		if !errors.Is(err, errTimeout) && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
@@ -267,8 +279,8 @@ func (c *conn) explain(err error) error {
 		return fmt.Errorf("the receiver has not taken them within %s: check that it keeps up, or give it a longer timeout: %w", c.timeout, errTimeout)
 	case errors.Is(cause, io.EOF):
 		cause = errors.New("the receiver has closed the connection")
-		if c.said != "" {
-			cause = fmt.Errorf("%w and said %q, which is no syslog: check what is behind its URL", cause, c.said)
+		if said != "" {
+			return fmt.Errorf("%w and said %q, which is no syslog: check what is behind its URL", cause, said)
 		}
 	}
 	return fmt.Errorf("%w%s", cause, c.cure(cause))

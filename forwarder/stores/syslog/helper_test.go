@@ -137,7 +137,7 @@ type receiver struct {
 	open     map[net.Conn]bool
 	held     chan struct{} // not nil while nothing is read
 	greet    []byte        // what each connection is told
-	refuse   bool          // closes each connection as soon as it has read a message
+	most     int           // the longest message that is taken; a longer one ends the connection
 }
 
 func newReceiver(t testing.TB, network, addr string, config *tls.Config) *receiver {
@@ -201,7 +201,7 @@ func (r *receiver) serve(raw net.Conn) {
 		c = tls.Server(raw, r.tls)
 	}
 	r.mu.Lock()
-	greet, refuse := r.greet, r.refuse
+	greet := r.greet
 	r.mu.Unlock()
 	if len(greet) > 0 {
 		c.Write(greet)
@@ -227,10 +227,11 @@ func (r *receiver) serve(raw net.Conn) {
 			r.t.Errorf("a message is not as RFC 5424 has it: %v", err)
 			return
 		}
-		if refuse {
+		r.mu.Lock()
+		if r.most > 0 && len(frame) > r.most {
+			r.mu.Unlock()
 			return
 		}
-		r.mu.Lock()
 		host, _, _ := net.SplitHostPort(raw.RemoteAddr().String())
 		r.arrived = append(r.arrived, arrival{host, m.msg})
 		r.messages = append(r.messages, m)

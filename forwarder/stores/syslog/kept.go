@@ -12,7 +12,7 @@ import (
 type kept struct {
 	span  time.Duration // how long; not positive is not at all
 	parts []part
-	size  int
+	size  int // the memory that the parts take, in bytes
 	// owed says that the connection by which the parts went has broken, so that they have
 	// to be written again on the next one.
 	owed bool
@@ -36,10 +36,10 @@ func (k *kept) add(p part) {
 		return
 	}
 	k.parts = append(k.parts, p)
-	k.size += len(p.frames)
+	k.size += cap(p.frames)
 	n := 0
 	for over := k.size - maxKept; over > 0 && n < len(k.parts)-1; n++ {
-		over -= len(k.parts[n].frames)
+		over -= cap(k.parts[n].frames)
 	}
 	k.drop(n)
 }
@@ -56,7 +56,7 @@ func (k *kept) forget(alive time.Time) {
 
 func (k *kept) drop(n int) {
 	for _, p := range k.parts[:n] {
-		k.size -= len(p.frames)
+		k.size -= cap(p.frames)
 	}
 	clear(k.parts[:n]) // the array stays
 	k.parts = k.parts[n:]
@@ -95,7 +95,7 @@ func (k *kept) without(maxMessage int) (out int) {
 			frames = message[n:]
 		}
 		if p.entries < before {
-			k.size -= len(p.frames) - len(rest)
+			k.size -= cap(p.frames) - cap(rest)
 			p.frames = rest
 			out += before - p.entries
 		}

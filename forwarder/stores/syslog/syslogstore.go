@@ -116,17 +116,21 @@ func (s *Store) Close() error {
 func (s *Store) finish() error {
 	ctx, cancel := context.WithTimeout(context.Background(), closeTime)
 	defer cancel()
+	var err error
 	if s.conn != nil {
-		err := s.conn.finish(ctx)
+		err = s.conn.finish(ctx)
 		s.lose(err)
 	}
-	if !s.kept.owed {
-		return nil
+	if err == nil && !s.kept.owed || ctx.Err() != nil {
+		return err
 	}
 	if err := s.connect(ctx); err != nil {
 		return err
 	}
-	err := s.conn.finish(ctx)
+	// An end that comes by itself is none of a receiver that has read all.
+	if err = s.conn.prove(ctx, s.c.probation); err == nil {
+		err = s.conn.finish(ctx)
+	}
 	s.kept.owed = false
 	s.lose(err)
 	return err
