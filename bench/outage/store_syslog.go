@@ -56,7 +56,7 @@ func newSyslog(dir string) (_ *syslogStore, err error) {
 		return nil, err
 	}
 	conf := fmt.Sprintf(`
-global(workDirectory=%q net.enableDNS="off" maxMessageSize="8m" parser.escapeControlCharactersOnReceive="off"
+global(workDirectory=%q net.enableDNS="off" maxMessageSize="8m"
 	defaultNetstreamDriverCAFile=%q defaultNetstreamDriverCertFile=%q defaultNetstreamDriverKeyFile=%q)
 module(load="imtcp" streamDriver.name="gtls" streamDriver.mode="1" streamDriver.authMode="anon" maxFrameSize="8388608")
 template(name="arrived" type="string" string="%%rawmsg%%\n")
@@ -224,7 +224,7 @@ func (s *syslogStore) rewrite(ctx context.Context, size int) (n int, took time.D
 	if err != nil {
 		return 0, 0, err
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }() // the receiver has closed it
 	began := time.Now()
 	for _, b := range batches {
 		if _, err := conn.Write(b); err != nil {

@@ -38,7 +38,7 @@ func Debian(ctx context.Context, packages ...string) (root string, err error) {
 }
 
 func command(ctx context.Context, dir, name string, args ...string) ([]byte, error) {
-	cmd := exec.CommandContext(ctx, name, args...)
+	cmd := exec.CommandContext(ctx, name, args...) //nolint:gosec // names of packages and files that are ours
 	cmd.Dir = dir
 	return cmd.CombinedOutput()
 }

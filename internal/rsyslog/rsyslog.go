@@ -41,8 +41,8 @@ func Find(ctx context.Context) (*Program, error) {
 // Command runs it with a configuration, in the foreground. One that was killed leaves its
 // file with the process ID, which is removed here.
 func (p *Program) Command(conf, pid string) *exec.Cmd {
-	_ = os.Remove(pid) // most often there is none
-	cmd := exec.Command(p.path, "-n", "-f", conf, "-i", pid, "-M", p.modules)
+	_ = os.Remove(pid)                                                        // most often there is none
+	cmd := exec.Command(p.path, "-n", "-f", conf, "-i", pid, "-M", p.modules) //nolint:gosec,noctx // a test's own files; whoever starts it ends it
 	cmd.Env = append(os.Environ(), p.env)
 	return cmd
 }

@@ -46,8 +46,9 @@ type Module struct {
 	// is kept.
 	Resend caddy.Duration `json:"resend,omitempty"`
 	// MaxMessage is the largest message that the receiver takes whole, in bytes and at
-	// least 2048. An entry whose message is larger goes into quarantine. Default: no
-	// bound.
+	// least 2048. An entry whose message is larger goes into quarantine: receivers cut,
+	// drop or worse. Default: 8192, which is what they take unless they are told otherwise.
+	// Negative: no bound.
 	MaxMessage int64 `json:"max_message,omitempty"`
 	// TLS names the files of certificates.
 	TLS TLS `json:"tls,omitzero"`
@@ -72,7 +73,7 @@ func (*Module) CaddyModule() caddy.ModuleInfo {
 //		enterprise  <number>
 //		timeout     <duration>
 //		resend      <duration>|none
-//		max_message <size>
+//		max_message <size>|none
 //		tls {
 //			ca                 <file>
 //			client_certificate <file> <key file>
@@ -146,9 +147,13 @@ func (m *Module) unmarshalValue(d *caddyfile.Dispenser, option, value string) er
 		}
 		m.Resend = caddy.Duration(resend)
 	case "max_message":
+		if value == "none" {
+			m.MaxMessage = NoMaxMessage
+			return nil
+		}
 		size, err := humanize.ParseBytes(value)
 		if err != nil || !sizeForm.MatchString(value) || size == 0 || size > math.MaxInt32 {
-			return d.Errf("max_message %q is not a size: give it a unit, as in 64KiB", value)
+			return d.Errf("max_message %q is not a size: give it a unit, as in 64KiB, or write none", value)
 		}
 		m.MaxMessage = int64(size)
 	}
@@ -188,7 +193,7 @@ func (m *Module) Provision(caddy.Context) error {
 }
 
 func (m *Module) provision() error {
-	if m.MaxMessage < 0 || m.MaxMessage > math.MaxInt32 {
+	if m.MaxMessage > math.MaxInt32 {
 		return fmt.Errorf("max_message %d is out of range: give a number of bytes below 2 GiB", m.MaxMessage)
 	}
 	for _, file := range []*string{&m.TLS.CA, &m.TLS.Certificate, &m.TLS.Key} {

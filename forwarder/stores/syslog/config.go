@@ -32,6 +32,11 @@ const (
 	MaxResend = 10 * time.Minute
 	// NoResend is a Config.Resend by which nothing is written again.
 	NoResend = time.Duration(-1)
+	// DefaultMaxMessage is what RFC 5425 says that a receiver should take, in bytes. It is
+	// also all that rsyslog takes whole unless it is told otherwise.
+	DefaultMaxMessage = 8 << 10
+	// NoMaxMessage is a Config.MaxMessage that refuses nothing.
+	NoMaxMessage = -1
 	// MinMaxMessage is the least Config.MaxMessage, in bytes: what each receiver must
 	// take according to RFC 5425.
 	MinMaxMessage = 2048
@@ -75,7 +80,7 @@ type Config struct {
 	Resend time.Duration
 	// MaxMessage is the largest message that the receiver takes whole, in bytes and
 	// without the count in front of it. An entry whose message is larger is refused. Zero
-	// is no bound.
+	// is DefaultMaxMessage, negative no bound.
 	MaxMessage int
 	TLS        TLS
 	// Insecure allows tcp:// to a host that is not this one.
@@ -120,6 +125,9 @@ func (c Config) withDefaults() Config {
 	if c.Resend == 0 {
 		c.Resend = DefaultResend
 	}
+	if c.MaxMessage == 0 {
+		c.MaxMessage = DefaultMaxMessage
+	}
 	if c.probation == 0 {
 		c.probation = probation
 	}
@@ -156,7 +164,7 @@ func (c Config) check() (target, error) {
 	if c.Resend > MaxResend {
 		return target{}, fmt.Errorf("resend %s is out of range: use one up to %s", c.Resend, MaxResend)
 	}
-	if c.MaxMessage != 0 && c.MaxMessage < MinMaxMessage {
+	if c.MaxMessage >= 0 && c.MaxMessage < MinMaxMessage {
 		return target{}, fmt.Errorf("max_message is %d bytes: use %d or more, which every receiver takes", c.MaxMessage, MinMaxMessage)
 	}
 	if (c.TLS.Certificate == "") != (c.TLS.Key == "") {

@@ -51,6 +51,8 @@ type conn struct {
 	at     time.Time
 	said   string // what the receiver said, fit for a log
 
+	// proven says that it has lived for as long as a new one must.
+	proven bool
 	// acked is when the receiver's system last acknowledged what was written.
 	acked time.Time
 }
@@ -212,10 +214,12 @@ func timely(ctx context.Context, err error) error {
 
 // prove lets a time pass in which the receiver may break the connection off.
 func (c *conn) prove(ctx context.Context, d time.Duration) error {
-	if err := c.wait(ctx, d); err != nil {
-		return err
+	err := c.wait(ctx, d)
+	if err == nil {
+		err = c.alive()
 	}
-	return c.alive()
+	c.proven = err == nil
+	return err
 }
 
 // wait returns nil after a time, or why that was not waited for.
@@ -295,8 +299,9 @@ func (c *conn) cure(err error) string {
 		return ": check the host of its URL, or name what the certificate has by tls server_name"
 	case errors.As(err, &unverified):
 		return ": check the receiver's certificate, or name the file of its issuer's by tls ca"
-	case c.asked.Load():
-		return ": the receiver asks for a certificate: check that it takes that of tls client_certificate"
+	case c.asked.Load() && !c.proven:
+		return ": the receiver asks for a certificate: check that it takes that of tls client_certificate, and see its log; " +
+			"one that is given a longer message than it takes may end a connection too: see max_message"
 	}
-	return ": see the receiver's log for why; one that is given a longer message than it takes does so: see max_message"
+	return ": see the receiver's log for why; one that is given a longer message than it takes may end a connection: see max_message"
 }

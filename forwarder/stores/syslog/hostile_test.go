@@ -107,7 +107,7 @@ func TestAPortThatDoesNotSpeakTLSIsNamedAsSuch(t *testing.T) {
 func TestAReceiverThatReadsNothingIsNotWaitedForWithoutEnd(t *testing.T) {
 	r := newReceiver(t, "tcp", "127.0.0.1:0", nil)
 	letGo := r.hold(time.Hour)
-	s := open(t, Config{URL: "tcp://" + r.addr, Timeout: 300 * time.Millisecond})
+	s := open(t, Config{URL: "tcp://" + r.addr, Timeout: 300 * time.Millisecond, MaxMessage: NoMaxMessage})
 	big := records(t, 1, 1)
 	for n := 2; n < 20; n++ {
 		big = append(big, record(t, n, 1<<20)) // more than the system takes for it
@@ -128,7 +128,7 @@ func TestAContextEndsAWrite(t *testing.T) {
 	r := newReceiver(t, "tcp", "127.0.0.1:0", nil)
 	letGo := r.hold(time.Hour)
 	defer letGo()
-	s := open(t, Config{URL: "tcp://" + r.addr, Timeout: time.Minute})
+	s := open(t, Config{URL: "tcp://" + r.addr, Timeout: time.Minute, MaxMessage: NoMaxMessage})
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	err := s.Write(ctx, append(records(t, 1, 1), record(t, 2, 20<<20)))

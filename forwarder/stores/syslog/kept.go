@@ -74,7 +74,7 @@ func (k *kept) bounds() (first, last uint64) {
 // without takes out messages that are larger than the receiver takes, and says how many.
 // They were written when the configuration did not know of that.
 func (k *kept) without(maxMessage int) (out int) {
-	if maxMessage == 0 {
+	if maxMessage < 0 {
 		return 0
 	}
 	for i := range k.parts {

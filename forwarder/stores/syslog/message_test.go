@@ -90,11 +90,18 @@ func TestTheSeverityIsThatOfTheOutcome(t *testing.T) {
 		want    int
 		msgID   string
 	}{
-		{"v1-x", audit.OutcomeSuccess, 6, "call"}, {"v1-x", audit.OutcomePending, 6, "call"}, {"v1-x", audit.OutcomeFailure, 5, "call"},
-		{"v1-x", audit.OutcomeDenied, 4, "call"}, {"v1-x", audit.OutcomeUnknown, 4, "call"}, {"v1-x", audit.OutcomeRefused, 3, "call"},
-		{"v1-x", "", 5, "call"}, {"v1-x", "of a later version", 5, "call"},
-		{audit.EventGap, audit.OutcomeSuccess, 3, "audit.gap"}, {audit.EventPass, audit.OutcomeSuccess, 3, "audit.pass"},
-		{audit.EventQuarantined, audit.OutcomeSuccess, 4, "audit.quarantined"}, {audit.EventUncleanStart, "", 4, "audit.unclean_start"},
+		{"v1-x", audit.OutcomeSuccess, 6, "call"},
+		{"v1-x", audit.OutcomePending, 6, "call"},
+		{"v1-x", audit.OutcomeFailure, 5, "call"},
+		{"v1-x", audit.OutcomeDenied, 4, "call"},
+		{"v1-x", audit.OutcomeUnknown, 4, "call"},
+		{"v1-x", audit.OutcomeRefused, 3, "call"},
+		{"v1-x", "", 5, "call"},
+		{"v1-x", "of a later version", 5, "call"},
+		{audit.EventGap, audit.OutcomeSuccess, 3, "audit.gap"},
+		{audit.EventPass, audit.OutcomeSuccess, 3, "audit.pass"},
+		{audit.EventQuarantined, audit.OutcomeSuccess, 4, "audit.quarantined"},
+		{audit.EventUncleanStart, "", 4, "audit.unclean_start"},
 		{audit.EventHeartbeat, audit.OutcomeSuccess, 6, "audit.heartbeat"},
 		{"audit." + strings.Repeat("x", 30), "", 5, "call"},
 	} {

@@ -197,7 +197,8 @@ func (p *parser) value() (string, error) {
 func readFrame(r interface {
 	io.Reader
 	io.ByteReader
-}) ([]byte, error) {
+},
+) ([]byte, error) {
 	n := 0
 	for digits := 0; ; digits++ {
 		c, err := r.ReadByte()

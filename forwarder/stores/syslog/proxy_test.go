@@ -21,8 +21,6 @@ type wire struct {
 	count int
 	// cut is after how many more bytes the next connection is reset; negative is never.
 	cut int
-	// held is not nil while nothing passes; it is closed when that is over.
-	held chan struct{}
 }
 
 func newWire(t testing.TB, to string) *wire {
@@ -93,7 +91,6 @@ func (w *wire) forth(store, receiver net.Conn) {
 	for {
 		n, err := store.Read(b)
 		w.mu.Lock()
-		held := w.held
 		cut := w.cut >= 0 && w.cut < n
 		if cut {
 			n = w.cut
@@ -102,9 +99,6 @@ func (w *wire) forth(store, receiver net.Conn) {
 			w.cut -= n
 		}
 		w.mu.Unlock()
-		if held != nil {
-			<-held
-		}
 		if _, failed := receiver.Write(b[:n]); failed != nil {
 			store.(*net.TCPConn).SetLinger(0)
 			store.Close()
@@ -128,20 +122,6 @@ func (w *wire) cutAfter(n int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.cut = n
-}
-
-// hold lets nothing pass until it is let go.
-func (w *wire) hold() (letGo func()) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	held := make(chan struct{})
-	w.held = held
-	return sync.OnceFunc(func() {
-		w.mu.Lock()
-		w.held = nil
-		w.mu.Unlock()
-		close(held)
-	})
 }
 
 // drop closes all connections.

@@ -304,7 +304,7 @@ func TestWhatIsKeptIsBounded(t *testing.T) {
 
 func TestAMessageThatIsTooLongIsRefusedBeforeAnythingIsWritten(t *testing.T) {
 	r := newReceiver(t, "tcp", "127.0.0.1:0", nil)
-	s := open(t, Config{URL: "tcp://" + r.addr, MaxMessage: 8 << 10})
+	s := open(t, Config{URL: "tcp://" + r.addr})
 	long := record(t, 3, 20_000)
 	batch := append(records(t, 1, 2), long)
 	err := s.Write(t.Context(), batch)
@@ -325,7 +325,7 @@ func TestAMessageThatIsTooLongIsRefusedBeforeAnythingIsWritten(t *testing.T) {
 // again, too. Once the store knows how much it takes, it is given up.
 func TestAMessageThatBreaksEachConnectionIsGivenUpOnceItIsKnownToBeTooLong(t *testing.T) {
 	r := newReceiver(t, "tcp", "127.0.0.1:0", nil)
-	c := Config{URL: "tcp://" + r.addr, probation: 20 * time.Millisecond}
+	c := Config{URL: "tcp://" + r.addr, MaxMessage: NoMaxMessage, probation: 20 * time.Millisecond}
 	s := open(t, c)
 	a, long, b := records(t, 1, 2), record(t, 3, 20_000), records(t, 4, 5)
 	letGo := r.hold(time.Hour)
@@ -339,7 +339,7 @@ func TestAMessageThatBreaksEachConnectionIsGivenUpOnceItIsKnownToBeTooLong(t *te
 	}
 	mentions(t, s.Close(), "may not have arrived")
 
-	c.MaxMessage = 8 << 10
+	c.MaxMessage = DefaultMaxMessage
 	var logged bytes.Buffer
 	next, err := Open(c, slog.New(slog.NewTextHandler(&logged, nil)))
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -33,15 +34,24 @@ func TestTheStoreKeepsItsContractWithSyslogNG(t *testing.T) {
 
 func serverTarget(t testing.TB, start func(testing.TB, files, limits) *server) *storetest.Target {
 	f := newFiles(t)
-	s := start(t, f, limits{message: 8 << 20})
+	s := start(t, f, limits{message: 8 << 20, frame: 8 << 20})
 	return contractTarget(t, f, other{
 		addr: s.addr, arrivals: s.arrivals, down: s.kill, up: s.start,
 		hold: func(d time.Duration) func() { return s.pause(d) }, probation: 200 * time.Millisecond,
 	})
 }
 
-// limits are what a receiver takes.
-type limits struct{ message int }
+// limits are what a receiver takes, in bytes.
+type limits struct {
+	message int
+	frame   int // of rsyslog
+}
+
+// stock are those that receivers have unless they are told otherwise.
+var (
+	stockRsyslog  = limits{message: 8 << 10, frame: 200_000}
+	stockSyslogNG = limits{message: 64 << 10}
+)
 
 // server is a real receiver, which appends what arrives to a file: a line for each
 // message, with the host that it came from and the MSG.
@@ -153,6 +163,26 @@ func (s *server) arrivals() (all []arrival, err error) {
 	return all, nil
 }
 
+// configured is a receiver's configuration as docs/syslog.md has it, with what it has to
+// have in its place here: each text is replaced by the next.
+func configured(t testing.TB, language, path string, f files, replace ...string) string {
+	t.Helper()
+	manual, err := os.ReadFile("../../../docs/syslog.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, text, _ := strings.Cut(string(manual), "```"+language+"\n")
+	text, _, _ = strings.Cut(text, "```")
+	replace = append(replace, "/etc/audit/ca.pem", f.ca, "/etc/audit/cert.pem", f.serverCert, "/etc/audit/key.pem", f.serverKey)
+	for i := 0; i < len(replace); i += 2 {
+		if strings.Count(text, replace[i]) != 1 {
+			t.Fatalf("docs/syslog.md: the configuration of %s does not have %q once", language, replace[i])
+		}
+		text = strings.Replace(text, replace[i], replace[i+1], 1)
+	}
+	return save(t, path, []byte(text))
+}
+
 func startRsyslog(t testing.TB, f files, l limits) *server {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
@@ -161,17 +191,11 @@ func startRsyslog(t testing.TB, f files, l limits) *server {
 		t.Fatal(err)
 	}
 	return newServer(t, func(dir string, port int, file string) func() *exec.Cmd {
-		conf := save(t, filepath.Join(dir, "rsyslog.conf"), fmt.Appendf(nil, `
-global(workDirectory=%q net.enableDNS="off"
-	maxMessageSize="%d" parser.escapeControlCharactersOnReceive="off"
-	defaultNetstreamDriverCAFile=%q defaultNetstreamDriverCertFile=%q defaultNetstreamDriverKeyFile=%q)
-module(load="imtcp" streamDriver.name="gtls" streamDriver.mode="1" streamDriver.authMode="x509/certvalid" maxFrameSize="%d")
-template(name="arrived" type="string" string="%%fromhost-ip%% %%msg%%\n")
-ruleset(name="audit") {
-	action(type="omfile" file=%q template="arrived")
-}
-input(type="imtcp" address="127.0.0.1" port="%d" ruleset="audit")
-`, dir, l.message, f.ca, f.serverCert, f.serverKey, l.message, file, port))
+		conf := configured(t, "rsyslog", filepath.Join(dir, "rsyslog.conf"), f,
+			`address="0.0.0.0" port="6514"`, fmt.Sprintf(`address="127.0.0.1" port="%d"`, port), "/var/log/audit.ndjson", file,
+			`maxMessageSize="1048576"`, fmt.Sprintf("maxMessageSize=%q", strconv.Itoa(l.message)),
+			`maxFrameSize="1048576"`, fmt.Sprintf("maxFrameSize=%q", strconv.Itoa(l.frame)),
+			`string="%msg%`, `string="%fromhost-ip% %msg%`, "global(", fmt.Sprintf("global(workDirectory=%q", dir))
 		return func() *exec.Cmd { return program.Command(conf, filepath.Join(dir, "pid")) }
 	})
 }
@@ -196,15 +220,9 @@ func startSyslogNG(t testing.TB, f files, l limits) *server {
 		libraries = append(libraries, found...)
 	}
 	return newServer(t, func(dir string, port int, file string) func() *exec.Cmd {
-		conf := save(t, filepath.Join(dir, "syslog-ng.conf"), fmt.Appendf(nil, `@version: 3.38
-options { use-dns(no); keep-hostname(yes); log-msg-size(%d); stats-freq(0); };
-source audit {
-	syslog(ip("127.0.0.1") port(%d) transport("tls")
-		tls(ca-file(%q) cert-file(%q) key-file(%q) peer-verify(required-trusted)));
-};
-destination arrived { file(%q template("${SOURCEIP} ${MESSAGE}\n")); };
-log { source(audit); destination(arrived); flags(flow-control); };
-`, l.message, port, f.ca, f.serverCert, f.serverKey, file))
+		conf := configured(t, "syslog-ng", filepath.Join(dir, "syslog-ng.conf"), f,
+			`ip("0.0.0.0") port(6514)`, fmt.Sprintf(`ip("127.0.0.1") port(%d)`, port), "/var/log/audit.ndjson", file,
+			"(1048576)", fmt.Sprintf("(%d)", l.message), `"${MESSAGE}`, `"${SOURCEIP} ${MESSAGE}`)
 		return func() *exec.Cmd {
 			cmd := exec.Command(filepath.Join(root, "usr/sbin/syslog-ng"), "-F", "-e", "--no-caps", "-f", conf,
 				"-R", filepath.Join(dir, "persist"), "-c", filepath.Join(dir, "ctl"), "-p", filepath.Join(dir, "pid"), "--module-path", modules[0])
@@ -212,4 +230,182 @@ log { source(audit); destination(arrived); flags(flow-control); };
 			return cmd
 		}
 	})
+}
+
+// What receivers do with a message that is longer than they take, without being told to
+// take more, is what docs/syslog.md says of max_message.
+func TestAReceiverThatWasToldNothingTakesWhatTheDefaultAllows(t *testing.T) {
+	for name, c := range map[string]struct {
+		start func(testing.TB, files, limits) *server
+		limits
+	}{"rsyslog": {startRsyslog, stockRsyslog}, "syslog-ng": {startSyslogNG, stockSyslogNG}} {
+		t.Run(name, func(t *testing.T) {
+			s, server := limited(t, c.start, c.limits, 0)
+			batch := records(t, 1, 3)
+			form := s.format
+			batch[1] = record(t, 2, 0)
+			batch[1] = record(t, 2, DefaultMaxMessage-len(form.append(nil, &batch[1])))
+			if n := len(form.append(nil, &batch[1])); n != DefaultMaxMessage {
+				t.Fatalf("the message has %d bytes", n)
+			}
+			write(t, s, batch)
+			same(t, "what arrived", documents(batch), arrived(t, server, 3))
+		})
+	}
+}
+
+func TestRsyslogDividesAMessageThatIsTooLong(t *testing.T) {
+	s, server := limited(t, startRsyslog, stockRsyslog, NoMaxMessage)
+	a, long, b := records(t, 1, 2), records(t, 3, 3), records(t, 4, 5)
+	long[0] = record(t, 3, 20_000)
+	write(t, s, a)
+	write(t, s, long)
+	write(t, s, b)
+	docs := arrived(t, server, 7)
+	whole := string(long[0].JSON)
+	if len(docs) != 7 || docs[2] == whole || !strings.HasPrefix(whole, docs[2]) {
+		t.Errorf("%d documents, of which the third is %.100q", len(docs), docs[2])
+	}
+	same(t, "the others", documents(a, b), append(docs[:2:2], docs[5:]...))
+}
+
+func TestRsyslogLosesWhatComesAfterAFrameThatIsTooLong(t *testing.T) {
+	s, server := limited(t, startRsyslog, stockRsyslog, NoMaxMessage)
+	a, long, b := records(t, 1, 2), records(t, 3, 3), records(t, 4, 50)
+	long[0] = record(t, 3, 200_000)
+	write(t, s, a)
+	write(t, s, long)
+	write(t, s, b)
+	server.settle(t)
+	for _, doc := range arrived(t, server, 2)[2:] {
+		if slices.Contains(documents(b), doc) {
+			t.Errorf("there is %q", doc)
+		}
+	}
+}
+
+func TestSyslogNGEndsTheConnectionForAMessageThatIsTooLong(t *testing.T) {
+	s, server := limited(t, startSyslogNG, stockSyslogNG, NoMaxMessage)
+	a, long, b := records(t, 1, 2), records(t, 3, 3), records(t, 4, 5)
+	long[0] = record(t, 3, 64<<10)
+	write(t, s, a)
+	if err := s.Write(t.Context(), long); err == nil {
+		<-s.conn.broken
+		for range 2 {
+			mentions(t, s.Write(t.Context(), b), "max_message")
+		}
+	} else {
+		mentions(t, err, "max_message")
+	}
+	_ = s.Close() // it cannot confirm
+	c := s.c
+	c.MaxMessage = 64 << 10
+	next := open(t, c)
+	write(t, next, b)
+	docs := arrived(t, server, 4)
+	same(t, "the end", documents(a, b), docs[len(docs)-4:])
+}
+
+// limited is a store and a receiver that takes so much.
+func limited(t *testing.T, start func(testing.TB, files, limits) *server, l limits, maxMessage int) (*Store, *server) {
+	f := newFiles(t)
+	server := start(t, f, l)
+	return open(t, Config{
+		URL: "tls://" + server.addr, TLS: TLS{CA: f.ca, Certificate: f.cert, Key: f.key}, MaxMessage: maxMessage, probation: time.Second,
+	}), server
+}
+
+// arrived are the documents of a server, once there are so many.
+func arrived(t *testing.T, s *server, n int) (docs []string) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		all, err := s.arrivals()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(all) < n && time.Now().Before(deadline) {
+			continue
+		}
+		for _, a := range all {
+			docs = append(docs, string(a.msg))
+		}
+		if len(docs) < n {
+			t.Fatalf("%d documents arrived, want %d", len(docs), n)
+		}
+		return docs
+	}
+}
+
+// Killed and started again while batches are written, as often as there is time for, a
+// receiver has all that was acknowledged.
+func TestAReceiverThatIsKilledAgainAndAgainHasEverything(t *testing.T) {
+	for name, start := range map[string]func(testing.TB, files, limits) *server{"rsyslog": startRsyslog, "syslog-ng": startSyslogNG} {
+		for how, signal := range map[string]syscall.Signal{"killed": syscall.SIGKILL, "stopped": syscall.SIGTERM} {
+			t.Run(name+" "+how, func(t *testing.T) {
+				f := newFiles(t)
+				server := start(t, f, limits{message: 1 << 20, frame: 1 << 20})
+				s := open(t, Config{URL: "tls://" + server.addr, TLS: TLS{CA: f.ca, Certificate: f.cert, Key: f.key}, probation: 500 * time.Millisecond})
+				stop, stopped := make(chan struct{}), make(chan struct{})
+				go func() {
+					defer close(stopped)
+					for range 4 {
+						time.Sleep(700 * time.Millisecond)
+						server.end(signal)
+						server.start()
+					}
+					close(stop)
+				}()
+				var acked []string
+				for n := 0; ; n++ {
+					batch := records(t, 20*n+1, 20*n+20)
+					for s.Write(t.Context(), batch) != nil {
+						time.Sleep(50 * time.Millisecond)
+					}
+					acked = append(acked, documents(batch)...)
+					select {
+					case <-stop:
+					default:
+						continue
+					}
+					break
+				}
+				<-stopped
+				if err := s.Close(); err != nil {
+					t.Error(err)
+				}
+				server.settle(t)
+				has, repeats := map[string]bool{}, 0
+				for _, doc := range arrived(t, server, 1) {
+					if has[doc] {
+						repeats++
+					}
+					has[doc] = true
+				}
+				missing := 0
+				for _, doc := range acked {
+					if !has[doc] {
+						missing++
+					}
+				}
+				t.Logf("%d entries, %d repeats, %d missing", len(acked), repeats, missing)
+				if missing > 0 {
+					t.Errorf("%d of %d acknowledged entries are not there", missing, len(acked))
+				}
+			})
+		}
+	}
+}
+
+// settle waits until the file no longer grows.
+func (s *server) settle(t *testing.T) {
+	t.Helper()
+	for size, since := int64(-1), time.Now(); time.Since(since) < 500*time.Millisecond; time.Sleep(20 * time.Millisecond) {
+		info, err := os.Stat(s.file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info.Size() != size {
+			size, since = info.Size(), time.Now()
+		}
+	}
 }

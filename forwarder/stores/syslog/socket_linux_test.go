@@ -36,14 +36,15 @@ func TestAMachineThatIsGoneIsFound(t *testing.T) {
 func TestTheSystemTellsWhatIsAcknowledged(t *testing.T) {
 	r := newReceiver(t, "tcp", "127.0.0.1:0", nil)
 	s := open(t, Config{URL: "tcp://" + r.addr})
+	letGo := r.hold(time.Hour)
+	defer letGo()
 	write(t, s, records(t, 1, 1))
 	if unsent, open, known := socketState(s.conn.raw); unsent != 0 || !open || !known {
 		t.Errorf("after a batch: %d bytes, open %v, known %v", unsent, open, known)
 	}
-	letGo := r.hold(time.Hour)
-	defer letGo()
+	much := append([]byte("99999999 "), make([]byte, 64<<20)...)
 	s.conn.raw.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
-	s.conn.raw.Write(append([]byte("99999999 "), make([]byte, 64<<20)...))
+	s.conn.raw.Write(much)
 	if unsent, _, _ := socketState(s.conn.raw); unsent == 0 {
 		t.Error("nothing waits for a receiver that does not read")
 	}

@@ -8,8 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/caddyserver/caddy/v2"
-
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder/storetest"
 )
@@ -56,10 +54,8 @@ type other struct {
 
 func contractTarget(t testing.TB, f files, o other) *storetest.Target {
 	w := newWire(t, o.addr)
-	m := &Module{URL: "tls://" + w.addr(), TLS: TLS{CA: f.ca, Certificate: f.cert, Key: f.key}}
-	if err := m.Provision(caddy.Context{}); err != nil {
-		t.Fatal(err)
-	}
+	m := &Module{URL: "tls://" + w.addr(), MaxMessage: 8 << 20, TLS: TLS{CA: f.ca, Certificate: f.cert, Key: f.key}}
+	provision(t, m)
 	j := &journal{again: map[string]int{}, acked: map[string]int{}}
 	m.config.probation, m.config.wrote = o.probation, j.wrote
 	return &storetest.Target{

@@ -67,7 +67,7 @@ func (s *Store) encode(batch []forwarder.Record) (part, error) {
 		message = s.format.append(message[:0], r)
 		if s.c.MaxMessage > 0 && len(message) > s.c.MaxMessage {
 			return part{}, &forwarder.RefusedError{Err: fmt.Errorf("writing entry %d to audit store %q: its message has %d bytes, and max_message is %d: "+
-				"raise what the receiver takes, then max_message", r.Sequence, s.target.location(), len(message), s.c.MaxMessage)}
+				"raise what the receiver takes, and then max_message", r.Sequence, s.target.location(), len(message), s.c.MaxMessage)}
 		}
 		p.frames = frame(p.frames, message)
 	}
