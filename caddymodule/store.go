@@ -17,6 +17,7 @@ import (
 	// The stores of this build.
 	_ "github.com/caddy-audit-log/caddy-audit-log/forwarder/stores/file"
 	_ "github.com/caddy-audit-log/caddy-audit-log/forwarder/stores/http"
+	_ "github.com/caddy-audit-log/caddy-audit-log/forwarder/stores/nats"
 	_ "github.com/caddy-audit-log/caddy-audit-log/forwarder/stores/otlp"
 	_ "github.com/caddy-audit-log/caddy-audit-log/forwarder/stores/postgres"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder/stores/sqlite"

@@ -26,6 +26,8 @@ const secret = "s3cret-in-memory"
 // the stores that write to it, has a name, so that the suite can be held to find it.
 type server struct {
 	delivery forwarder.Delivery
+	// keepsOut says that it shows no repeats though it may, as with Options.KeepsOut.
+	keepsOut bool
 	wrong    string
 
 	mu       sync.Mutex
@@ -351,6 +353,11 @@ func (s *store) keep(batch []forwarder.Record) {
 func (s *store) keepOne(r forwarder.Record, had int) {
 	e := *r.Entry
 	doc := s.spoil(bytes.Clone(r.JSON), &e)
+	if s.keepsOut && !s.is("stores a repeat again") && slices.ContainsFunc(s.rows, func(have row) bool {
+		return have.entry.ID == e.ID && (have.entry.Revision == e.Revision || s.is("takes a revision for a repeat"))
+	}) {
+		doc = nil
+	}
 	if s.is("keeps the batch's memory") {
 		doc = r.JSON
 	}
@@ -368,6 +375,9 @@ func (s *store) keepOne(r forwarder.Record, had int) {
 			s.received[e.Origin.Instance] = seen
 		}
 		seen[e.Origin.Sequence] = true
+	}
+	if doc == nil {
+		return
 	}
 	switch {
 	case s.is("stores a repeat again"):

@@ -35,7 +35,7 @@ func (s *subject) check() {
 	case s.loose:
 		err = checkPresent(attempts, docs)
 	default:
-		err = checkRepeats(attempts, docs)
+		err = checkRepeats(attempts, docs, s.o.KeepsOut)
 	}
 	if err != nil {
 		s.Fatalf("reading the destination: %v", err)
@@ -95,15 +95,23 @@ func checkOnce(attempts []attempt, docs [][]byte) error {
 
 // checkRepeats holds a destination that has all that arrived: the batches one after
 // the other, each in its order, and before that what was stored of attempts that
-// failed.
-func checkRepeats(attempts []attempt, docs [][]byte) error {
+// failed. With keepsOut, a batch is what the destination had not yet of it.
+func checkRepeats(attempts []attempt, docs [][]byte, keepsOut bool) error {
+	rest := func(batch []forwarder.Record, _ int) []forwarder.Record { return batch }
+	if keepsOut {
+		first, err := firsts(docs)
+		if err != nil {
+			return err
+		}
+		rest = func(batch []forwarder.Record, from int) []forwarder.Record { return without(batch, first, from) }
+	}
 	// ends are the numbers of documents that the attempts so far can account for.
 	ends := map[int]bool{0: true}
 	for i, a := range attempts {
 		if !a.acknowledged || a.disturbed {
 			grown := map[int]bool{}
 			for from := range ends {
-				for n := range 1 + inOrder(a.batch, docs[from:]) {
+				for n := range 1 + inOrder(rest(a.batch, from), docs[from:]) {
 					grown[from+n] = true
 				}
 			}
@@ -115,8 +123,8 @@ func checkRepeats(attempts []attempt, docs [][]byte) error {
 		whole, furthest := map[int]bool{}, 0
 		for from := range ends {
 			furthest = max(furthest, from)
-			if startsWith(docs[from:], a.batch) {
-				whole[from+len(a.batch)] = true
+			if batch := rest(a.batch, from); startsWith(docs[from:], batch) {
+				whole[from+len(batch)] = true
 			}
 		}
 		if len(whole) == 0 {
@@ -129,6 +137,37 @@ func checkRepeats(attempts []attempt, docs [][]byte) error {
 		return fmt.Errorf("there are %d documents, of which the last are nothing that was written in this place", len(docs))
 	}
 	return nil
+}
+
+// firsts says of each version which document it is. None may be there twice.
+func firsts(docs [][]byte) (map[version]int, error) {
+	first := map[version]int{}
+	for i, doc := range docs {
+		e, err := audit.Decode(doc)
+		if err != nil {
+			return nil, fmt.Errorf("document %d, %.60q: %w", i, doc, err)
+		}
+		v := version{e.ID, e.Revision}
+		if n, again := first[v]; again {
+			return nil, fmt.Errorf("document %d: entry %s is document %d already, and repeats are kept out", i, name(e), n)
+		}
+		first[v] = i
+	}
+	return first, nil
+}
+
+// without is what is new of a batch behind the first documents, each version once.
+func without(batch []forwarder.Record, first map[version]int, docs int) (fresh []forwarder.Record) {
+	seen := map[version]bool{}
+	for _, r := range batch {
+		v := version{r.Entry.ID, r.Entry.Revision}
+		if n, there := first[v]; there && n < docs || seen[v] {
+			continue
+		}
+		seen[v] = true
+		fresh = append(fresh, r)
+	}
+	return fresh
 }
 
 // inOrder is how many of the documents are a part of the batch, in its order.

@@ -72,6 +72,10 @@ type Options struct {
 	// Lasting are functions, as in "example.com/pkg.(*T).loop", whose goroutines
 	// outlive their store because a library keeps them for the whole process.
 	Lasting []string
+	// KeepsOut says of a store that delivers at least once that its destination keeps a
+	// repeat of (id, revision) out, though not for ever: longer than a case takes. What
+	// is there already then comes no second time, also where its sequence is another.
+	KeepsOut bool
 
 	// patience is how long anything may take before it counts as hanging.
 	patience time.Duration

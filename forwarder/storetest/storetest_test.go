@@ -17,20 +17,27 @@ func TestAStoreThatDoesAllOfItPasses(t *testing.T) {
 	Run(t, (&once{}).target, Options{patience: 5 * time.Second})
 }
 
+// notOnce are the cases that a store which delivers at least once declares.
+var notOnce = map[string]string{
+	"a pruned entry does not come back":                                 "what is gone is gone",
+	"a redacted text does not come back":                                "what is gone is gone",
+	"Read yields each entry once, in its highest revision and in order": "it shows repeats",
+	"each field of a query narrows":                                     "it shows repeats",
+}
+
 func TestAStoreThatShowsRepeatsPasses(t *testing.T) {
-	notOnce := map[string]string{
-		"a pruned entry does not come back":                                 "what is gone is gone",
-		"a redacted text does not come back":                                "what is gone is gone",
-		"Read yields each entry once, in its highest revision and in order": "it shows repeats",
-		"each field of a query narrows":                                     "it shows repeats",
-	}
 	Run(t, (&repeats{}).target, Options{NotApplicable: notOnce, patience: 5 * time.Second})
 }
 
-// once and repeats make a new server for each case.
+func TestAStoreThatKeepsRepeatsOutPasses(t *testing.T) {
+	Run(t, (&keepsOut{}).target, Options{NotApplicable: notOnce, KeepsOut: true, patience: 5 * time.Second})
+}
+
+// once, repeats and keepsOut make a new server for each case.
 type (
-	once    struct{ wrong string }
-	repeats struct{ wrong string }
+	once     struct{ wrong string }
+	repeats  struct{ wrong string }
+	keepsOut struct{ wrong string }
 )
 
 func (o once) target(t testing.TB) *Target {
@@ -39,6 +46,10 @@ func (o once) target(t testing.TB) *Target {
 
 func (r repeats) target(t testing.TB) *Target {
 	return (&server{delivery: forwarder.DeliveryAtLeastOnce, wrong: r.wrong}).target(t)
+}
+
+func (k keepsOut) target(t testing.TB) *Target {
+	return (&server{delivery: forwarder.DeliveryAtLeastOnce, keepsOut: true, wrong: k.wrong}).target(t)
 }
 
 // mutants are stores that break the contract in one way, and the cases that must
@@ -122,18 +133,40 @@ var repeatMutants = []struct {
 	{"skips what is refused", []string{"a refused entry is told from its neighbours"}},
 }
 
+// keepsOutMutants are the same for stores that keep repeats out.
+var keepsOutMutants = []struct {
+	wrong string
+	found []string
+}{
+	{"drops one", []string{"a batch arrives whole, in order and byte by byte"}},
+	{"swaps two", []string{"a batch arrives whole, in order and byte by byte"}},
+	{"stores a repeat again", []string{"a repeated batch changes nothing, or shows as a repeat", "a part that is there already does no harm"}},
+	{"takes a revision for a repeat", []string{"the highest revision wins, in any order"}},
+	{"stores only what is new at the end", []string{"the highest revision wins, in any order"}},
+	{"stores the last row again at a start", []string{"a restart loses nothing and repeats nothing"}},
+	{"acknowledges half of a batch", []string{"a connection that is reset in the middle of a batch costs nothing"}},
+	{"loses a row when it is closed", []string{"closing during a write returns and loses nothing that was acknowledged"}},
+	{"skips what is refused", []string{"a refused entry is told from its neighbours"}},
+}
+
 func TestEachCaseFindsAStoreThatBreaksIt(t *testing.T) {
 	finds := map[string]bool{}
 	for _, m := range mutants {
 		for _, name := range m.found {
 			finds[name] = true
-			mustFind(t, m.wrong, name, once{m.wrong}.target)
+			mustFind(t, m.wrong, name, once{m.wrong}.target, Options{})
 		}
 	}
 	for _, m := range repeatMutants {
 		for _, name := range m.found {
 			finds[name] = true
-			mustFind(t, m.wrong, name, repeats{m.wrong}.target)
+			mustFind(t, m.wrong, name, repeats{m.wrong}.target, Options{})
+		}
+	}
+	for _, m := range keepsOutMutants {
+		for _, name := range m.found {
+			finds[name] = true
+			mustFind(t, m.wrong, name, keepsOut{m.wrong}.target, Options{KeepsOut: true})
 		}
 	}
 	for _, c := range cases {
@@ -144,14 +177,15 @@ func TestEachCaseFindsAStoreThatBreaksIt(t *testing.T) {
 }
 
 // mustFind runs one case against a store that is wrong.
-func mustFind(t *testing.T, wrong, name string, target func(testing.TB) *Target) {
+func mustFind(t *testing.T, wrong, name string, target func(testing.TB) *Target, o Options) {
 	t.Run(wrong+": "+name, func(t *testing.T) {
 		i := slices.IndexFunc(cases, func(c testCase) bool { return c.name == name })
 		if i < 0 {
 			t.Fatalf("there is no case %q", name)
 		}
+		o.patience = time.Second
 		n := &note{TB: t}
-		n.run(func() { cases[i].try(n, target, Options{patience: time.Second}) })
+		n.run(func() { cases[i].try(n, target, o) })
 		if !n.Failed() {
 			t.Errorf("a store that %s passes", wrong)
 		}
