@@ -57,7 +57,8 @@ type span struct {
 	// lost are the sequences of which gaps and quarantine say that the store does
 	// not get them.
 	lost map[uint64]string
-	// refuses says that the store refused some, which lets others overtake them.
+	// refuses says that the store refused some, or lost some on their way, which lets others
+	// overtake them.
 	refuses bool
 }
 

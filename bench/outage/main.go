@@ -26,14 +26,15 @@ const (
 	postgresKind = "postgres"
 	httpKind     = "http"
 	fileKind     = "file"
+	natsKind     = "nats"
 	otlpKind     = "otlp"
 	syslogKind   = "syslog"
 )
 
 var (
-	kinds = []string{sqliteKind, postgresKind, httpKind, fileKind, otlpKind, syslogKind}
+	kinds = []string{sqliteKind, postgresKind, httpKind, fileKind, natsKind, otlpKind, syslogKind}
 	// bareKinds are those with a client of their own, against which drain measures.
-	bareKinds = []string{sqliteKind, postgresKind, otlpKind, syslogKind}
+	bareKinds = []string{sqliteKind, postgresKind, natsKind, otlpKind, syslogKind}
 )
 
 // The trials.
@@ -44,10 +45,11 @@ const (
 	trialDetachable = "detachable"
 	trialTwo        = "two"
 	trialQuarantine = "quarantine"
+	trialCluster    = "cluster"
 	trialDrain      = "drain"
 )
 
-var trials = []string{trialOutage, trialNetwork, trialKills, trialDetachable, trialTwo, trialQuarantine, trialDrain}
+var trials = []string{trialOutage, trialNetwork, trialKills, trialDetachable, trialTwo, trialQuarantine, trialCluster, trialDrain}
 
 type options struct {
 	rig.Setup
@@ -63,6 +65,8 @@ type options struct {
 	Toxic     time.Duration
 	Toxiproxy string
 	Kills     int
+	Every     time.Duration
+	Quorum    time.Duration
 	Backlog   int
 	Rounds    int
 }
@@ -83,6 +87,8 @@ func main() {
 	fs.DurationVar(&o.Toxic, "toxic", 20*time.Second, "how `long` the network is bad in each way")
 	fs.StringVar(&o.Toxiproxy, "toxiproxy", "", "toxiproxy's server, a `program` (default: build "+toxiproxy+" once)")
 	fs.IntVar(&o.Kills, "kills", 20, "how `many` times to kill PostgreSQL")
+	fs.DurationVar(&o.Every, "every", 20*time.Second, "how `often` cluster kills one of three NATS servers, for -down")
+	fs.DurationVar(&o.Quorum, "quorum", time.Minute, "how `long` cluster then stops two of them")
 	fs.IntVar(&o.Backlog, "backlog", 200_000, "how `many` entries wait for drain")
 	fs.IntVar(&o.Rounds, "rounds", 5, "how `many` times drain is measured")
 	fs.Usage = func() {
@@ -121,7 +127,7 @@ func outage(ctx context.Context, o options, w io.Writer) (v *verdict, err error)
 		return v, err
 	}
 	if o.Clients < 1 || o.Reads < 0 || o.Reads > 1 || o.Kills < 1 || o.Backlog < 1 || o.Rounds < 1 ||
-		o.Down <= 0 || o.Warm <= 0 || o.After <= 0 || o.Toxic <= 0 || o.Pause < 0 {
+		o.Down <= 0 || o.Warm <= 0 || o.After <= 0 || o.Toxic <= 0 || o.Every <= 0 || o.Quorum <= 0 || o.Pause < 0 {
 		return v, fmt.Errorf("reading the options: -reads must be between 0 and 1, -pause not negative, and all other numbers and times above zero")
 	}
 	var dir string
@@ -186,7 +192,7 @@ func (o options) plan(only, stores []string) (plan [][]trial) {
 		}
 	}
 	for name, run := range map[string]func(context.Context, string) ([]*result, error){
-		trialKills: o.kills, trialDetachable: o.detachable, trialTwo: o.two, trialQuarantine: o.quarantine,
+		trialKills: o.kills, trialDetachable: o.detachable, trialTwo: o.two, trialQuarantine: o.quarantine, trialCluster: o.cluster,
 	} {
 		if slices.Contains(only, name) {
 			others = append(others, trial{name, run})

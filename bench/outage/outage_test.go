@@ -21,7 +21,7 @@ func short(only, store string) options {
 	return options{
 		Setup: rig.Setup{Caddyfile: "../../Caddyfile"},
 		Only:  only, Store: store, Down: 2 * time.Second, Warm: time.Second, After: time.Second, Clients: 8, Reads: 0.5,
-		Pause: 20 * time.Millisecond, Drain: time.Minute, Toxic: time.Second, Kills: 2, Backlog: 1000, Rounds: 1,
+		Pause: 20 * time.Millisecond, Drain: time.Minute, Toxic: time.Second, Kills: 2, Every: time.Second, Quorum: time.Second, Backlog: 1000, Rounds: 1,
 	}
 }
 

@@ -25,6 +25,8 @@ type result struct {
 	Logged map[string][2]int `json:"logged,omitempty"`
 	// Kills are those of the store's server.
 	Kills int `json:"kills,omitempty"`
+	// Leaders are how many of them met the leader of a cluster's stream.
+	Leaders int `json:"leaders,omitempty"`
 	// Toxics are what the network did, and how many entries got through it.
 	Toxics []passage `json:"toxics,omitempty"`
 	// Detached are the gaps that tell of a detached store, and Given what they name.

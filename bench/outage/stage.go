@@ -48,6 +48,9 @@ type stage struct {
 	from uint64
 	// refuses says that the second store refuses entries.
 	refuses bool
+	// overtakes says that the second store may have entries before earlier ones, which
+	// is then counted and not judged.
+	overtakes bool
 	// maxSize is the buffer's; empty is the shipped one.
 	maxSize string
 
@@ -274,7 +277,7 @@ func (s *stage) reckoning(ctx context.Context) error {
 		}
 		l := &ledger{Store: of.name(), once: of.once()}
 		s.Stores = append(s.Stores, l)
-		l.arrived(entries, span{st.Instance, t.Start, t.Position, lost[l.Store], s.refuses && of != s.stores[0]})
+		l.arrived(entries, span{st.Instance, t.Start, t.Position, lost[l.Store], (s.refuses || s.overtakes) && of != s.stores[0]})
 		if r, ok := of.(ranger); ok {
 			ranges, err := r.ranges(ctx)
 			if err != nil {

@@ -41,6 +41,13 @@ var makers = map[string]func(dir string) (made store, env []string, err error){
 		r, err := newReceiver(filepath.Join(dir, "received.ndjson"), httpKind, "")
 		return r, nil, err
 	},
+	natsKind: func(string) (store, []string, error) {
+		n, err := newNATS()
+		if err != nil {
+			return nil, nil, err
+		}
+		return n, nil, nil
+	},
 	otlpKind: func(dir string) (store, []string, error) {
 		o, err := newOTLP(filepath.Join(dir, "otlp"))
 		return o, nil, err

@@ -36,7 +36,7 @@ func contractTarget(t testing.TB) *storetest.Target {
 	s := serve(t, func(o *natsd.Options) { o.Username, o.Password = user, password })
 	p := startProxy(t, s.addr())
 	m := &Module{
-		Servers: []string{p.url()}, Replicas: 1, 
+		Servers: []string{p.url()}, Replicas: 1,
 		User: "{env.NATS_CONTRACT_USER}", Password: "{env.NATS_CONTRACT_PASSWORD}",
 	}
 	provision(t, m)
