@@ -20,6 +20,7 @@ import (
 	_ "github.com/caddy-audit-log/caddy-audit-log/forwarder/stores/nats"
 	_ "github.com/caddy-audit-log/caddy-audit-log/forwarder/stores/otlp"
 	_ "github.com/caddy-audit-log/caddy-audit-log/forwarder/stores/postgres"
+	_ "github.com/caddy-audit-log/caddy-audit-log/forwarder/stores/s3"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder/stores/sqlite"
 	_ "github.com/caddy-audit-log/caddy-audit-log/forwarder/stores/syslog"
 )

@@ -230,6 +230,19 @@ type ReaderOpener interface {
 	OpenReader(ctx context.Context) (ReadCloser, error)
 }
 
+// ScanOpener is an Opener whose destination can be read back only as it arrived: slowly,
+// and with repeats and lower revisions. It is read where somebody asks for just this
+// store; package spool makes a Reader of it.
+type ScanOpener interface {
+	// Scan yields the JSON of all that the destination has and the query may select, in
+	// any order. Only From and To narrow it: all else may be true of one revision and not
+	// of a later one. What is there and cannot be read, or is not what it should be, is
+	// told to damaged, by a name that is fit for a log, and passed over; some of it may
+	// have been yielded. An error ends the sequence. The bytes are valid until the next
+	// iteration, and memory is constant.
+	Scan(ctx context.Context, q Query, damaged func(name string, err error)) iter.Seq2[[]byte, error]
+}
+
 // ReadCloser is a Reader that its opener closes.
 type ReadCloser interface {
 	Reader

@@ -35,7 +35,7 @@ func (s *subject) check() {
 	case s.loose:
 		err = checkPresent(attempts, docs)
 	default:
-		err = checkRepeats(attempts, docs, s.o.KeepsOut)
+		err = checkRepeats(attempts, docs, s.o.KeepsOut, s.o.LeavesOut)
 	}
 	if err != nil {
 		s.Fatalf("reading the destination: %v", err)
@@ -95,8 +95,9 @@ func checkOnce(attempts []attempt, docs [][]byte) error {
 
 // checkRepeats holds a destination that has all that arrived: the batches one after
 // the other, each in its order, and before that what was stored of attempts that
-// failed. With keepsOut, a batch is what the destination had not yet of it.
-func checkRepeats(attempts []attempt, docs [][]byte, keepsOut bool) error {
+// failed. With keepsOut, a batch is what the destination had not yet of it; with leaves,
+// what is there already may be left out.
+func checkRepeats(attempts []attempt, docs [][]byte, keepsOut, leaves bool) error {
 	rest := func(batch []forwarder.Record, _ int) []forwarder.Record { return batch }
 	if keepsOut {
 		first, err := firsts(docs)
@@ -125,6 +126,9 @@ func checkRepeats(attempts []attempt, docs [][]byte, keepsOut bool) error {
 			furthest = max(furthest, from)
 			if batch := rest(a.batch, from); startsWith(docs[from:], batch) {
 				whole[from+len(batch)] = true
+			}
+			if end, all := afterLeavingOut(a.batch, docs, from); leaves && all {
+				whole[end] = true
 			}
 		}
 		if len(whole) == 0 {
@@ -178,6 +182,27 @@ func inOrder(batch []forwarder.Record, docs [][]byte) (n int) {
 		}
 	}
 	return n
+}
+
+// afterLeavingOut is where a batch ends in the documents from one on, if each of its
+// records stands there or somewhere before.
+func afterLeavingOut(batch []forwarder.Record, docs [][]byte, from int) (end int, all bool) {
+	before := map[string]bool{}
+	for _, doc := range docs[:from] {
+		before[string(doc)] = true
+	}
+	end = from
+	for _, r := range batch {
+		switch {
+		case before[string(r.JSON)]:
+		case end < len(docs) && bytes.Equal(docs[end], r.JSON):
+			before[string(r.JSON)] = true
+			end++
+		default:
+			return end, false
+		}
+	}
+	return end, true
 }
 
 func startsWith(docs [][]byte, batch []forwarder.Record) bool {

@@ -69,6 +69,9 @@ type Options struct {
 	// NotApplicable has the cases that cannot apply to the store, by name, and why.
 	// They are not run, and the table says so.
 	NotApplicable map[string]string
+	// LeavesOut says that the store, though not of delivery once, leaves out what it has
+	// byte by byte: a repeat under the same sequence. It need not.
+	LeavesOut bool
 	// Lasting are functions, as in "example.com/pkg.(*T).loop", whose goroutines
 	// outlive their store because a library keeps them for the whole process.
 	Lasting []string

@@ -1,0 +1,192 @@
+package s3
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/net/http/httpproxy"
+)
+
+// The bounds of a connection.
+const (
+	dialTimeout = 10 * time.Second
+	// idleTimeout is below what servers have, so that a connection is rarely closed from
+	// the other side just when it is used again.
+	idleTimeout = 15 * time.Second
+	maxKept     = 2
+	// maxAnswerHead bounds the head of an answer, and maxAnswer its body, in bytes: a page
+	// of a listing, or an error. Objects have a bound of their own.
+	maxAnswerHead = 64 << 10
+	maxAnswer     = 16 << 20
+	// maxFile bounds a certificate's file, in bytes.
+	maxFile = 1 << 20
+	// maxRetryAfter bounds what an answer may ask for. The forwarder's own bound is lower.
+	maxRetryAfter = 24 * time.Hour
+)
+
+// transport is HTTP/1.1, which is what S3 speaks.
+func (c Config) transport() (*http.Transport, error) {
+	conf, err := c.TLS.load()
+	if err != nil {
+		return nil, err
+	}
+	proxy := httpproxy.FromEnvironment().ProxyFunc()
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	return &http.Transport{
+		Proxy:                  func(r *http.Request) (*url.URL, error) { return proxy(r.URL) },
+		DialContext:            (&net.Dialer{Timeout: dialTimeout}).DialContext,
+		TLSClientConfig:        conf,
+		TLSHandshakeTimeout:    dialTimeout,
+		Protocols:              protocols,
+		DisableCompression:     true, // an answer must not grow
+		MaxIdleConns:           maxKept,
+		MaxIdleConnsPerHost:    maxKept,
+		IdleConnTimeout:        idleTimeout,
+		MaxResponseHeaderBytes: maxAnswerHead,
+	}, nil
+}
+
+// load reads the files. A client's certificate is read again for each connection.
+func (t TLS) load() (*tls.Config, error) {
+	c := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: t.ServerName}
+	if t.CA != "" {
+		pem, err := readFile(t.CA)
+		if err != nil {
+			return nil, fmt.Errorf("reading tls ca: %w", err)
+		}
+		c.RootCAs = x509.NewCertPool()
+		if !c.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("reading tls ca %q: it has no certificate in PEM", t.CA)
+		}
+	}
+	if t.Certificate != "" {
+		if _, err := t.pair(); err != nil {
+			return nil, err
+		}
+		c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return t.pair() }
+	}
+	return c, nil
+}
+
+func (t TLS) pair() (*tls.Certificate, error) {
+	cert, err := readFile(t.Certificate)
+	if err != nil {
+		return nil, fmt.Errorf("reading tls client_certificate: %w", err)
+	}
+	key, err := readFile(t.Key)
+	if err != nil {
+		return nil, fmt.Errorf("reading the key of tls client_certificate: %w", err)
+	}
+	pair, err := tls.X509KeyPair(cert, key)
+	if err != nil {
+		return nil, fmt.Errorf("reading tls client_certificate %q with its key %q: %w", t.Certificate, t.Key, err)
+	}
+	return &pair, nil
+}
+
+func readFile(name string) ([]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err == nil && len(b) > maxFile {
+		err = fmt.Errorf("%q is larger than %d bytes: name another file", name, maxFile)
+	}
+	return b, err
+}
+
+type (
+	// retryAfterKey is where a request's context has a *retryAfterSaid: minio-go does not
+	// hand the header on.
+	retryAfterKey struct{}
+	// unboundedKey marks the request for an object.
+	unboundedKey   struct{}
+	retryAfterSaid = atomic.Int64
+)
+
+// bounded bounds what is read of answers, and takes note of Retry-After.
+type bounded struct{ next http.RoundTripper }
+
+// RoundTrip implements http.RoundTripper.
+func (b *bounded) RoundTrip(r *http.Request) (*http.Response, error) {
+	answer, err := b.next.RoundTrip(r)
+	if err != nil {
+		return nil, err
+	}
+	if said, ok := r.Context().Value(retryAfterKey{}).(*retryAfterSaid); ok {
+		said.Store(int64(retryAfter(answer.Header)))
+	}
+	if r.Context().Value(unboundedKey{}) == nil || answer.StatusCode != http.StatusOK {
+		answer.Body = &boundedBody{ReadCloser: answer.Body, left: maxAnswer}
+	}
+	return answer, nil
+}
+
+var errTooMuch = errors.New("the answer is larger than 16 MiB")
+
+type boundedBody struct {
+	io.ReadCloser
+	left int64
+}
+
+func (b *boundedBody) Read(p []byte) (int, error) {
+	if b.left <= 0 {
+		return 0, errTooMuch
+	}
+	n, err := b.ReadCloser.Read(p[:min(int64(len(p)), b.left)])
+	b.left -= int64(n)
+	return n, err
+}
+
+// retryAfter reads the header in both its forms, as a pause from now on. Zero is none. A
+// date is held against the answer's own.
+func retryAfter(h http.Header) time.Duration {
+	value := strings.TrimSpace(h.Get("Retry-After"))
+	if value == "" {
+		return 0
+	}
+	if strings.Trim(value, "0123456789") == "" {
+		seconds, err := strconv.ParseUint(value, 10, 64)
+		if err != nil || seconds > uint64(maxRetryAfter/time.Second) {
+			return maxRetryAfter // too many digits
+		}
+		return time.Duration(seconds) * time.Second
+	}
+	at, err := http.ParseTime(value)
+	if err != nil {
+		return 0
+	}
+	now := time.Now()
+	if sent, err := http.ParseTime(h.Get("Date")); err == nil {
+		now = sent
+	}
+	return min(max(at.Sub(now), 0), maxRetryAfter)
+}
+
+// noting remembers the error that ended a body, to tell the network's from the content's.
+type noting struct {
+	r   io.Reader
+	err error
+}
+
+func (n *noting) Read(p []byte) (int, error) {
+	k, err := n.r.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		n.err = err
+	}
+	return k, err
+}

@@ -1,0 +1,343 @@
+package s3
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
+)
+
+// How each entry comes into exactly one object, whatever happens between.
+//
+// An upload whose answer is lost may have arrived, and worse, may still arrive: after a
+// restart, when the forwarder offers other batches than before (1 to 251 where it had
+// been 1 to 250), or the same entries once more because the position was late. If what
+// is offered were simply written, there would be two objects with the same entries, and
+// in a locked bucket for years. Three things keep that away.
+//
+//   - A name is noted before it is used. The note is durable when SetNote returns, so
+//     after a crash the one object that may be on its way is known. Nothing else is
+//     written before it is settled, in one of three ways. Its entries are offered again:
+//     they are cut out, have the same name and content, and are written; whichever upload
+//     comes second is refused by the server (If-None-Match). Or the object is there. Or it
+//     is not there and cannot be made any more, since entries are filtered now or the
+//     forwarder makes smaller batches after a time-out: then its name is taken by an empty
+//     object, which is void, so that the late upload is refused. There is no fourth.
+//     That holds for an instance that is adopted too, since the note goes with its buffer.
+//   - What may be in an object already is looked up, and an entry is left out only if an
+//     object was read that has its very bytes. A listing alone would not do: with classes,
+//     filters and holes a range does not say what is in it, a changed format makes other
+//     bytes of an entry, and whoever may write to the bucket could keep entries out of it
+//     by a name. So leaving out can never lose one.
+//   - That is asked only where it can be true. An object's day is never before the arrival
+//     of any of its entries. So for an entry of some arrival the objects of that day and
+//     later ones are enough, which is what start-after is for; and an entry whose sequence
+//     is higher than that of every object there is in none. That is every entry but in the
+//     first batch after a start, after an error, and when quarantine is tried again.
+//
+// Where the server knows no If-None-Match, a repeat writes the same bytes under the same
+// name, and a name cannot be taken. Then, and only then, a late upload of a batch that had
+// to be made smaller can leave entries in two objects.
+
+// note is what is kept beside the position.
+type note struct {
+	// Object is the name that was chosen last, below entriesDir.
+	Object string `json:"object"`
+	// Settled says that it is written, or void.
+	Settled bool `json:"settled,omitempty"`
+}
+
+// group is what becomes one object.
+type group []forwarder.Record
+
+// Write writes what of the batch is in no object yet: an object for each class and
+// instance, with ascending sequences.
+func (s *Store) Write(ctx context.Context, batch []forwarder.Record) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(batch) == 0 {
+		return nil
+	}
+	if s.closed.Err() != nil {
+		return s.failure(batch, errClosed)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(s.closed, cancel)()
+	if err := s.write(ctx, batch); err != nil {
+		return s.failure(batch, err)
+	}
+	clear(s.written)
+	s.keepManifests(ctx, batch)
+	return nil
+}
+
+func (s *Store) write(ctx context.Context, batch []forwarder.Record) error {
+	if err := s.settle(ctx, batch); err != nil {
+		return err
+	}
+	left, err := s.missing(ctx, batch)
+	if err != nil {
+		return err
+	}
+	groups := divide(left)
+	for _, g := range groups {
+		body := plain(g)
+		o := describe(g, body)
+		if o.day, err = s.day(ctx, g); err != nil {
+			return err
+		}
+		if o, err = s.store(ctx, o, body); err != nil {
+			return err
+		}
+		s.took(o, g)
+	}
+	if s.inDoubt == nil && s.noted != nil {
+		// Only spares the next start a question.
+		_ = s.setNote(*s.noted, true)
+		s.inDoubt, s.noted = nil, nil
+	}
+	return nil
+}
+
+// maxTries bounds how many names of the same entries may be void.
+const maxTries = 1000
+
+// store notes the object's name and writes it, under another one if that is void.
+func (s *Store) store(ctx context.Context, o object, body []byte) (object, error) {
+	for {
+		if err := s.setNote(o, false); err != nil {
+			return o, err
+		}
+		err := s.put(ctx, o, body)
+		if !errors.Is(err, errVoid) || o.try == maxTries {
+			return o, err
+		}
+		o.try++
+	}
+}
+
+// divide makes groups, in the order of their first entries.
+func divide(records []forwarder.Record) (groups []group) {
+	type key struct{ class, instance string }
+	open := map[key]int{}
+	for _, r := range records {
+		k := key{class(r), instance(r)}
+		i, is := open[k]
+		if !is || groups[i][len(groups[i])-1].Sequence >= r.Sequence {
+			i = len(groups)
+			open[k] = i
+			groups = append(groups, nil)
+		}
+		groups[i] = append(groups[i], r)
+	}
+	return groups
+}
+
+// day is that of the next object: today, but no day before any of its entries arrived,
+// however the clock was set, and none that is closed by a manifest.
+func (s *Store) day(ctx context.Context, g group) (time.Time, error) {
+	_, to := span(g)
+	day := dayOf(s.now())
+	if at := dayOf(to); at.After(day) {
+		day = at
+	}
+	closed, err := s.closedThrough(ctx, instance(g[0]))
+	if err != nil {
+		return day, err
+	}
+	if !day.After(closed) {
+		day = closed.AddDate(0, 0, 1)
+	}
+	return day, nil
+}
+
+// setNote keeps a name. With settled it is only said that it is done.
+func (s *Store) setNote(o object, settled bool) error {
+	s.inDoubt, s.noted = nil, &o
+	if !settled {
+		s.inDoubt = &o
+	}
+	if s.notes == nil {
+		return nil // nobody keeps any: this is a check of the store, or a test
+	}
+	b, err := json.Marshal(note{o.name(), settled})
+	if err == nil {
+		err = s.notes.SetNote(b)
+	}
+	if err != nil && !settled {
+		// Either note may be found after a crash now, and the one before is settled.
+		// Nothing was written under this name.
+		s.inDoubt, s.noted = nil, nil
+		return fmt.Errorf("noting the name of the next object: %w", err)
+	}
+	return nil
+}
+
+// KeepNotes implements forwarder.NoteKeeper.
+func (s *Store) KeepNotes(n forwarder.Notes) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.notes = n
+	b := n.Note()
+	if len(b) == 0 {
+		return
+	}
+	var kept note
+	o, ok := object{}, false
+	if json.Unmarshal(b, &kept) == nil {
+		o, ok = parseName(kept.Object)
+	}
+	switch {
+	case !ok:
+		s.log.Warn("the note of the last upload cannot be read: if that is still on its way, its entries may come to lie in two objects", "note", string(b))
+	case !kept.Settled:
+		s.inDoubt, s.noted = &o, &o
+	}
+}
+
+// settle makes sure what becomes of the object in doubt.
+func (s *Store) settle(ctx context.Context, batch []forwarder.Record) error {
+	if s.inDoubt == nil {
+		return nil
+	}
+	o := *s.inDoubt
+	var again group
+	for _, r := range batch {
+		if class(r) == o.class && instance(r) == o.instance && o.first <= r.Sequence && r.Sequence <= o.last &&
+			(len(again) == 0 || again[len(again)-1].Sequence < r.Sequence) {
+			again = append(again, r)
+		}
+	}
+	if len(again) == o.entries {
+		body := plain(again)
+		made := describe(again, body)
+		if made.day, made.try = o.day, o.try; made == o {
+			err := s.put(ctx, o, body)
+			switch {
+			case err == nil:
+				s.took(o, again)
+			case errors.Is(err, errVoid): // by an upload of that, which was in doubt too
+				s.inDoubt = nil
+				err = nil
+			}
+			return err
+		}
+	}
+	there, err := s.void(ctx, o)
+	if err != nil {
+		return err
+	}
+	if there {
+		s.took(o, nil)
+	}
+	s.inDoubt = nil
+	return nil
+}
+
+// took notes that an object is there.
+func (s *Store) took(o object, g group) {
+	s.inDoubt = nil
+	if k := s.known[o.instance]; k != nil {
+		k.highest = max(k.highest, o.last)
+		k.classes[o.class] = true
+	}
+	for _, r := range g {
+		s.written[sha256.Sum256(r.JSON)] = true
+	}
+}
+
+// put writes an object. Nil says that it is there.
+func (s *Store) put(ctx context.Context, o object, body []byte) error {
+	name := entriesDir + o.name()
+	meta := map[string]string{
+		"entries": fmt.Sprint(o.entries), "sha256": o.sum,
+		"first-arrival": o.from.Format(time.RFC3339), "last-arrival": o.to.Format(time.RFC3339),
+	}
+	if !s.conditional {
+		// The same bytes would only make another version.
+		if there, err := s.isThere(ctx, o); there || err != nil {
+			return err
+		}
+	}
+	err := s.create(ctx, name, encoder.EncodeAll(body, nil), meta)
+	if !errors.Is(err, errExists) {
+		return err
+	}
+	there, err := s.isThere(ctx, o)
+	if err == nil && !there {
+		err = fmt.Errorf("object %q is refused because it is there, and it is not there: try again; if that stays so, look at what stands before the endpoint", s.key(name))
+	}
+	return err
+}
+
+// create writes an object that is not there. Where the server knows no condition it
+// finds that out, and writes all the same.
+func (s *Store) create(ctx context.Context, name string, body []byte, meta map[string]string) error {
+	err := s.bucket.put(ctx, s.key(name), body, meta, s.conditional)
+	if errors.Is(err, errNoCondition) && s.conditional {
+		s.withoutCondition()
+		err = s.bucket.put(ctx, s.key(name), body, meta, false)
+	}
+	return err
+}
+
+// errVoid says that a name is taken by an empty object.
+var errVoid = errors.New("its name is void")
+
+// isThere reports whether an object is, and fails if it is another one, with errVoid if
+// that is a void one.
+func (s *Store) isThere(ctx context.Context, o object) (bool, error) {
+	name := s.key(entriesDir + o.name())
+	i, err := s.bucket.head(ctx, name)
+	switch {
+	case errors.Is(err, errNotFound):
+		return false, nil
+	case err != nil:
+		return false, err
+	case i.size == 0:
+		return false, errVoid
+	case i.meta["sha256"] != o.sum:
+		return false, fmt.Errorf("object %q is not this store's: find out who else writes to the bucket, and give the store another prefix", name)
+	}
+	return true, nil
+}
+
+// void takes the name of an object that cannot be made any more, unless it is there.
+func (s *Store) void(ctx context.Context, o object) (there bool, err error) {
+	name := entriesDir + o.name()
+	look := func() (is, empty bool, err error) {
+		i, err := s.bucket.head(ctx, s.key(name))
+		if errors.Is(err, errNotFound) {
+			return false, false, nil
+		}
+		return err == nil, i.size == 0, err
+	}
+	is, empty, err := look()
+	if err != nil || is {
+		return is && !empty, err
+	}
+	if !s.conditional {
+		s.log.Warn("an upload was given up that may still arrive: then its entries lie in two objects", "object", s.key(name))
+		return false, nil
+	}
+	err = s.bucket.put(ctx, s.key(name), nil, map[string]string{"void": "the entries are in other objects"}, true)
+	switch {
+	case errors.Is(err, errNoCondition):
+		s.withoutCondition()
+		return false, nil
+	case errors.Is(err, errExists):
+		is, empty, err = look()
+		if err == nil && !is {
+			err = fmt.Errorf("object %q is refused because it is there, and it is not there: try again", s.key(name))
+		}
+		return is && !empty, err
+	case err == nil:
+		s.log.Info("an upload was given up, and its name is taken by an empty object so that it cannot arrive any more", "object", s.key(name))
+	}
+	return false, err
+}
