@@ -27,14 +27,15 @@ const (
 	httpKind     = "http"
 	fileKind     = "file"
 	natsKind     = "nats"
+	s3Kind       = "s3"
 	otlpKind     = "otlp"
 	syslogKind   = "syslog"
 )
 
 var (
-	kinds = []string{sqliteKind, postgresKind, httpKind, fileKind, natsKind, otlpKind, syslogKind}
+	kinds = []string{sqliteKind, postgresKind, httpKind, fileKind, natsKind, s3Kind, otlpKind, syslogKind}
 	// bareKinds are those with a client of their own, against which drain measures.
-	bareKinds = []string{sqliteKind, postgresKind, natsKind, otlpKind, syslogKind}
+	bareKinds = []string{sqliteKind, postgresKind, natsKind, s3Kind, otlpKind, syslogKind}
 )
 
 // The trials.

@@ -66,6 +66,7 @@ var makers = map[string]func(dir string) (made store, env []string, err error){
 		}
 		return r, nil, err
 	},
+	s3Kind: func(string) (store, []string, error) { return newS3() },
 }
 
 // ranger is a store that keeps the ranges of sequences that it ever took.

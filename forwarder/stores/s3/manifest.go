@@ -169,6 +169,9 @@ func (s *Store) keepManifest(ctx context.Context, of string, now time.Time) erro
 				return err
 			}
 		}
+		if err := s.noteClosed(day); err != nil {
+			return err
+		}
 		m, err := json.Marshal(s.manifest(of, day, byDay[day], previous))
 		if err != nil {
 			return err

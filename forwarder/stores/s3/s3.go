@@ -45,9 +45,13 @@ type Store struct {
 	// mu lets Close wait for that, and guards what follows.
 	mu    sync.Mutex
 	notes forwarder.Notes
-	// inDoubt is the object of which nobody knows whether it is there, or comes, and noted
-	// the one that the note has and does not yet call settled.
-	inDoubt, noted *object
+	// inDoubt is the object of which nobody knows whether it is there, or comes; nil if
+	// there is none. noted is the name that the note has, and settled that it says so of it,
+	// or has none. closedDay is the last day that may have a manifest.
+	inDoubt   *object
+	noted     string
+	settled   bool
+	closedDay time.Time
 	// conditional says that the server knows If-None-Match.
 	conditional bool
 	known       map[string]*known
@@ -93,7 +97,7 @@ func Open(ctx context.Context, c Config, log *slog.Logger) (*Store, error) {
 
 func newStore(c Config, t target, b bucket, log *slog.Logger) *Store {
 	s := &Store{
-		c: c, target: t, log: log, now: time.Now, bucket: b, release: func() {}, conditional: true,
+		c: c, target: t, log: log, now: time.Now, bucket: b, release: func() {}, conditional: true, settled: true,
 		known: map[string]*known{}, written: map[[sha256.Size]byte]bool{},
 	}
 	s.closed, s.stop = context.WithCancel(context.Background())

@@ -49,6 +49,9 @@ type note struct {
 	Object string `json:"object"`
 	// Settled says that it is written, or void.
 	Settled bool `json:"settled,omitempty"`
+	// Closed is the last day of which a manifest may have been written: no object has it,
+	// or an earlier one, any more. The manifest may be on its way too.
+	Closed string `json:"closed,omitempty"`
 }
 
 // group is what becomes one object.
@@ -96,10 +99,9 @@ func (s *Store) write(ctx context.Context, batch []forwarder.Record) error {
 		}
 		s.took(o, g)
 	}
-	if s.inDoubt == nil && s.noted != nil {
+	if !s.settled {
 		// Only spares the next start a question.
-		_ = s.setNote(*s.noted, true)
-		s.inDoubt, s.noted = nil, nil
+		s.settled = s.keepNote(note{Object: s.noted, Settled: true}) == nil
 	}
 	return nil
 }
@@ -110,7 +112,7 @@ const maxTries = 1000
 // store notes the object's name and writes it, under another one if that is void.
 func (s *Store) store(ctx context.Context, o object, body []byte) (object, error) {
 	for {
-		if err := s.setNote(o, false); err != nil {
+		if err := s.noteName(o); err != nil {
 			return o, err
 		}
 		err := s.put(ctx, o, body)
@@ -150,32 +152,52 @@ func (s *Store) day(ctx context.Context, g group) (time.Time, error) {
 	if err != nil {
 		return day, err
 	}
+	if s.closedDay.After(closed) {
+		closed = s.closedDay
+	}
 	if !day.After(closed) {
 		day = closed.AddDate(0, 0, 1)
 	}
 	return day, nil
 }
 
-// setNote keeps a name. With settled it is only said that it is done.
-func (s *Store) setNote(o object, settled bool) error {
-	s.inDoubt, s.noted = nil, &o
-	if !settled {
-		s.inDoubt = &o
+// noteName keeps the name of the object that is written next.
+func (s *Store) noteName(o object) error {
+	if err := s.keepNote(note{Object: o.name()}); err != nil {
+		// Either note may be found after a crash now: the one before is settled, and nothing
+		// was written under this name.
+		return fmt.Errorf("noting the name of the next object: %w", err)
 	}
+	s.inDoubt, s.noted, s.settled = &o, o.name(), false
+	return nil
+}
+
+// noteClosed keeps a day that gets a manifest.
+func (s *Store) noteClosed(day time.Time) error {
+	if !day.After(s.closedDay) {
+		return nil
+	}
+	before := s.closedDay
+	s.closedDay = day
+	if err := s.keepNote(note{Object: s.noted, Settled: s.settled}); err != nil {
+		s.closedDay = before
+		return fmt.Errorf("noting that a day is closed: %w", err)
+	}
+	return nil
+}
+
+func (s *Store) keepNote(n note) error {
 	if s.notes == nil {
 		return nil // nobody keeps any: this is a check of the store, or a test
 	}
-	b, err := json.Marshal(note{o.name(), settled})
-	if err == nil {
-		err = s.notes.SetNote(b)
+	if !s.closedDay.IsZero() {
+		n.Closed = s.closedDay.Format(manifestDay)
 	}
-	if err != nil && !settled {
-		// Either note may be found after a crash now, and the one before is settled.
-		// Nothing was written under this name.
-		s.inDoubt, s.noted = nil, nil
-		return fmt.Errorf("noting the name of the next object: %w", err)
+	b, err := json.Marshal(n)
+	if err != nil {
+		return err
 	}
-	return nil
+	return s.notes.SetNote(b)
 }
 
 // KeepNotes implements forwarder.NoteKeeper.
@@ -188,16 +210,22 @@ func (s *Store) KeepNotes(n forwarder.Notes) {
 		return
 	}
 	var kept note
-	o, ok := object{}, false
-	if json.Unmarshal(b, &kept) == nil {
-		o, ok = parseName(kept.Object)
-	}
-	switch {
-	case !ok:
+	if err := json.Unmarshal(b, &kept); err != nil {
 		s.log.Warn("the note of the last upload cannot be read: if that is still on its way, its entries may come to lie in two objects", "note", string(b))
-	case !kept.Settled:
-		s.inDoubt, s.noted = &o, &o
+		return
 	}
+	s.closedDay, _ = time.Parse(manifestDay, kept.Closed) // zero if there is none
+	s.noted, s.settled = kept.Object, kept.Settled || kept.Object == ""
+	if s.settled {
+		return
+	}
+	if o, ok := parseName(kept.Object); ok {
+		s.inDoubt = &o
+		return
+	}
+	// Another version of this store may name its objects in another way.
+	s.log.Warn("the name of the last upload cannot be read: if that is still on its way, its entries may come to lie in two objects", "object", kept.Object)
+	s.settled = true
 }
 
 // settle makes sure what becomes of the object in doubt.

@@ -1,0 +1,332 @@
+package s3
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
+)
+
+// world is a buffer and its forwarder before a bucket, with everything that can go
+// wrong between them.
+type world struct {
+	testing.TB
+	rng    *rand.Rand
+	bucket *fakeBucket
+	store  *Store
+	notes  *worldNotes
+	now    time.Time
+
+	// all has the buffer's entries, from sequence 1 on.
+	all []forwarder.Record
+	// adopted is the first sequence of the second instance.
+	adopted int
+	// without is a class that the filter does not take; empty takes all.
+	without string
+	// aside are entries that went into quarantine, as what no store can be given.
+	aside map[uint64]bool
+	// position is the forwarder's, and kept what a crash goes back to at most.
+	position, kept uint64
+	acknowledged   map[string]bool
+}
+
+// worldNotes are synced when SetNote returns nil; a crash may come before and after.
+type worldNotes struct {
+	memoryNotes
+	of *world
+}
+
+func (n *worldNotes) SetNote(note []byte) error {
+	b := n.of.bucket
+	if b.dead {
+		return errDead
+	}
+	if b.rng.Float64() < b.faults/4 {
+		if b.rng.IntN(2) == 0 {
+			_ = n.memoryNotes.SetNote(note) // after an error either may be found
+		}
+		b.dead = b.rng.IntN(2) == 0
+		return errFault
+	}
+	if err := n.memoryNotes.SetNote(note); err != nil {
+		return err
+	}
+	b.dead = b.rng.Float64() < b.faults/8
+	return nil
+}
+
+var classes = []string{"", "", "", "long", "short/.."}
+
+// record appends some entries to the buffer.
+func (w *world) record() {
+	for range w.rng.IntN(30) {
+		n := len(w.all) + 1
+		e := entry{n: n, class: classes[w.rng.IntN(len(classes))], at: w.now.Add(-time.Duration(w.rng.IntN(100)) * time.Minute)}
+		if n >= w.adopted {
+			e.instance = otherInstance
+		}
+		w.all = append(w.all, e.make(w.TB))
+		if w.rng.IntN(40) == 0 {
+			w.aside[uint64(n)] = true
+		}
+	}
+}
+
+func (w *world) open() {
+	w.bucket.dead = false
+	w.store = newStore(Config{}, target{scheme: "https", host: "s3.example.com", bucket: "audit", prefix: "p"}, w.bucket, slog.New(slog.DiscardHandler))
+	w.store.conditional = !w.bucket.unconditional
+	w.store.now = func() time.Time { return w.now }
+	w.store.KeepNotes(w.notes)
+}
+
+// crash starts again, at a position that may be late.
+func (w *world) crash() {
+	if w.rng.IntN(2) == 0 {
+		w.position = w.kept + uint64(w.rng.Int64N(int64(w.position-w.kept)+1))
+	}
+	if w.rng.IntN(8) == 0 {
+		w.position = uint64(w.rng.Int64N(int64(w.position) + 1)) // as where its name is new
+	}
+	w.kept = w.position
+	if w.rng.IntN(5) == 0 {
+		w.without = classes[w.rng.IntN(len(classes))]
+	}
+	w.open()
+}
+
+// deliver makes one attempt, as the forwarder does.
+func (w *world) deliver() {
+	var batch []forwarder.Record
+	last := w.position
+	for n := 1 + w.rng.IntN(25); n > 0 && int(last) < len(w.all); n-- {
+		r := w.all[last]
+		last++
+		if w.aside[r.Sequence] || w.without != "" && r.Entry.Retention != nil && r.Entry.Retention.Class == w.without {
+			continue
+		}
+		batch = append(batch, r)
+	}
+	if w.write(batch) {
+		w.position = last
+		if w.rng.IntN(2) == 0 {
+			w.kept = last
+		}
+	}
+}
+
+// retry delivers an entry from quarantine.
+func (w *world) retry() {
+	for n := range w.aside {
+		if n <= w.position && w.write([]forwarder.Record{w.all[n-1]}) {
+			delete(w.aside, n)
+		}
+		return
+	}
+}
+
+func (w *world) write(batch []forwarder.Record) bool {
+	ctx, cancel := context.WithCancel(w.Context())
+	defer cancel()
+	err := w.store.Write(ctx, batch)
+	if err != nil {
+		if !errors.Is(err, errFault) && !errors.Is(err, errDead) {
+			w.Fatalf("an error that is none of the faults: %v", err)
+		}
+		return false
+	}
+	for _, r := range batch {
+		w.acknowledged[string(r.JSON)] = true
+	}
+	return true
+}
+
+// pass lets time pass, and sometimes sets the clock.
+func (w *world) pass() {
+	w.now = w.now.Add(time.Duration(w.rng.IntN(200)) * time.Minute)
+	if w.rng.IntN(30) == 0 {
+		w.now = w.now.AddDate(0, 0, w.rng.IntN(20)-10)
+	}
+}
+
+// seeds is how many worlds are tried. More find more.
+var seeds = flag.Int("seeds", 60, "how `many` worlds are tried")
+
+func TestEachEntryComesIntoExactlyOneObjectWhateverHappens(t *testing.T) {
+	voids, manifests := 0, 0
+	for seed := range *seeds {
+		rng := rand.New(rand.NewPCG(uint64(seed), 7))
+		w := &world{
+			TB: t, rng: rng, bucket: newFakeBucket(rng), now: time.Date(2026, 2, 27, 20, 0, 0, 0, time.UTC),
+			aside: map[uint64]bool{}, acknowledged: map[string]bool{}, adopted: 50 + rng.IntN(300),
+		}
+		w.notes = &worldNotes{of: w}
+		w.bucket.faults = []float64{0, 0.05, 0.3}[seed%3]
+		w.open()
+		for range 80 {
+			w.pass()
+			w.record()
+			switch {
+			case w.bucket.dead || rng.IntN(12) == 0:
+				w.crash()
+			case rng.IntN(6) == 0:
+				w.retry()
+			default:
+				w.deliver()
+			}
+		}
+		w.bucket.faults = 0
+		w.crash()
+		w.without = ""
+		for int(w.position) < len(w.all) {
+			w.deliver()
+		}
+		w.bucket.arrive(1)
+		w.now = w.now.AddDate(0, 0, 40)
+		w.record()
+		w.deliver()
+		v, m := w.check(fmt.Sprintf("seed %d", seed))
+		voids, manifests = voids+v, manifests+m
+		if t.Failed() {
+			return
+		}
+	}
+	if voids == 0 || manifests == 0 {
+		t.Errorf("%d void objects and %d manifests: the test does not try what it should", voids, manifests)
+	}
+	t.Logf("%d void objects, %d manifests", voids, manifests)
+}
+
+func TestWithoutConditionalWritesNothingIsLost(t *testing.T) {
+	for seed := range *seeds {
+		rng := rand.New(rand.NewPCG(uint64(seed), 11))
+		w := &world{
+			TB: t, rng: rng, bucket: newFakeBucket(rng), now: time.Date(2026, 2, 27, 20, 0, 0, 0, time.UTC),
+			aside: map[uint64]bool{}, acknowledged: map[string]bool{}, adopted: 200,
+		}
+		w.notes = &worldNotes{of: w}
+		w.bucket.faults, w.bucket.unconditional = 0.2, true
+		w.open()
+		for range 60 {
+			w.pass()
+			w.record()
+			if w.bucket.dead {
+				w.crash()
+			}
+			w.deliver()
+		}
+		w.bucket.arrive(1)
+		have := map[string]bool{}
+		for _, o := range w.contents() {
+			for _, doc := range o {
+				have[doc] = true
+			}
+		}
+		for doc := range w.acknowledged {
+			if !have[doc] {
+				t.Fatalf("seed %d: an entry was acknowledged and is in no object: %.200s", seed, doc)
+			}
+		}
+	}
+}
+
+// contents are the entries of each object that is not void, by name.
+func (w *world) contents() map[string][]string {
+	all := map[string][]string{}
+	for key, o := range w.bucket.objects {
+		name, is := strings.CutPrefix(key, "p/"+entriesDir)
+		if !is || len(o.body) == 0 {
+			continue
+		}
+		parsed, ok := parseName(name)
+		if !ok {
+			w.Fatalf("%q is not a name", name)
+		}
+		if err := parsed.eachEntry(bytes.NewReader(o.body), func(doc []byte) error {
+			all[name] = append(all[name], string(doc))
+			return nil
+		}); err != nil {
+			w.Fatalf("%s: %v", name, err)
+		}
+	}
+	return all
+}
+
+func (w *world) check(when string) (voids, manifests int) {
+	where := map[string]string{}
+	contents := w.contents()
+	for name, docs := range contents {
+		for _, doc := range docs {
+			if other, twice := where[doc]; twice {
+				w.Errorf("%s: an entry is in two objects, %s and %s", when, name, other)
+			}
+			where[doc] = name
+		}
+	}
+	for doc := range w.acknowledged {
+		if where[doc] == "" {
+			w.Errorf("%s: an entry was acknowledged and is in no object: %.200s", when, doc)
+		}
+	}
+	for key, n := range w.bucket.writes {
+		if n > 1 {
+			w.Errorf("%s: %s was written %d times", when, key, n)
+		}
+		if strings.Contains(key, "/entries/") && len(w.bucket.objects[key].body) == 0 {
+			voids++
+		}
+	}
+	return voids, w.checkManifests(when)
+}
+
+// checkManifests compares each day's manifest with the objects of that day.
+func (w *world) checkManifests(when string) (n int) {
+	last := map[string]*ManifestLink{}
+	for _, key := range slices.Sorted(maps.Keys(w.bucket.objects)) {
+		if !strings.HasPrefix(key, "p/"+manifestsDir) {
+			continue
+		}
+		n++
+		body := w.bucket.objects[key].body
+		var m Manifest
+		if err := json.Unmarshal(body, &m); err != nil {
+			w.Fatalf("%s: %v", key, err)
+		}
+		if (m.Previous == nil) != (last[m.Instance] == nil) || m.Previous != nil && *m.Previous != *last[m.Instance] {
+			w.Errorf("%s: %s: the manifest before is %+v, and it says %+v", when, key, last[m.Instance], m.Previous)
+		}
+		sum := sha256.Sum256(body)
+		last[m.Instance] = &ManifestLink{m.Day, hex.EncodeToString(sum[:])}
+		listed := map[string]bool{}
+		for _, o := range m.Objects {
+			listed[o.Name] = true
+		}
+		for _, name := range m.Void {
+			listed[name] = true
+		}
+		for key := range w.bucket.objects {
+			name, is := strings.CutPrefix(key, "p/"+entriesDir)
+			if o, ok := parseName(name); is && ok && o.instance == m.Instance && o.day.Format(manifestDay) == m.Day && !listed[entriesDir+name] {
+				w.Errorf("%s: %s does not list %s", when, m.Day, name)
+			}
+			delete(listed, entriesDir+name)
+		}
+		if len(listed) > 0 {
+			w.Errorf("%s: %s lists what is not there: %v", when, m.Day, listed)
+		}
+	}
+	return n
+}
