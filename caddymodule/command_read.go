@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 	"unicode"
 
@@ -127,14 +128,22 @@ func (s *Status) text() string {
 
 func exportCommand() *cobra.Command {
 	var p place
-	var format, organization, from, to string
+	var format, store, organization, from, to string
 	cmd := &cobra.Command{
-		Use:   "export [--format ndjson] [--organization <slug>] [--from <time>] [--to <time>]",
+		Use:   "export [--format ndjson] [--store <name>] [--organization <slug>] [--from <time>] [--to <time>]",
 		Short: "Prints every stored entry",
 		Long: `
 Prints the stored entries, oldest first, each in its highest revision, one JSON
-object a line. Entries that no store has yet are not printed: see status.`,
-		Example: "  caddy audit export --format ndjson --from 2026-01-01T00:00:00Z > audit.ndjson",
+object a line. Entries that no store has yet are not printed: see status.
+
+They come from the first store of the configuration that can be read quickly, through
+the server if it runs. With --store they come from that one, which this command reads
+itself, with the server's environment and as its user. From an archive such as s3 it
+takes as long as reading all of it between --from and --to, and as much room in the
+directory for temporary files as that has. What is damaged there is named at the end,
+after all else, and the exit status is 1.`,
+		Example: "  caddy audit export --format ndjson --from 2026-01-01T00:00:00Z > audit.ndjson\n" +
+			"  caddy audit export --store s3 --from 2026-01-01T00:00:00Z --to 2026-02-01T00:00:00Z > january.ndjson",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if format != "ndjson" {
@@ -150,18 +159,22 @@ object a line. Entries that no store has yet are not printed: see status.`,
 			if err != nil {
 				return err
 			}
-			return export(cmd.Context(), &p, q, values, cmd.OutOrStdout())
+			return export(cmd.Context(), &p, store, q, values, cmd.OutOrStdout())
 		},
 	}
 	p.flags(cmd)
 	cmd.Flags().StringVar(&format, "format", "ndjson", "The format: ndjson")
+	cmd.Flags().StringVar(&store, "store", "", "Only what this store of the configuration has")
 	cmd.Flags().StringVar(&organization, "organization", "", "Only this organization's slug")
 	cmd.Flags().StringVar(&from, "from", "", "Only calls that arrived at or after this time")
 	cmd.Flags().StringVar(&to, "to", "", "Only calls that arrived before this time")
 	return cmd
 }
 
-func export(ctx context.Context, p *place, q forwarder.Query, values url.Values, w io.Writer) error {
+// export prints what a store has, the first that is readable if none is named.
+func export(ctx context.Context, p *place, store string, q forwarder.Query, values url.Values, w io.Writer) error {
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM) // so that a spool is removed
+	defer stop()
 	progress := newProgress(w)
 	out := bufio.NewWriterSize(w, 64<<10)
 	line := func(doc []byte) error {
@@ -169,32 +182,36 @@ func export(ctx context.Context, p *place, q forwarder.Query, values url.Values,
 		_, _ = out.Write(doc)
 		return out.WriteByte('\n')
 	}
-	body, err := p.get(ctx, exportPath, values)
-	switch {
-	case err == nil:
-		defer body.Close()
-		err = eachLine(body, line)
-	case errors.Is(err, errDown):
-		err = stored(ctx, p, q, line)
+	err := errDown
+	if store == "" {
+		var body io.ReadCloser
+		if body, err = p.get(ctx, exportPath, values); err == nil {
+			defer body.Close()
+			err = eachLine(body, line)
+		}
+	}
+	if errors.Is(err, errDown) {
+		err = stored(ctx, p, store, q, line)
+	}
+	// What came before an error is printed, too.
+	if flushed := out.Flush(); err == nil && flushed != nil {
+		err = fmt.Errorf("writing the export: %w", flushed)
 	}
 	if err != nil {
 		return err
-	}
-	if err := out.Flush(); err != nil {
-		return fmt.Errorf("writing the export: %w", err)
 	}
 	progress.done()
 	return nil
 }
 
-// stored reads a store's files, of a server that is not running.
-func stored(ctx context.Context, p *place, q forwarder.Query, line func([]byte) error) error {
+// stored reads a store itself: because the server is not running, or it was named.
+func stored(ctx context.Context, p *place, store string, q forwarder.Query, line func([]byte) error) error {
 	app, done, err := p.offline(ctx)
 	if err != nil {
 		return err
 	}
 	defer done()
-	reader, err := openReader(ctx, app.stores)
+	reader, err := app.openStore(ctx, store)
 	if err != nil {
 		return err
 	}
@@ -301,7 +318,7 @@ func tailStored(ctx context.Context, p *place, n int, print func([]byte) error) 
 		return nil
 	}
 	var docs [][]byte
-	err := stored(ctx, p, forwarder.Query{NewestFirst: true, Limit: n}, func(doc []byte) error {
+	err := stored(ctx, p, "", forwarder.Query{NewestFirst: true, Limit: n}, func(doc []byte) error {
 		docs = append(docs, slices.Clone(doc))
 		return nil
 	})

@@ -266,7 +266,7 @@ func (r *rig) drained() Status {
 func (r *rig) exported(p *place) []*audit.Entry {
 	r.t.Helper()
 	var out bytes.Buffer
-	if err := export(context.Background(), p, mustQuery(r.t), nil, &out); err != nil {
+	if err := export(context.Background(), p, "", mustQuery(r.t), nil, &out); err != nil {
 		r.t.Fatal(err)
 	}
 	var entries []*audit.Entry
