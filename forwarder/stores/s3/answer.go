@@ -71,7 +71,7 @@ func (b *client) codeCure(said minio.ErrorResponse) string {
 		return ": check the key's policy: it needs s3:PutObject, s3:GetObject and s3:ListBucket, with lock also s3:GetBucketObjectLockConfiguration, s3:GetBucketVersioning and s3:PutObjectRetention, with legal_hold also s3:PutObjectLegalHold"
 	case minio.NoSuchBucket:
 		return fmt.Sprintf(": make the bucket %q, with Object Lock if entries shall be locked, or say create on", b.target.bucket)
-	case "InvalidAccessKeyId", "InvalidToken", "ExpiredToken", "TokenRefreshRequired", "InvalidClientTokenId", "ExpiredTokenException":
+	case "InvalidAccessKeyId", "XAdminUserNotFound", "InvalidToken", "ExpiredToken", "TokenRefreshRequired", "InvalidClientTokenId", "ExpiredTokenException":
 		return ": check its options access_key and session_token, or the environment that they come from"
 	case "SignatureDoesNotMatch", "XAmzContentSHA256Mismatch":
 		return ": check its option secret_key, and that no proxy changes what is sent"
@@ -95,6 +95,9 @@ func (b *client) codeCure(said minio.ErrorResponse) string {
 	}
 	if said.StatusCode >= 300 && said.StatusCode < 400 {
 		return ": a redirect is not followed: name the endpoint that has the bucket itself, and its region"
+	}
+	if said.StatusCode == http.StatusUnauthorized || said.StatusCode == http.StatusForbidden {
+		return ": check its keys and what they may do"
 	}
 	return ""
 }

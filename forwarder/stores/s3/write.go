@@ -88,21 +88,32 @@ func (s *Store) write(ctx context.Context, batch []forwarder.Record) error {
 		return err
 	}
 	groups := divide(left)
-	for _, g := range groups {
-		body := plain(g)
-		o := describe(g, body)
-		if o.day, err = s.day(ctx, g); err != nil {
+	for i, g := range groups {
+		if err := s.writeGroup(ctx, g); err != nil {
+			for _, g := range groups[:i] {
+				s.remember(g)
+			}
 			return err
 		}
-		if o, err = s.store(ctx, o, body); err != nil {
-			return err
-		}
-		s.took(o, g)
 	}
 	if !s.settled {
 		// Only spares the next start a question.
 		s.settled = s.keepNote(note{Object: s.noted, Settled: true}) == nil
 	}
+	return nil
+}
+
+func (s *Store) writeGroup(ctx context.Context, g group) error {
+	body := plain(g)
+	o := describe(g, body)
+	var err error
+	if o.day, err = s.day(ctx, g); err != nil {
+		return err
+	}
+	if o, err = s.store(ctx, o, body); err != nil {
+		return err
+	}
+	s.took(o)
 	return nil
 }
 
@@ -248,7 +259,8 @@ func (s *Store) settle(ctx context.Context, batch []forwarder.Record) error {
 			err := s.put(ctx, o, body)
 			switch {
 			case err == nil:
-				s.took(o, again)
+				s.took(o)
+				s.remember(again)
 			case errors.Is(err, errVoid): // by an upload of that, which was in doubt too
 				s.inDoubt = nil
 				err = nil
@@ -261,19 +273,23 @@ func (s *Store) settle(ctx context.Context, batch []forwarder.Record) error {
 		return err
 	}
 	if there {
-		s.took(o, nil)
+		s.took(o)
 	}
 	s.inDoubt = nil
 	return nil
 }
 
 // took notes that an object is there.
-func (s *Store) took(o object, g group) {
+func (s *Store) took(o object) {
 	s.inDoubt = nil
 	if k := s.known[o.instance]; k != nil {
 		k.highest = max(k.highest, o.last)
 		k.classes[o.class] = true
 	}
+}
+
+// remember spares looking for what was written in an attempt that failed later.
+func (s *Store) remember(g group) {
 	for _, r := range g {
 		s.written[sha256.Sum256(r.JSON)] = true
 	}
