@@ -144,7 +144,7 @@ directory for temporary files as that has. What is damaged there is named at the
 after all else, and the exit status is 1.`,
 		Example: "  caddy audit export --format ndjson --from 2026-01-01T00:00:00Z > audit.ndjson\n" +
 			"  caddy audit export --store s3 --from 2026-01-01T00:00:00Z --to 2026-02-01T00:00:00Z > january.ndjson",
-		Args:    cobra.NoArgs,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if format != "ndjson" {
 				return fmt.Errorf("--format %q: this version knows only ndjson", format)

@@ -310,6 +310,10 @@ func (s *store) take(batch []forwarder.Record) error {
 		batch = slices.DeleteFunc(batch, func(r forwarder.Record) bool {
 			return r.Sequence <= s.rows[len(s.rows)-1].entry.Origin.Sequence
 		})
+	case s.is("leaves out what it has"):
+		batch = slices.DeleteFunc(batch, func(r forwarder.Record) bool {
+			return slices.ContainsFunc(s.rows, func(have row) bool { return string(have.doc) == string(r.JSON) })
+		})
 	case s.is("tells entries apart by their sequence alone"):
 		batch = slices.DeleteFunc(batch, func(r forwarder.Record) bool {
 			return slices.ContainsFunc(s.rows, func(have row) bool {

@@ -27,6 +27,11 @@ var notOnce = map[string]string{
 
 func TestAStoreThatShowsRepeatsPasses(t *testing.T) {
 	Run(t, (&repeats{}).target, Options{NotApplicable: notOnce, patience: 5 * time.Second})
+	t.Run("but those of what it has", func(t *testing.T) {
+		o := Options{NotApplicable: notOnce, patience: 5 * time.Second, LeavesOut: true}
+		Run(t, (&repeats{"leaves out what it has"}).target, o)
+		Run(t, (&repeats{}).target, o) // it need not
+	})
 }
 
 func TestAStoreThatKeepsRepeatsOutPasses(t *testing.T) {
@@ -161,6 +166,9 @@ func TestEachCaseFindsAStoreThatBreaksIt(t *testing.T) {
 		for _, name := range m.found {
 			finds[name] = true
 			mustFind(t, m.wrong, name, repeats{m.wrong}.target, Options{})
+			if name != "a part that is there already does no harm" { // which then may be left out
+				mustFind(t, m.wrong, name, repeats{m.wrong}.target, Options{LeavesOut: true})
+			}
 		}
 	}
 	for _, m := range keepsOutMutants {
@@ -169,6 +177,7 @@ func TestEachCaseFindsAStoreThatBreaksIt(t *testing.T) {
 			mustFind(t, m.wrong, name, keepsOut{m.wrong}.target, Options{KeepsOut: true})
 		}
 	}
+	mustFind(t, "leaves out what it has", "a part that is there already does no harm", repeats{"leaves out what it has"}.target, Options{})
 	for _, c := range cases {
 		if !finds[c.name] {
 			t.Errorf("case %q finds nothing: break a store so that it does", c.name)

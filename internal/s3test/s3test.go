@@ -129,7 +129,7 @@ func (s *Server) Up() error {
 	}
 	s.process = c.Process.Pid
 	for deadline := time.Now().Add(readyWithin); ; time.Sleep(pause) {
-		conn, err := net.DialTimeout("tcp", s.Addr, time.Second)
+		conn, err := (&net.Dialer{Timeout: time.Second}).DialContext(context.Background(), "tcp", s.Addr)
 		if err == nil {
 			return conn.Close()
 		}

@@ -14,8 +14,11 @@ import (
 type nowhere struct{}
 
 func (nowhere) put(context.Context, string, []byte, map[string]string, bool) error { return nil }
-func (nowhere) head(context.Context, string) (info, error)                         { return info{}, errNotFound }
-func (nowhere) get(context.Context, string) (io.ReadCloser, error)                 { return nil, errNotFound }
+
+func (nowhere) head(context.Context, string) (info, error) { return info{}, errNotFound }
+
+func (nowhere) get(context.Context, string) (io.ReadCloser, error) { return nil, errNotFound }
+
 func (nowhere) list(context.Context, string, string) iter.Seq2[info, error] {
 	return func(func(info, error) bool) {}
 }

@@ -24,7 +24,7 @@ const (
 	// 4 MiB or of one entry.
 	maxPlain = 1 << 30
 	// maxLine bounds one entry, in bytes.
-	maxLine = 256 << 20
+	maxLine = 64 << 20
 )
 
 // defaultClass is the retention class of entries that have none.

@@ -24,6 +24,7 @@ var (
 	errNotFound    = errors.New("it is not there")
 	errExists      = errors.New("it is there already")
 	errNoCondition = errors.New("the server knows no If-None-Match")
+	errArchived    = errors.New("it is in a storage class that cannot be read at once: restore it first")
 )
 
 // bucket is what this store does with its bucket.
@@ -33,7 +34,8 @@ type bucket interface {
 	put(ctx context.Context, key string, body []byte, meta map[string]string, ifAbsent bool) error
 	// head returns errNotFound if there is none.
 	head(ctx context.Context, key string) (info, error)
-	// get returns an object's bytes.
+	// get returns an object's bytes. It returns errNotFound if there is none, and
+	// errArchived if it cannot be read at once.
 	get(ctx context.Context, key string) (io.ReadCloser, error)
 	// list yields the names that begin with a prefix and come after another one.
 	list(ctx context.Context, prefix, after string) iter.Seq2[info, error]
@@ -94,7 +96,6 @@ func (b *client) putOptions(now time.Time) minio.PutObjectOptions {
 	o := minio.PutObjectOptions{
 		// The signature covers the body's hash all the same: it is given.
 		DisableContentSha256: true,
-		StorageClass:         b.c.StorageClass,
 	}
 	if b.c.Lock.Mode != "" {
 		o.Mode = minio.RetentionMode(strings.ToUpper(b.c.Lock.Mode))
@@ -117,8 +118,10 @@ func (b *client) put(ctx context.Context, key string, body []byte, meta map[stri
 		sum := sha256.Sum256(body)
 		o := b.putOptions(time.Now())
 		o.ContentType = "application/zstd"
-		if strings.HasSuffix(key, ".json") {
-			o.ContentType = "application/json"
+		if strings.HasSuffix(key, suffix) {
+			o.StorageClass = b.c.StorageClass
+		} else {
+			o.ContentType = "application/json" // the marker and manifests are read again
 		}
 		o.UserMetadata = map[string]string{"x-amz-checksum-sha256": base64.StdEncoding.EncodeToString(sum[:])}
 		for name, value := range meta {
@@ -159,34 +162,67 @@ func (b *client) head(ctx context.Context, key string) (i info, err error) {
 }
 
 func (b *client) get(ctx context.Context, key string) (body io.ReadCloser, err error) {
-	ctx, cancel := context.WithCancel(context.WithValue(ctx, unboundedKey{}, true))
-	// The time is for the head of the answer: how long the body takes depends on its size.
-	timer := time.AfterFunc(b.timeout, cancel)
-	defer timer.Stop()
+	// How long it takes depends on the size, but something must come within each timeout.
+	ctx, stall := b.watch(context.WithValue(ctx, unboundedKey{}, true))
 	err = b.doWithin(ctx, "reading object "+quote(key), func(ctx context.Context) error {
 		r, _, _, err := b.core.GetObject(ctx, b.target.bucket, key, minio.GetObjectOptions{})
-		if minio.ToErrorResponse(err).Code == minio.NoSuchKey {
+		switch minio.ToErrorResponse(err).Code {
+		case minio.NoSuchKey:
 			return errNotFound
+		case "InvalidObjectState":
+			return errArchived
 		}
 		body = r
 		return err
 	})
 	if err != nil {
-		cancel()
+		stall.end()
 		return nil, err
 	}
-	return &closing{body, cancel}, nil
+	return &watchedBody{body, ctx, stall}, nil
 }
 
-// closing ends a request when its body is closed.
-type closing struct {
+// stall ends a request in which nothing has come for the time of one.
+type stall struct {
+	timer  *time.Timer
+	cancel context.CancelCauseFunc
+	limit  time.Duration
+}
+
+func (b *client) watch(ctx context.Context) (context.Context, *stall) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	return ctx, &stall{time.AfterFunc(b.timeout, func() { cancel(errTimeout) }), cancel, b.timeout}
+}
+
+// pause stops the clock while the caller does something else, and resume starts it anew.
+func (s *stall) pause()  { s.timer.Stop() }
+func (s *stall) resume() { s.timer.Reset(s.limit) }
+
+func (s *stall) end() {
+	s.timer.Stop()
+	s.cancel(nil)
+}
+
+// watchedBody is an answer's body.
+type watchedBody struct {
 	io.ReadCloser
-	cancel context.CancelFunc
+	ctx   context.Context
+	stall *stall
 }
 
-func (c *closing) Close() error {
-	c.cancel()
-	return c.ReadCloser.Close()
+func (w *watchedBody) Read(p []byte) (int, error) {
+	w.stall.resume()
+	defer w.stall.pause()
+	n, err := w.ReadCloser.Read(p)
+	if err != nil && errors.Is(context.Cause(w.ctx), errTimeout) {
+		err = fmt.Errorf("nothing came for %s: check that the server keeps up, or give it a longer timeout", w.stall.limit)
+	}
+	return n, err
+}
+
+func (w *watchedBody) Close() error {
+	w.stall.end()
+	return w.ReadCloser.Close()
 }
 
 func (b *client) list(ctx context.Context, prefix, after string) iter.Seq2[info, error] {
@@ -209,6 +245,8 @@ func (b *client) prefixes(ctx context.Context, prefix string) iter.Seq2[string, 
 
 func (b *client) each(ctx context.Context, o minio.ListObjectsOptions) iter.Seq2[info, error] {
 	return func(yield func(info, error) bool) {
+		ctx, stall := b.watch(ctx) // for each page
+		defer stall.end()
 		err := b.doWithin(ctx, "listing "+quote(o.Prefix), func(ctx context.Context) error {
 			last := ""
 			for i := range b.core.ListObjectsIter(ctx, b.target.bucket, o) {
@@ -223,9 +261,11 @@ func (b *client) each(ctx context.Context, o minio.ListObjectsOptions) iter.Seq2
 				if !strings.HasPrefix(i.Key, o.Prefix) {
 					continue
 				}
+				stall.pause()
 				if !yield(info{key: i.Key, size: i.Size}, nil) {
 					return errStopped
 				}
+				stall.resume()
 			}
 			return ctx.Err()
 		})
@@ -248,7 +288,7 @@ func (b *client) do(ctx context.Context, doing string, request func(ctx context.
 func (b *client) doWithin(ctx context.Context, doing string, request func(ctx context.Context) error) error {
 	var asked retryAfterSaid
 	err := request(context.WithValue(ctx, retryAfterKey{}, &asked))
-	if err == nil || errors.Is(err, errNotFound) || errors.Is(err, errExists) || errors.Is(err, errNoCondition) || errors.Is(err, errStopped) {
+	if err == nil || errors.Is(err, errNotFound) || errors.Is(err, errExists) || errors.Is(err, errNoCondition) || errors.Is(err, errArchived) || errors.Is(err, errStopped) {
 		return err
 	}
 	return b.failure(ctx, doing, err, time.Duration(asked.Load()))

@@ -3,11 +3,10 @@ package s3
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/caddyserver/caddy/v2"
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
@@ -67,6 +66,8 @@ func records(t testing.TB, first, last int) (batch []forwarder.Record) {
 	return batch
 }
 
+var discard = slog.New(slog.DiscardHandler)
+
 // memoryNotes are what a buffer keeps.
 type memoryNotes struct{ note []byte }
 
@@ -78,14 +79,6 @@ func (n *memoryNotes) SetNote(note []byte) error {
 	}
 	n.note = append([]byte(nil), note...)
 	return nil
-}
-
-func provision(t testing.TB, m *Module) *Module {
-	t.Helper()
-	if err := m.Provision(caddy.Context{}); err != nil {
-		t.Fatal(err)
-	}
-	return m
 }
 
 func isRefused(err error) bool {

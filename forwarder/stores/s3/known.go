@@ -186,10 +186,13 @@ func (s *Store) find(ctx context.Context, of string, records []forwarder.Record,
 			sums = append(sums, sha256.Sum256(doc))
 			return nil
 		})
-		var bad *damagedError
-		if errors.As(err, &bad) {
+		if bad, damaged := errors.AsType[*damagedError](err); damaged {
 			// What it should have had is written once more.
 			s.log.Error("an object is damaged, or is not this store's", "object", s.key(entriesDir+o.name()), "error", bad.err)
+			continue
+		}
+		if errors.Is(err, errArchived) || errors.Is(err, errNotFound) { // by a lifecycle rule
+			s.log.Warn("an object cannot be compared with what is to be written: its entries may come to lie in two", "object", s.key(entriesDir+o.name()), "error", err)
 			continue
 		}
 		if err != nil {

@@ -82,6 +82,8 @@ func (s *Store) scan(ctx context.Context, q forwarder.Query, damaged func(string
 		switch {
 		case errors.As(err, &bad):
 			damaged(quote(i.key), bad.err)
+		case errors.Is(err, errArchived):
+			damaged(quote(i.key), err)
 		case errors.Is(err, errNotFound): // a lifecycle rule was quicker
 		case err != nil:
 			return err

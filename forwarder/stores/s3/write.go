@@ -117,6 +117,10 @@ func (s *Store) writeGroup(ctx context.Context, g group) error {
 	return nil
 }
 
+// maxRemembered bounds what is remembered of attempts that failed, in entries. What is
+// not is looked for in the bucket.
+const maxRemembered = 100_000
+
 // maxTries bounds how many names of the same entries may be void.
 const maxTries = 1000
 
@@ -290,6 +294,9 @@ func (s *Store) took(o object) {
 
 // remember spares looking for what was written in an attempt that failed later.
 func (s *Store) remember(g group) {
+	if len(s.written) > maxRemembered {
+		clear(s.written)
+	}
 	for _, r := range g {
 		s.written[sha256.Sum256(r.JSON)] = true
 	}
