@@ -319,3 +319,37 @@ func TestClosingEndsAWriteAndLaterOnesFail(t *testing.T) {
 	mentions(t, s.Write(t.Context(), records(t, 1, 2)), "it is closed")
 	var _ forwarder.Store = s
 }
+
+func TestARoleIsAskedForItsKeys(t *testing.T) {
+	role := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintf(w, `{"AccessKeyId":"ROLEKEY","SecretAccessKey":"planted role secret","Token":"planted role token","Expiration":%q}`, time.Now().Add(time.Hour).Format(time.RFC3339))
+	}))
+	defer role.Close()
+	t.Setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", role.URL)
+	t.Setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN", "")
+	var auth, token string
+	b := answering(t, func(w http.ResponseWriter, r *http.Request) {
+		auth, token = r.Header.Get("Authorization"), r.Header.Get("X-Amz-Security-Token")
+		w.WriteHeader(http.StatusForbidden)
+		io.WriteString(w, errorBody("AccessDenied", "not you, "+token))
+	})
+	c := b.c
+	c.Credentials, c.AccessKey, c.SecretKey = CredentialsIAM, "", ""
+	iam, err := newClient(c, b.target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer iam.close()
+	err = iam.put(t.Context(), "x", []byte("body"), nil, true)
+	if !strings.Contains(auth, "Credential=ROLEKEY/") || token != "planted role token" {
+		t.Errorf("it was signed as %q", auth)
+	}
+	mentions(t, err, "AccessDenied", "[concealed]")
+	role.Close()
+	again, err := newClient(c, b.target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.close()
+	mentions(t, again.put(t.Context(), "x", []byte("body"), nil, true), "asking for credentials", "has a role")
+}
