@@ -116,7 +116,7 @@ func TestNoBodyIsLargerThanMaxBodyUnlessAnEntryIs(t *testing.T) {
 	if n := len(r.requests()); n < 3 || n > 10 {
 		t.Errorf("%d requests", n)
 	}
-	if got := s.c.batching().BatchBytes + MaxBatchEntries + 2; got > httpclient.MinBody {
+	if got := s.c.batching().BatchBytes + httpclient.MaxBatchEntries + 2; got > httpclient.MinBody {
 		t.Errorf("a full batch is a body of %d bytes", got)
 	}
 }

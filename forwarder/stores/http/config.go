@@ -12,16 +12,6 @@ import (
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder/stores/httpclient"
 )
 
-// The batches of this store.
-const (
-	// BatchEntries and BatchWait are the size of a batch while there is no backlog:
-	// a request costs more than what is in it, so entries wait for others.
-	BatchEntries = 250
-	BatchWait    = time.Second
-	// MaxBatchEntries is what batches grow to on a backlog.
-	MaxBatchEntries = 1000
-)
-
 // The encodings of a body.
 const (
 	// EncodingJSON is one JSON array, application/json.
@@ -63,8 +53,8 @@ type Config struct {
 	// MaxBody bounds a request's body before it is compressed, in bytes. An entry that
 	// is larger travels alone. Zero is no bound but that of the batches.
 	MaxBody int
-	// Proxy is an http:// or socks5:// URL, httpclient.ProxyNone, or empty for what the environment
-	// says (HTTPS_PROXY, HTTP_PROXY, NO_PROXY).
+	// Proxy is an http:// or socks5:// URL, httpclient.ProxyNone, or empty for what the
+	// environment says (HTTPS_PROXY, HTTP_PROXY, NO_PROXY).
 	Proxy string
 	TLS   httpclient.TLS
 	// Insecure allows an http:// URL whose host is not this one.
@@ -138,13 +128,9 @@ func describe(location string) forwarder.Description {
 
 // batching is what suits the receiver.
 func (c Config) batching() forwarder.Batching {
-	b := forwarder.Batching{
-		BatchEntries: BatchEntries, MaxBatchEntries: MaxBatchEntries,
-		BatchBytes: forwarder.DefaultBatchBytes, BatchWait: BatchWait,
+	if c.MaxBody == 0 {
+		return httpclient.Batching(forwarder.DefaultBatchBytes)
 	}
-	if c.MaxBody > 0 {
-		// What comes between the entries is a byte for each.
-		b.BatchBytes = min(b.BatchBytes, c.MaxBody-MaxBatchEntries-2)
-	}
-	return b
+	// What comes between the entries is a byte for each.
+	return httpclient.Batching(c.MaxBody - httpclient.MaxBatchEntries - 2)
 }

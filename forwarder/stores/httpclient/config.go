@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/net/http/httpguts"
+
+	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
 )
 
 // The bounds of a request, and the defaults of Config.
@@ -20,7 +22,21 @@ const (
 	MaxTimeout = 10 * time.Minute
 	// MinBody is the least MaxBody that may be configured, in bytes.
 	MinBody = 64 << 10
+	// BatchEntries and BatchWait are the size of a batch while there is no backlog:
+	// a request costs more than what is in it, so entries wait for others.
+	BatchEntries = 250
+	BatchWait    = time.Second
+	// MaxBatchEntries is what batches grow to on a backlog.
+	MaxBatchEntries = 1000
 )
+
+// Batching is what suits a receiver, where the JSON of a batch is bounded by bytes.
+func Batching(bytes int) forwarder.Batching {
+	return forwarder.Batching{
+		BatchEntries: BatchEntries, MaxBatchEntries: MaxBatchEntries,
+		BatchBytes: min(forwarder.DefaultBatchBytes, bytes), BatchWait: BatchWait,
+	}
+}
 
 // ProxyNone is the Config.Proxy that goes to the receiver directly, whatever the
 // environment says.

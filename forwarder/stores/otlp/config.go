@@ -2,20 +2,9 @@ package otlp
 
 import (
 	"fmt"
-	"time"
 
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder/stores/httpclient"
-)
-
-// The batches of this store.
-const (
-	// BatchEntries and BatchWait are the size of a batch while there is no backlog:
-	// a request costs more than what is in it, so entries wait for others.
-	BatchEntries = 250
-	BatchWait    = time.Second
-	// MaxBatchEntries is what batches grow to on a backlog.
-	MaxBatchEntries = 1000
 )
 
 // logsPath is where the specification has receivers take logs, below the base endpoint.
@@ -59,14 +48,10 @@ func describe(location string) forwarder.Description {
 
 // batching is what suits the receiver.
 func (c Config) batching() forwarder.Batching {
-	b := forwarder.Batching{
-		BatchEntries: BatchEntries, MaxBatchEntries: MaxBatchEntries,
-		BatchBytes: forwarder.DefaultBatchBytes, BatchWait: BatchWait,
+	if c.HTTP.MaxBody == 0 {
+		return httpclient.Batching(forwarder.DefaultBatchBytes)
 	}
-	if c.HTTP.MaxBody > 0 {
-		// The attributes of an entry are about as large as its JSON. Write divides what is
-		// larger all the same.
-		b.BatchBytes = min(b.BatchBytes, c.HTTP.MaxBody/2)
-	}
-	return b
+	// The attributes of an entry are about as large as its JSON. Write divides what is
+	// larger all the same.
+	return httpclient.Batching(c.HTTP.MaxBody / 2)
 }
