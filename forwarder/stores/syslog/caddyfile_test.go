@@ -83,7 +83,7 @@ func TestOneLineIsEnough(t *testing.T) {
 	provision(t, m)
 	want := Config{
 		URL: "tls://siem.example.com:6514", Facility: "audit", AppName: "caddy-audit-log", Enterprise: "32473",
-		Timeout: 10 * time.Second, Resend: 30 * time.Second, MaxMessage: 8192, probation: time.Second,
+		Timeout: 10 * time.Second, Resend: 30 * time.Second, MaxMessage: 8192, probation: time.Second, closeTime: 5 * time.Second,
 	}
 	if diff := cmp.Diff(want, m.config, cmp.AllowUnexported(Config{})); diff != "" {
 		t.Errorf("config (-want +got):\n%s", diff)

@@ -88,6 +88,8 @@ type Config struct {
 
 	// probation is that of a connection. Zero is the constant.
 	probation time.Duration
+	// closeTime is that of Close. Zero is the constant.
+	closeTime time.Duration
 	// dial makes a connection. Nil is the system's.
 	dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// wrote is told of each connection how many messages were written again on it. Nil
@@ -127,6 +129,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.MaxMessage == 0 {
 		c.MaxMessage = DefaultMaxMessage
+	}
+	if c.closeTime == 0 {
+		c.closeTime = closeTime
 	}
 	if c.probation == 0 {
 		c.probation = probation

@@ -257,7 +257,7 @@ func (c *conn) finish(ctx context.Context) error {
 	select {
 	case <-c.broken:
 	case <-ctx.Done():
-		return fmt.Errorf("the receiver has not closed the connection within %s: check that it keeps up", closeTime)
+		return errors.New("the receiver has not closed the connection in time: check that it keeps up")
 	}
 	if errors.Is(c.err, io.EOF) {
 		return nil

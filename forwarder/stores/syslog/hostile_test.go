@@ -120,6 +120,9 @@ func TestAReceiverThatReadsNothingIsNotWaitedForWithoutEnd(t *testing.T) {
 	letGo()
 	s.c.Timeout = 10 * time.Second
 	write(t, s, big)
+	if err := s.Close(); err != nil { // it has read all
+		t.Error(err)
+	}
 	docs := r.texts(t, len(big))
 	same(t, "the end of what arrived", documents(big), docs[len(docs)-len(big):])
 }

@@ -242,7 +242,7 @@ func TestWhatAReceiverThatIsAwayDoesNotConfirmIsTheNextStores(t *testing.T) {
 
 func TestACloseDoesNotWaitForAReceiverThatReadsNothing(t *testing.T) {
 	r := newReceiver(t, "tcp", "127.0.0.1:0", nil)
-	s := open(t, Config{URL: "tcp://" + r.addr})
+	s := open(t, Config{URL: "tcp://" + r.addr, closeTime: 300 * time.Millisecond})
 	write(t, s, records(t, 1, 3))
 	letGo := r.hold(time.Hour)
 	defer letGo()
@@ -345,8 +345,10 @@ func TestAMessageThatBreaksEachConnectionIsGivenUpOnceItIsKnownToBeTooLong(t *te
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer next.Close()
 	write(t, next, b)
+	if err := next.Close(); err != nil {
+		t.Error(err)
+	}
 	docs := r.texts(t, 4)
 	same(t, "the end of what arrived", documents(a, b), docs[len(docs)-4:])
 	if !strings.Contains(logged.String(), "larger than max_message") || !strings.Contains(logged.String(), "entries=1") {

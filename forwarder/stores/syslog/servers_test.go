@@ -302,6 +302,7 @@ func TestSyslogNGEndsTheConnectionForAMessageThatIsTooLong(t *testing.T) {
 	c.MaxMessage = 64 << 10
 	next := open(t, c)
 	write(t, next, b)
+	server.settle(t)
 	docs := arrived(t, server, 4)
 	same(t, "the end", documents(a, b), docs[len(docs)-4:])
 }

@@ -114,7 +114,7 @@ func (s *Store) Close() error {
 
 // finish lets the receiver read to the end. What is owed then is what it has not.
 func (s *Store) finish() error {
-	ctx, cancel := context.WithTimeout(context.Background(), closeTime)
+	ctx, cancel := context.WithTimeout(context.Background(), s.c.closeTime)
 	defer cancel()
 	var err error
 	if s.conn != nil {
