@@ -28,6 +28,8 @@ type fakeBucket struct {
 	// process is: nothing it does has an effect.
 	faults float64
 	dead   bool
+	// delays says which uploads are late.
+	delays func(key string) bool
 }
 
 type fakeObject struct {
@@ -76,10 +78,14 @@ func (b *fakeBucket) apply(p fakePut) error {
 }
 
 func (b *fakeBucket) put(_ context.Context, key string, body []byte, meta map[string]string, ifAbsent bool) error {
-	b.arrive(0.1)
+	b.arrive(b.faults)
 	p := fakePut{key, fakeObject{bytes.Clone(body), meta}, ifAbsent}
 	if b.dead {
 		return errDead
+	}
+	if b.delays != nil && b.delays(key) {
+		b.late = append(b.late, p)
+		return errFault
 	}
 	if b.rng.Float64() >= b.faults {
 		return b.apply(p)
@@ -98,7 +104,7 @@ func (b *fakeBucket) put(_ context.Context, key string, body []byte, meta map[st
 }
 
 func (b *fakeBucket) fails() error {
-	b.arrive(0.1)
+	b.arrive(b.faults)
 	if b.dead {
 		return errDead
 	}

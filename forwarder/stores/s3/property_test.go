@@ -210,6 +210,31 @@ func TestEachEntryComesIntoExactlyOneObjectWhateverHappens(t *testing.T) {
 	t.Logf("%d void objects, %d manifests", voids, manifests)
 }
 
+// TestADayWhoseManifestIsLateDoesNotComeBack is one that the test above finds only with
+// many worlds.
+func TestADayWhoseManifestIsLateDoesNotComeBack(t *testing.T) {
+	w := &world{TB: t, rng: rand.New(rand.NewPCG(1, 1)), acknowledged: map[string]bool{}, now: time.Date(2026, 2, 28, 12, 0, 0, 0, time.UTC)}
+	w.bucket, w.notes = newFakeBucket(w.rng), &worldNotes{of: w}
+	w.open()
+	w.write(records(t, 1, 5))
+	w.bucket.delays = func(key string) bool { return strings.Contains(key, manifestsDir) }
+	w.now = w.now.AddDate(0, 0, 1)
+	w.write(records(t, 6, 9)) // makes the manifest, whose answer is lost
+	if len(w.bucket.late) != 1 {
+		t.Fatalf("%d manifests are late", len(w.bucket.late))
+	}
+	w.bucket.delays = nil
+	w.now = w.now.AddDate(0, 0, -1) // the clock is set back, and the server started again
+	w.open()
+	w.write(records(t, 10, 15))
+	w.bucket.arrive(1)
+	w.now = w.now.AddDate(0, 0, 3)
+	w.write(records(t, 16, 17))
+	if _, n := w.check("afterwards"); n != 2 {
+		t.Errorf("%d manifests, want those of two days", n)
+	}
+}
+
 func TestWithoutConditionalWritesNothingIsLost(t *testing.T) {
 	for seed := range *seeds {
 		rng := rand.New(rand.NewPCG(uint64(seed), 11))
