@@ -84,7 +84,7 @@ func (b *client) codeCure(said minio.ErrorResponse) string {
 		}
 		return text
 	case "InvalidRequest", "InvalidArgument", "NotImplemented", "InvalidBucketState":
-		return ": check that the server knows what its options ask for: lock, legal_hold, encryption, storage_class"
+		return ": check that the server knows what its options ask for: lock, legal_hold, encryption, storage_class; and that this machine's clock is right"
 	case "InvalidStorageClass":
 		return ": check its option storage_class"
 	case "QuotaExceeded", "XMinioStorageFull", "InsufficientStorage", "InsufficientCapacity":

@@ -21,6 +21,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddyserver/caddy/v2"
 	"github.com/minio/minio-go/v7"
 	"github.com/minio/minio-go/v7/pkg/credentials"
 
@@ -28,6 +29,9 @@ import (
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder/spool"
 	"github.com/caddy-audit-log/caddy-audit-log/internal/s3test"
 )
+
+// testTerm is the lock's.
+const testTerm = caddy.Duration(300 * 24 * time.Hour)
 
 // module is one for a server, which makes its bucket.
 func module(t testing.TB, url string) *Module {
@@ -91,7 +95,7 @@ func retain(t testing.TB, c *minio.Client, o minio.ObjectInfo, mode minio.Retent
 func TestWhatIsLockedStaysForItsTermWhoeverAsks(t *testing.T) {
 	server := s3test.Run(t, "", "")
 	m := module(t, server.URL(testBucket))
-	m.Lock, m.LockTerm = LockCompliance, 1<<50
+	m.Lock, m.LockTerm = LockCompliance, testTerm
 	s := open(t, m, nil)
 	write(t, s, records(t, 1, 10))
 	c := admin(t, server)
@@ -132,7 +136,7 @@ func TestWhatIsLockedStaysForItsTermWhoeverAsks(t *testing.T) {
 func TestALegalHoldIsSetAndGovernanceCanBeBypassed(t *testing.T) {
 	server := s3test.Run(t, "", "")
 	m := module(t, server.URL(testBucket))
-	m.Lock, m.LockTerm, m.LegalHold = LockGovernance, 1<<50, true
+	m.Lock, m.LockTerm, m.LegalHold = LockGovernance, testTerm, true
 	write(t, open(t, m, nil), records(t, 1, 3))
 	c := admin(t, server)
 	o := versions(t, c)[0]
@@ -157,7 +161,7 @@ func TestALegalHoldIsSetAndGovernanceCanBeBypassed(t *testing.T) {
 func TestARepeatLeavesOneObjectInOneVersion(t *testing.T) {
 	server := s3test.Run(t, "", "")
 	m := module(t, server.URL(testBucket))
-	m.Lock, m.LockTerm = LockCompliance, 1<<50
+	m.Lock, m.LockTerm = LockCompliance, testTerm
 	notes := new(memoryNotes)
 	s := open(t, m, notes)
 	write(t, s, records(t, 1, 250))
@@ -283,7 +287,7 @@ func TestWhatIsWrongIsFoundAtTheOpeningWithACure(t *testing.T) {
 		says   []string
 	}{
 		{"no bucket", func(*Module) {}, []string{"NoSuchBucket", `make the bucket "audit"`, "create on"}},
-		{"no lock", func(m *Module) { m.URL, m.Lock, m.LockTerm = server.URL("unlocked"), LockCompliance, 1<<50 }, []string{`bucket "unlocked" has no Object Lock`, "object-lock-enabled-for-bucket"}},
+		{"no lock", func(m *Module) { m.URL, m.Lock, m.LockTerm = server.URL("unlocked"), LockCompliance, testTerm }, []string{`bucket "unlocked" has no Object Lock`, "object-lock-enabled-for-bucket"}},
 		{"no lock for a hold", func(m *Module) { m.URL, m.LegalHold = server.URL("unlocked"), true }, []string{"has no Object Lock"}},
 		{"wrong secret", func(*Module) { t.Setenv("AWS_SECRET_ACCESS_KEY", "another secret") }, []string{"check its option secret_key"}},
 		{"wrong key", func(*Module) { t.Setenv("AWS_ACCESS_KEY_ID", "ANOTHERKEY") }, []string{"check its options access_key"}},
@@ -363,7 +367,7 @@ func TestAServerThatIsFrozenIsAnError(t *testing.T) {
 func TestAProbeLeavesNothingButTheMarker(t *testing.T) {
 	server := s3test.Run(t, "", "")
 	m := module(t, server.URL(testBucket))
-	m.Lock, m.LockTerm = LockCompliance, 1<<50
+	m.Lock, m.LockTerm = LockCompliance, testTerm
 	provision(t, m)
 	for range 3 {
 		if err := m.Probe(t.Context(), records(t, 1, 1)[0]); err != nil {
@@ -378,7 +382,7 @@ func TestAProbeLeavesNothingButTheMarker(t *testing.T) {
 func TestADaysManifestIsWrittenOnceAndLocked(t *testing.T) {
 	server := s3test.Run(t, "", "")
 	m := module(t, server.URL(testBucket))
-	m.Lock, m.LockTerm = LockCompliance, 1<<50
+	m.Lock, m.LockTerm = LockCompliance, testTerm
 	notes := new(memoryNotes)
 	day := time.Date(2030, 3, 1, 12, 0, 0, 0, time.UTC)
 	for n := range 4 {
