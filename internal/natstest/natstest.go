@@ -3,7 +3,6 @@
 package natstest
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -42,6 +41,7 @@ type node struct {
 	address string
 	config  string
 	log     string
+	said    string // the file with what it writes before it has a log
 	cmd     *exec.Cmd
 	ended   chan struct{} // closed when cmd has
 }
@@ -80,7 +80,7 @@ func Start(ctx context.Context, n int, extra string) (c *Cluster, err error) {
 			text += fmt.Sprintf("cluster {\n\tname: audit\n\tlisten: %q\n\troutes: [%q]\n}\n", routes[i], "nats://"+strings.Join(routes, `", "nats://`))
 			text = strings.ReplaceAll(text, `\"`, `"`)
 		}
-		at := &node{name: name, address: clients[i], config: filepath.Join(dir, name+".conf"), log: filepath.Join(dir, name+".log")}
+		at := &node{name: name, address: clients[i], config: filepath.Join(dir, name+".conf"), log: filepath.Join(dir, name+".log"), said: filepath.Join(dir, name+".err")}
 		if err := os.WriteFile(at.config, []byte(text), 0o600); err != nil {
 			return nil, err
 		}
@@ -126,17 +126,18 @@ func (c *Cluster) Up(i int) error {
 	if at.ended != nil {
 		return nil
 	}
-	var said bytes.Buffer
+	said, err := os.Create(at.said)
+	if err != nil {
+		return err
+	}
+	defer said.Close()
 	cmd := exec.Command(at.cmd.Path, at.cmd.Args[1:]...) //nolint:gosec,noctx // as above
-	cmd.Stderr = &said
+	cmd.Stderr = said
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("starting NATS: %w", err)
 	}
 	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		_ = cmd.Wait() // it is ended by a signal
-	}()
+	go wait(cmd, ended)
 	at.cmd, at.ended = cmd, ended
 	for deadline := time.Now().Add(upTimeout); ; {
 		if conn, err := net.Dial("tcp", at.address); err == nil {
@@ -146,7 +147,7 @@ func (c *Cluster) Up(i int) error {
 		select {
 		case <-ended:
 			at.ended = nil
-			return fmt.Errorf("starting NATS: it ended: %s: see %s", said.String(), at.log)
+			return fmt.Errorf("starting NATS: it ended: see %s and %s", at.said, at.log)
 		case <-time.After(pause):
 		}
 		if time.Now().After(deadline) {
@@ -154,6 +155,15 @@ func (c *Cluster) Up(i int) error {
 		}
 	}
 }
+
+// wait is a goroutine for as long as a server runs.
+func wait(cmd *exec.Cmd, ended chan struct{}) {
+	defer close(ended)
+	_ = cmd.Wait() // it is ended by a signal
+}
+
+// Waiter is the function of that goroutine, for those who look for what was left behind.
+const Waiter = "github.com/caddy-audit-log/caddy-audit-log/internal/natstest.wait"
 
 // Ready waits until JetStream answers, which in a cluster takes a leader.
 func (c *Cluster) Ready(ctx context.Context) error {
@@ -194,14 +204,24 @@ func (c *Cluster) With(f func(nc *nats.Conn, js jetstream.JetStream) error) erro
 	return f(nc, js)
 }
 
+// look asks about a stream. One that has no leader just now does not answer.
+func look(ctx context.Context, js jetstream.JetStream, stream string) (*jetstream.StreamInfo, error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	s, err := js.Stream(ctx, stream)
+	if err != nil {
+		return nil, err
+	}
+	return s.CachedInfo(), nil
+}
+
 // Leader is the server that leads a stream.
 func (c *Cluster) Leader(ctx context.Context, stream string) (i int, err error) {
 	err = c.With(func(_ *nats.Conn, js jetstream.JetStream) error {
-		s, err := js.Stream(ctx, stream)
+		info, err := look(ctx, js, stream)
 		if err != nil {
 			return err
 		}
-		info := s.CachedInfo()
 		for n, at := range c.nodes {
 			if info.Cluster != nil && info.Cluster.Leader == at.name {
 				i = n
@@ -213,21 +233,26 @@ func (c *Cluster) Leader(ctx context.Context, stream string) (i int, err error) 
 	return i, err
 }
 
-// Settled waits until each of the stream's replicas has all of it.
+// Settled waits until each of the stream's replicas is up and keeps up.
 func (c *Cluster) Settled(ctx context.Context, stream string) error {
 	ctx, cancel := context.WithTimeout(ctx, upTimeout)
 	defer cancel()
 	for {
 		settled := false
+		var said string
 		err := c.With(func(_ *nats.Conn, js jetstream.JetStream) error {
-			s, err := js.Stream(ctx, stream)
+			info, err := look(ctx, js, stream)
 			if err != nil {
 				return err
 			}
-			info := s.CachedInfo()
-			settled = info.Cluster != nil && info.Cluster.Leader != ""
+			if info.Cluster == nil {
+				return errors.New("the stream is on no cluster")
+			}
+			settled = info.Cluster.Leader != ""
+			said = ""
 			for _, r := range info.Cluster.Replicas {
-				settled = settled && r.Current && !r.Offline && r.Lag == 0
+				settled = settled && r.Current && !r.Offline
+				said += fmt.Sprintf("%+v ", *r)
 			}
 			return nil
 		})
@@ -236,7 +261,7 @@ func (c *Cluster) Settled(ctx context.Context, stream string) error {
 		}
 		select {
 		case <-ctx.Done():
-			return errors.Join(errors.New("waiting for all replicas of a stream"), err)
+			return errors.Join(fmt.Errorf("waiting for all replicas of a stream: %s", said), err)
 		case <-time.After(pause):
 		}
 	}

@@ -55,8 +55,9 @@ func (s *secrets) clean(text string) string {
 	s.mu.Unlock()
 	// The longest first: one may be a part of another.
 	slices.SortFunc(forms, func(a, b string) int { return cmp.Or(len(b)-len(a), cmp.Compare(a, b)) })
+	forms = slices.Compact(forms)
 	hide := func() {
-		for _, form := range slices.Compact(forms) {
+		for _, form := range forms {
 			text = strings.ReplaceAll(text, form, concealed)
 		}
 	}

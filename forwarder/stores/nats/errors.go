@@ -14,6 +14,7 @@ import (
 var (
 	errClosed   = errors.New("it is closed")
 	errNoAnswer = errors.New("there was no answer in time")
+	errNoLeader = errors.New("none of its servers leads it: " + quorum)
 	// errTooLarge is the library's refusal to send what the server would not take.
 	errTooLarge = nats.ErrMaxPayload
 )
@@ -174,10 +175,16 @@ func (s *Store) explain(err error) string {
 	return text
 }
 
+// isSignIn reports whether a server did not let us in.
+func isSignIn(err error) bool {
+	return errors.Is(err, nats.ErrAuthorization) || errors.Is(err, nats.ErrAuthExpired) || errors.Is(err, nats.ErrAuthRevoked) ||
+		errors.Is(err, nats.ErrAccountAuthExpired)
+}
+
 // connectCure is what to do about a connection that cannot be made.
 func connectCure(err error) string {
 	switch {
-	case errors.Is(err, nats.ErrAuthorization), errors.Is(err, nats.ErrAuthExpired), errors.Is(err, nats.ErrAuthRevoked), errors.Is(err, nats.ErrAccountAuthExpired):
+	case isSignIn(err):
 		return ": check its credential, and that the servers know its user"
 	case errors.Is(err, nats.ErrSecureConnWanted):
 		return ": the server has no TLS: give it some, or write nats:// and insecure if the network may see every entry"

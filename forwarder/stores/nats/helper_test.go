@@ -125,18 +125,28 @@ func messages(js jetstream.JetStream) (all []stored, err error) {
 		if err != nil {
 			return nil, err
 		}
-		for left > 0 {
+		for last := uint64(0); left > 0; {
 			batch, err := consumer.Fetch(int(min(left, 2000)), jetstream.FetchMaxWait(10*time.Second))
 			if err != nil {
 				return nil, err
 			}
-			n := left
 			for m := range batch.Messages() {
+				meta, err := m.Metadata()
+				if err != nil {
+					return nil, err
+				}
+				if meta.Sequence.Stream <= last {
+					continue
+				}
+				last = meta.Sequence.Stream
 				all = append(all, stored{name, m.Subject(), m.Headers(), bytes.Clone(m.Data())})
 				left--
 			}
-			if left == n {
+			if ctx.Err() != nil {
 				return nil, errors.Join(fmt.Errorf("%d messages of %s do not come", left, name), batch.Error())
+			}
+			if batch.Error() != nil { // a cluster that does not yet know the consumer
+				time.Sleep(20 * time.Millisecond)
 			}
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"strings"
 	"sync"
@@ -20,6 +21,8 @@ const (
 	// pingInterval is how often a server is asked whether it lives. Two that are not
 	// answered end the connection.
 	pingInterval = 10 * time.Second
+	// blocked is how long what has been told to end may take for that.
+	blocked = time.Second
 	// reconnectWait is the longest pause after all servers were tried.
 	reconnectWait = time.Second
 
@@ -209,15 +212,22 @@ func (l *link) reread(placeholder string) string {
 	return value
 }
 
-// lose takes note of why there is no connection; nil is that there is one.
+// lose takes note of why there is no connection; nil is that there is one. A server that
+// does not let us in closes the connection right behind that, which says less.
 func (l *link) lose(err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if isSignIn(l.lost) && errors.Is(err, io.EOF) {
+		return
+	}
 	l.lost = err
 }
 
 // hear takes note of what the server says unasked.
 func (l *link) hear(err error) {
+	if isSignIn(err) {
+		l.lose(err)
+	}
 	if !errors.Is(err, nats.ErrPermissionViolation) && !errors.Is(err, nats.ErrMaxSubscriptionsExceeded) {
 		return
 	}
@@ -273,8 +283,16 @@ func (l *link) request(ctx context.Context, f func(ctx context.Context) error) e
 		defer l.mu.Unlock()
 		l.onDenied = nil
 	}()
-	// A write that blocks heeds no context.
-	defer context.AfterFunc(ctx, l.dialer.abort)()
+	// A write that blocks heeds no context: it is broken off if it does not end by itself.
+	ended := make(chan struct{})
+	defer close(ended)
+	defer context.AfterFunc(bounded, func() {
+		select {
+		case <-ended:
+		case <-time.After(blocked):
+			l.dialer.abort()
+		}
+	})()
 	err := f(bounded)
 	if err != nil && bounded.Err() != nil {
 		return context.Cause(bounded)

@@ -28,18 +28,12 @@ func (s *Store) prepare(ctx context.Context, class string) error {
 	if s.streams[class] != nil {
 		return nil
 	}
-	name := s.c.streamName(class)
-	info, err := s.look(ctx, name)
-	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		if s.c.NoCreate {
-			return &missingError{s.c.wanted(class)}
-		}
-		info, err = s.create(ctx, class)
-	}
+	want := s.c.wanted(class)
+	name := want.Name
+	info, err := s.find(ctx, want)
 	if err != nil {
 		return fmt.Errorf("looking at stream %q: %w", name, err)
 	}
-	want := s.c.wanted(class)
 	if err := unfit(info.Config, want); err != nil {
 		return fmt.Errorf("stream %q cannot keep audit entries: %w", name, err)
 	}
@@ -54,9 +48,47 @@ func (s *Store) prepare(ctx context.Context, class string) error {
 	return nil
 }
 
-func (s *Store) look(ctx context.Context, name string) (info *jetstream.StreamInfo, err error) {
+// find looks at a stream until there is one or it is clear that there will be none. A
+// cluster takes its time to agree on a stream, also on one that another sidecar is
+// creating, perhaps with other options: until then it says that there is none, and that
+// there is one already, and nothing at all. Whoever comes second takes what there is.
+func (s *Store) find(ctx context.Context, want jetstream.StreamConfig) (info *jetstream.StreamInfo, err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, s.c.Timeout, errNoAnswer)
+	defer cancel()
+	for {
+		info, err = s.look(ctx, want)
+		if errors.Is(err, jetstream.ErrStreamNotFound) {
+			if s.c.NoCreate {
+				return nil, &missingError{want}
+			}
+			info, err = s.create(ctx, want)
+		}
+		if err == nil && info.Cluster != nil && info.Cluster.Leader == "" {
+			err = errNoLeader // what is published now gets no answer
+		}
+		if err == nil || !isPassing(err) {
+			return info, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-time.After(lookAgain):
+		}
+	}
+}
+
+const (
+	// lookTimeout is how long one look may take: a stream without a leader says nothing.
+	lookTimeout = 2 * time.Second
+	// lookAgain is the pause between two.
+	lookAgain = 100 * time.Millisecond
+)
+
+func (s *Store) look(ctx context.Context, want jetstream.StreamConfig) (info *jetstream.StreamInfo, err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, lookTimeout, errNoAnswer)
+	defer cancel()
 	err = s.link.request(ctx, func(ctx context.Context) error {
-		of, err := s.link.js.Stream(ctx, name)
+		of, err := s.link.js.Stream(ctx, want.Name)
 		if err == nil {
 			info = of.CachedInfo()
 		}
@@ -65,10 +97,7 @@ func (s *Store) look(ctx context.Context, name string) (info *jetstream.StreamIn
 	return info, err
 }
 
-// create makes a class's stream. Several sidecars may do that at the same time, perhaps
-// with other options: whoever comes second takes what there is.
-func (s *Store) create(ctx context.Context, class string) (info *jetstream.StreamInfo, err error) {
-	want := s.c.wanted(class)
+func (s *Store) create(ctx context.Context, want jetstream.StreamConfig) (info *jetstream.StreamInfo, err error) {
 	err = s.link.request(ctx, func(ctx context.Context) error {
 		of, err := s.link.js.CreateStream(ctx, want)
 		if err == nil {
@@ -76,14 +105,24 @@ func (s *Store) create(ctx context.Context, class string) (info *jetstream.Strea
 		}
 		return err
 	})
-	if err == nil {
-		s.log.Info("created a stream for audit entries", "location", s.description.Location, "stream", want.Name, "replicas", want.Replicas)
-		return info, nil
+	if err != nil {
+		return nil, fmt.Errorf("creating it: %w", err)
 	}
-	if there, lookErr := s.look(ctx, want.Name); lookErr == nil {
-		return there, nil
+	s.log.Info("created a stream for audit entries", "location", s.description.Location, "stream", want.Name, "replicas", want.Replicas)
+	return info, nil
+}
+
+// isPassing reports whether a cluster says what it says of a stream only while it agrees
+// on it.
+func isPassing(err error) bool {
+	var said *jetstream.APIError
+	if errors.As(err, &said) {
+		switch said.ErrorCode {
+		case 10004, 10007, 10008, 10009, 10058, 10118:
+			return true
+		}
 	}
-	return nil, fmt.Errorf("creating it: %w", err)
+	return errors.Is(err, errNoAnswer) || errors.Is(err, errNoLeader)
 }
 
 // wanted is the stream of a class as it is created. When a limit is reached it takes
