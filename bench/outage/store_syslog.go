@@ -19,6 +19,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"syscall"
 	"time"
 
 	"github.com/caddy-audit-log/caddy-audit-log/bench/internal/rig"
@@ -28,8 +29,12 @@ import (
 // settled is how long the receiver's file must not have grown, to be read.
 const settled = 500 * time.Millisecond
 
+// hangs is how long the receiver reads nothing before it is killed.
+const hangs = time.Second
+
 // syslogStore is an rsyslog that appends each message, as it came, to a file. Its outage
-// is a SIGKILL: what it had in memory is lost, and so is what its system had taken for it.
+// is that it hangs for a moment and is killed: what its system has taken for it in that
+// time is lost, though it was acknowledged.
 type syslogStore struct {
 	dir     string
 	addr    string
@@ -108,10 +113,21 @@ func (s *syslogStore) block() string {
 	return fmt.Sprintf("store syslog tls://%s {\n\ttimeout 5s\n\ttls {\n\t\tca %s\n\t}\n}", at, s.path("cert.pem"))
 }
 
-func (s *syslogStore) down(context.Context) error {
+func (s *syslogStore) down(ctx context.Context) error {
+	if err := s.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		return fmt.Errorf("stopping rsyslog: %w", err)
+	}
+	select {
+	case <-ctx.Done():
+	case <-time.After(hangs):
+	}
+	s.kill()
+	return nil
+}
+
+func (s *syslogStore) kill() {
 	_ = s.cmd.Process.Kill() // or it has ended
 	<-s.ended
-	return nil
 }
 
 func (s *syslogStore) up(ctx context.Context) error {
@@ -143,10 +159,10 @@ func (s *syslogStore) up(ctx context.Context) error {
 }
 
 func (s *syslogStore) close() error {
-	if s.cmd == nil {
-		return nil
+	if s.cmd != nil {
+		s.kill()
 	}
-	return s.down(context.Background())
+	return nil
 }
 
 // messages are what arrived, whole, once the file no longer grows. A last line that is not
