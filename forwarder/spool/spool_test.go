@@ -83,7 +83,7 @@ func TestARevisionThatWasReplacedIsNotSelected(t *testing.T) {
 }
 
 func TestManyEntriesComeInOrder(t *testing.T) {
-	const n = 2*batchEntries + 7
+	const n = batchEntries + 7
 	s := new(source)
 	for i := n; i > 0; i-- {
 		s.docs = append(s.docs, document(t, i, 1, ""))

@@ -281,13 +281,13 @@ func TestAnObjectCannotTakeTheMemory(t *testing.T) {
 	if err := o.eachEntry(bytes.NewReader(bomb), func([]byte) error { return nil }); err == nil || !strings.Contains(err.Error(), "a line of more than") {
 		t.Errorf("%v", err)
 	}
-	wide, err := zstd.NewWriter(nil, zstd.WithWindowSize(64<<20), zstd.WithEncoderConcurrency(1), zstd.WithSingleSegment(false))
+	wide, err := zstd.NewWriter(nil, zstd.WithWindowSize(16<<20), zstd.WithEncoderConcurrency(1), zstd.WithSingleSegment(false))
 	if err != nil {
 		t.Fatal(err)
 	}
 	var buf bytes.Buffer
 	wide.Reset(&buf)
-	wide.Write(make([]byte, 128<<20))
+	wide.Write(make([]byte, 20<<20))
 	wide.Close()
 	if err := o.eachEntry(&buf, func([]byte) error { return nil }); err == nil || !strings.Contains(err.Error(), "window") {
 		t.Errorf("%v", err)

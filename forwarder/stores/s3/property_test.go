@@ -163,7 +163,7 @@ func (w *world) pass() {
 }
 
 // seeds is how many worlds are tried. More find more.
-var seeds = flag.Int("seeds", 25, "how `many` worlds are tried")
+var seeds = flag.Int("seeds", 15, "how `many` worlds are tried")
 
 func TestEachEntryComesIntoExactlyOneObjectWhateverHappens(t *testing.T) {
 	voids, manifests := 0, 0
