@@ -187,7 +187,8 @@ func (s *Store) find(ctx context.Context, of string, records []forwarder.Record,
 			return nil
 		})
 		if bad, damaged := errors.AsType[*damagedError](err); damaged {
-			// What it should have had is written once more.
+			// What it should have had is written once more, under another name.
+			s.damaged[o.name()] = true
 			s.log.Error("an object is damaged, or is not this store's", "object", s.key(entriesDir+o.name()), "error", bad.err)
 			continue
 		}

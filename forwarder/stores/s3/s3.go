@@ -57,6 +57,8 @@ type Store struct {
 	known       map[string]*known
 	// written has the entries that were written since a Write last succeeded.
 	written map[[sha256.Size]byte]bool
+	// damaged has the names of objects that were read and are not what they say.
+	damaged map[string]bool
 }
 
 var (
@@ -98,7 +100,7 @@ func Open(ctx context.Context, c Config, log *slog.Logger) (*Store, error) {
 func newStore(c Config, t target, b bucket, log *slog.Logger) *Store {
 	s := &Store{
 		c: c, target: t, log: log, now: time.Now, bucket: b, release: func() {}, conditional: true, settled: true,
-		known: map[string]*known{}, written: map[[sha256.Size]byte]bool{},
+		known: map[string]*known{}, written: map[[sha256.Size]byte]bool{}, damaged: map[string]bool{},
 	}
 	s.closed, s.stop = context.WithCancel(context.Background())
 	return s

@@ -465,8 +465,13 @@ func TestWhatIsDamagedOrForeignIsNamed(t *testing.T) {
 	// What the damaged one should have had is written again when it is offered again.
 	s.Close()
 	write(t, open(t, m, nil), records(t, 1, 9))
-	if all, err := server.Objects(testBucket, entriesDir+"default/"+testInstance); err != nil || len(all) != 2 {
-		t.Logf("%d objects, %v", len(all), err)
+	all, err := server.Objects(testBucket, entriesDir+"default/"+testInstance)
+	if err != nil || len(all) != 3 {
+		t.Fatalf("%d objects, %v; want one more than before", len(all), err)
+	}
+	again, err := all[2].Plain()
+	if err != nil || !bytes.Equal(again, plain(records(t, 1, 5))) {
+		t.Errorf("%s: %v", all[2].Key, err)
 	}
 }
 

@@ -337,8 +337,8 @@ func (s *Store) create(ctx context.Context, name string, body []byte, meta map[s
 	return err
 }
 
-// errVoid says that a name is taken by an empty object.
-var errVoid = errors.New("its name is void")
+// errVoid says that a name is taken by an empty object, or by one that is damaged.
+var errVoid = errors.New("its name is taken by an object that is void or damaged")
 
 // isThere reports whether an object is, and fails if it is another one, with errVoid if
 // that is a void one.
@@ -350,7 +350,7 @@ func (s *Store) isThere(ctx context.Context, o object) (bool, error) {
 		return false, nil
 	case err != nil:
 		return false, err
-	case i.size == 0:
+	case i.size == 0 || s.damaged[o.name()]:
 		return false, errVoid
 	case i.meta["sha256"] != o.sum:
 		return false, fmt.Errorf("object %q is not this store's: find out who else writes to the bucket, and give the store another prefix", name)
