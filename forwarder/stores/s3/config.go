@@ -181,6 +181,7 @@ func parseTarget(s, region string) (t target, err error) {
 	path := strings.Trim(u.Path, "/")
 	switch u.Scheme {
 	case "s3":
+		region = strings.ToLower(region) // it is a part of the host
 		if region == "" {
 			return t, errors.New("s3:// needs the option region, as in: region eu-central-1; or name the endpoint, as in https://s3.eu-central-1.amazonaws.com/BUCKET")
 		}

@@ -57,6 +57,7 @@ func FuzzObject(f *testing.F) {
 func FuzzTarget(f *testing.F) {
 	f.Add("https://s3.example.com/audit/a", "")
 	f.Add("s3://audit/a", "eu-central-1")
+	f.Add("s3://audit/a", "EU-CENTRAL-1")
 	f.Fuzz(func(t *testing.T, url, region string) {
 		a, err := parseTarget(url, region)
 		if err != nil {
