@@ -10,6 +10,9 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 )
 
+// testTerm is the lock's where a test has one.
+const testTerm = caddy.Duration(300 * 24 * time.Hour)
+
 func provision(t testing.TB, m *Module) *Module {
 	t.Helper()
 	if err := m.Provision(caddy.Context{}); err != nil {
@@ -83,7 +86,11 @@ func TestOptionsAndTheirErrors(t *testing.T) {
 	for _, line := range []string{"s3", "s3 a b"} {
 		mentions(t, new(Module).UnmarshalCaddyfile(caddyfile.NewTestDispenser(line)), "takes one argument")
 	}
-	m := &Module{URL: "http://s3.example.com/audit"}
+	m := provision(t, &Module{URL: "https://s3.example.com/audit", Lock: LockCompliance, LockTerm: testTerm})
+	if m.config.Lock != (Lock{LockCompliance, 300 * 24 * time.Hour}) {
+		t.Errorf("%+v", m.config.Lock)
+	}
+	m = &Module{URL: "http://s3.example.com/audit"}
 	mentions(t, m.Provision(caddy.Context{}), "is not encrypted", "insecure")
 	m = &Module{URL: "http://127.0.0.1/audit", TLS: TLS{CA: "ca.pem"}}
 	mentions(t, m.Provision(caddy.Context{}), "has no TLS")

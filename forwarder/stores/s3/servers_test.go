@@ -21,7 +21,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/caddyserver/caddy/v2"
 	"github.com/minio/minio-go/v7"
 	"github.com/minio/minio-go/v7/pkg/credentials"
 
@@ -29,9 +28,6 @@ import (
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder/spool"
 	"github.com/caddy-audit-log/caddy-audit-log/internal/s3test"
 )
-
-// testTerm is the lock's.
-const testTerm = caddy.Duration(300 * 24 * time.Hour)
 
 // module is one for a server, which makes its bucket.
 func module(t testing.TB, url string) *Module {
