@@ -3,7 +3,6 @@ package httpclient
 import (
 	"fmt"
 	"math"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -143,7 +142,7 @@ func (o *Options) unmarshalOption(d *caddyfile.Dispenser, option string, b Block
 		o.Insecure = true
 		return nil
 	case "tls":
-		return o.unmarshalTLS(d)
+		return o.TLS.UnmarshalCaddyfile(d, nil)
 	case "timeout", "max_body", "proxy":
 		if !d.AllArgs(&value) {
 			return d.Errf("%s takes one argument", option)
@@ -180,47 +179,14 @@ func (o *Options) unmarshalValue(d *caddyfile.Dispenser, option, value string) e
 	return nil
 }
 
-func (o *Options) unmarshalTLS(d *caddyfile.Dispenser) error {
-	if d.NextArg() {
-		return d.Errf("tls takes no argument: put its options into a block")
-	}
-	for nesting := d.Nesting(); d.NextBlock(nesting); {
-		option := d.Val()
-		var ok bool
-		switch option {
-		case "ca":
-			ok = d.AllArgs(&o.TLS.CA)
-		case "client_certificate":
-			ok = d.AllArgs(&o.TLS.Certificate, &o.TLS.Key)
-		case "server_name":
-			ok = d.AllArgs(&o.TLS.ServerName)
-		default:
-			return d.Errf("%q is not an option of tls: it knows ca, client_certificate, server_name", option)
-		}
-		if !ok {
-			return d.Errf("tls %s: write it as one of ca <file>, client_certificate <file> <key file>, server_name <name>", option)
-		}
-	}
-	return nil
-}
-
 // Config is what the client needs of them. It reads no credential; names of files that
 // hold certificates are made absolute.
 func (o *Options) Config() (Config, error) {
 	if o.MaxBody < 0 || o.MaxBody > math.MaxInt32 {
 		return Config{}, fmt.Errorf("max_body %d is out of range: give a number of bytes below 2 GiB", o.MaxBody)
 	}
-	for _, file := range []*string{&o.TLS.CA, &o.TLS.Certificate, &o.TLS.Key} {
-		if *file == "" {
-			continue
-		}
-		name, err := caddy.NewReplacer().ReplaceOrErr(*file, true, true)
-		if err != nil {
-			return Config{}, fmt.Errorf("tls file %q: %w", *file, err)
-		}
-		if *file, err = filepath.Abs(name); err != nil {
-			return Config{}, fmt.Errorf("tls file %q: %w", name, err)
-		}
+	if err := o.TLS.Provision(); err != nil {
+		return Config{}, err
 	}
 	return Config{
 		URL: o.URL, Headers: o.Headers, Timeout: time.Duration(o.Timeout), MaxBody: int(o.MaxBody),

@@ -1,7 +1,6 @@
 package httpclient
 
 import (
-	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -9,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/net/http/httpguts"
+
+	"github.com/caddy-audit-log/caddy-audit-log/forwarder/stores/tlsfiles"
 
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
 )
@@ -79,17 +80,7 @@ type Header struct {
 }
 
 // TLS names files, in PEM. They are read again when they change.
-type TLS struct {
-	// CA has the certificates that the receiver's must come from. Empty is those that
-	// the system trusts.
-	CA string `json:"ca,omitempty"`
-	// Certificate and Key are what this client shows to the receiver.
-	Certificate string `json:"certificate,omitempty"`
-	Key         string `json:"key,omitempty"`
-	// ServerName is the name that the receiver's certificate must have. Empty is the
-	// URL's host.
-	ServerName string `json:"server_name,omitempty"`
-}
+type TLS = tlsfiles.Files
 
 // WithDefaults fills in what is zero.
 func (c Config) WithDefaults() Config {
@@ -128,8 +119,8 @@ func (c Config) Check() (Target, error) {
 			return Target{}, err
 		}
 	}
-	if (c.TLS.Certificate == "") != (c.TLS.Key == "") {
-		return Target{}, errors.New("a client certificate is two files: name that of the certificate and that of its key")
+	if err := c.TLS.Check(); err != nil {
+		return Target{}, err
 	}
 	if c.TLS != (TLS{}) && !t.encrypted() {
 		return Target{}, fmt.Errorf("%s has no TLS: write https://, or take the tls options out", t.Location())

@@ -2,9 +2,7 @@ package httpclient
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -53,11 +51,15 @@ func (p *pool) get() (*http.Transport, error) {
 	if p.transport != nil && unchanged(p.files, files) {
 		return p.transport, nil
 	}
-	c, err := p.tls.load()
+	c, err := p.tls.Config()
 	if err != nil {
 		return nil, err
 	}
-	c.GetClientCertificate = p.certificate(c.Certificates)
+	shown := c.GetClientCertificate
+	c.GetClientCertificate = func(r *tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		p.asked.Store(true)
+		return shown(r)
+	}
 	p.close()
 	p.files = files
 	p.conns = &conns{open: map[net.Conn]struct{}{}}
@@ -77,19 +79,6 @@ func (p *pool) get() (*http.Transport, error) {
 	return p.transport, nil
 }
 
-// certificate gives the receiver what there is, or none, and notes that it asked.
-func (p *pool) certificate(all []tls.Certificate) func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-	return func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-		p.asked.Store(true)
-		if len(all) == 0 {
-			return new(tls.Certificate), nil
-		}
-		// Also when it names authorities of which this one is not: it may know better when
-		// it sees it, and else its log says more than nothing.
-		return &all[0], nil
-	}
-}
-
 // close closes all connections. No request is under way.
 func (p *pool) close() {
 	if p.transport != nil {
@@ -102,10 +91,7 @@ func (p *pool) close() {
 
 func (p *pool) stat() ([]os.FileInfo, error) {
 	var files []os.FileInfo
-	for _, name := range []string{p.tls.CA, p.tls.Certificate, p.tls.Key} {
-		if name == "" {
-			continue
-		}
+	for _, name := range p.tls.Names() {
 		info, err := os.Stat(name)
 		if err != nil {
 			return nil, fmt.Errorf("reading a certificate: %w", err)
@@ -122,48 +108,4 @@ func unchanged(a, b []os.FileInfo) bool {
 		}
 	}
 	return true
-}
-
-// load reads the files.
-func (t TLS) load() (*tls.Config, error) {
-	c := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: t.ServerName}
-	if t.CA != "" {
-		pem, err := readFile(t.CA)
-		if err != nil {
-			return nil, fmt.Errorf("reading tls ca: %w", err)
-		}
-		c.RootCAs = x509.NewCertPool()
-		if !c.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("reading tls ca %q: it has no certificate in PEM", t.CA)
-		}
-	}
-	if t.Certificate != "" {
-		cert, err := readFile(t.Certificate)
-		if err != nil {
-			return nil, fmt.Errorf("reading tls client_certificate: %w", err)
-		}
-		key, err := readFile(t.Key)
-		if err != nil {
-			return nil, fmt.Errorf("reading the key of tls client_certificate: %w", err)
-		}
-		pair, err := tls.X509KeyPair(cert, key)
-		if err != nil {
-			return nil, fmt.Errorf("reading tls client_certificate %q with its key %q: %w", t.Certificate, t.Key, err)
-		}
-		c.Certificates = []tls.Certificate{pair}
-	}
-	return c, nil
-}
-
-func readFile(name string) ([]byte, error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, MaxFile+1))
-	if err == nil && len(b) > MaxFile {
-		err = fmt.Errorf("%q is larger than %d bytes: name another file", name, MaxFile)
-	}
-	return b, err
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
-	"path/filepath"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -170,7 +169,7 @@ func (m *Module) unmarshalOption(d *caddyfile.Dispenser, option string) error {
 		}
 		m.Insecure = true
 	case "tls":
-		return m.unmarshalTLS(d)
+		return m.TLS.UnmarshalCaddyfile(d, nil)
 	default:
 		return d.Errf("%q is not an option of store s3: it knows region, access_key, secret_key, session_token, credentials, lock, legal_hold, encryption, storage_class, addressing, create, timeout, tls, insecure", option)
 	}
@@ -183,30 +182,6 @@ func duration(s string) (caddy.Duration, error) {
 		return 0, fmt.Errorf("%q is not a duration above zero: write it as in 30s or 400d; a year is 365d or 366d", s)
 	}
 	return caddy.Duration(t), nil
-}
-
-func (m *Module) unmarshalTLS(d *caddyfile.Dispenser) error {
-	if d.NextArg() {
-		return d.Errf("tls takes no argument: put its options into a block")
-	}
-	for nesting := d.Nesting(); d.NextBlock(nesting); {
-		option := d.Val()
-		var ok bool
-		switch option {
-		case "ca":
-			ok = d.AllArgs(&m.TLS.CA)
-		case "client_certificate":
-			ok = d.AllArgs(&m.TLS.Certificate, &m.TLS.Key)
-		case "server_name":
-			ok = d.AllArgs(&m.TLS.ServerName)
-		default:
-			return d.Errf("%q is not an option of tls: it knows ca, client_certificate, server_name", option)
-		}
-		if !ok {
-			return d.Errf("tls %s: write it as one of ca <file>, client_certificate <file> <key file>, server_name <name>", option)
-		}
-	}
-	return nil
 }
 
 // Provision checks the configuration. It reads no credential.
@@ -223,17 +198,8 @@ func (m *Module) provision() error {
 			return fmt.Errorf("%s is written out: give it by a placeholder, as in {env.AUDIT_S3_KEY} or {file./run/secrets/audit_s3_key}", option)
 		}
 	}
-	for _, file := range []*string{&m.TLS.CA, &m.TLS.Certificate, &m.TLS.Key} {
-		if *file == "" {
-			continue
-		}
-		name, err := caddy.NewReplacer().ReplaceOrErr(*file, true, true)
-		if err != nil {
-			return fmt.Errorf("tls file %q: %w", *file, err)
-		}
-		if *file, err = filepath.Abs(name); err != nil {
-			return fmt.Errorf("tls file %q: %w", name, err)
-		}
+	if err := m.TLS.Provision(); err != nil {
+		return err
 	}
 	m.config = Config{
 		URL: m.URL, Region: m.Region, AccessKey: m.AccessKey, SecretKey: m.SecretKey, SessionToken: m.SessionToken, Credentials: m.Credentials,

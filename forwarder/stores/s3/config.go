@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
+	"github.com/caddy-audit-log/caddy-audit-log/forwarder/stores/tlsfiles"
 )
 
 // The defaults and bounds of Config.
@@ -99,17 +100,9 @@ type Config struct {
 	Resolve func(placeholder string) (string, error)
 }
 
-// TLS names files, in PEM.
-type TLS struct {
-	// CA has the certificates that the endpoint's must come from. Empty is those that the
-	// system trusts.
-	CA string `json:"ca,omitempty"`
-	// Certificate and Key are what this client shows to the endpoint.
-	Certificate string `json:"certificate,omitempty"`
-	Key         string `json:"key,omitempty"`
-	// ServerName is the name that the endpoint's certificate must have. Empty is its host.
-	ServerName string `json:"server_name,omitempty"`
-}
+// TLS names files, in PEM. They are read when the store is opened, a client's
+// certificate for each connection.
+type TLS = tlsfiles.Files
 
 func (c Config) withDefaults() Config {
 	if c.Credentials == "" {
@@ -245,8 +238,8 @@ func (c Config) check() (target, error) {
 		return t, fmt.Errorf("%s is not encrypted: write https://, or the option insecure if the network may see every entry", t.location())
 	case c.TLS != (TLS{}) && t.scheme == "http":
 		return t, fmt.Errorf("%s has no TLS: write https://, or take the tls options out", t.location())
-	case (c.TLS.Certificate == "") != (c.TLS.Key == ""):
-		return t, errors.New("a client certificate is two files: name that of the certificate and that of its key")
+	case c.TLS.Check() != nil:
+		return t, c.TLS.Check()
 	case c.Credentials != CredentialsEnv && c.Credentials != CredentialsIAM:
 		return t, fmt.Errorf("credentials %q is not known: use %s or %s", c.Credentials, CredentialsEnv, CredentialsIAM)
 	case c.Credentials == CredentialsIAM && (c.AccessKey != "" || c.SecretKey != "" || c.SessionToken != ""):

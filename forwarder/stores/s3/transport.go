@@ -1,15 +1,11 @@
 package s3
 
 import (
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -29,15 +25,13 @@ const (
 	// of a listing, or an error. Objects have a bound of their own.
 	maxAnswerHead = 64 << 10
 	maxAnswer     = 16 << 20
-	// maxFile bounds a certificate's file, in bytes.
-	maxFile = 1 << 20
 	// maxRetryAfter bounds what an answer may ask for. The forwarder's own bound is lower.
 	maxRetryAfter = 24 * time.Hour
 )
 
 // transport is HTTP/1.1, which is what S3 speaks.
 func (c Config) transport() (*http.Transport, error) {
-	conf, err := c.TLS.load()
+	conf, err := c.TLS.Config()
 	if err != nil {
 		return nil, err
 	}
@@ -56,57 +50,6 @@ func (c Config) transport() (*http.Transport, error) {
 		IdleConnTimeout:        idleTimeout,
 		MaxResponseHeaderBytes: maxAnswerHead,
 	}, nil
-}
-
-// load reads the files. A client's certificate is read again for each connection.
-func (t TLS) load() (*tls.Config, error) {
-	c := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: t.ServerName}
-	if t.CA != "" {
-		pem, err := readFile(t.CA)
-		if err != nil {
-			return nil, fmt.Errorf("reading tls ca: %w", err)
-		}
-		c.RootCAs = x509.NewCertPool()
-		if !c.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("reading tls ca %q: it has no certificate in PEM", t.CA)
-		}
-	}
-	if t.Certificate != "" {
-		if _, err := t.pair(); err != nil {
-			return nil, err
-		}
-		c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return t.pair() }
-	}
-	return c, nil
-}
-
-func (t TLS) pair() (*tls.Certificate, error) {
-	cert, err := readFile(t.Certificate)
-	if err != nil {
-		return nil, fmt.Errorf("reading tls client_certificate: %w", err)
-	}
-	key, err := readFile(t.Key)
-	if err != nil {
-		return nil, fmt.Errorf("reading the key of tls client_certificate: %w", err)
-	}
-	pair, err := tls.X509KeyPair(cert, key)
-	if err != nil {
-		return nil, fmt.Errorf("reading tls client_certificate %q with its key %q: %w", t.Certificate, t.Key, err)
-	}
-	return &pair, nil
-}
-
-func readFile(name string) ([]byte, error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	if err == nil && len(b) > maxFile {
-		err = fmt.Errorf("%q is larger than %d bytes: name another file", name, maxFile)
-	}
-	return b, err
 }
 
 type (

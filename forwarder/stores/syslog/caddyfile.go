@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
-	"path/filepath"
 	"regexp"
 	"time"
 
@@ -110,7 +109,7 @@ func (m *Module) unmarshalOption(d *caddyfile.Dispenser, option string) error {
 		m.Insecure = true
 		return nil
 	case "tls":
-		return m.unmarshalTLS(d)
+		return m.TLS.UnmarshalCaddyfile(d, nil)
 	case "facility", "hostname", "app_name", "enterprise", "timeout", "resend", "max_message":
 		var value string
 		if !d.AllArgs(&value) {
@@ -160,30 +159,6 @@ func (m *Module) unmarshalValue(d *caddyfile.Dispenser, option, value string) er
 	return nil
 }
 
-func (m *Module) unmarshalTLS(d *caddyfile.Dispenser) error {
-	if d.NextArg() {
-		return d.Errf("tls takes no argument: put its options into a block")
-	}
-	for nesting := d.Nesting(); d.NextBlock(nesting); {
-		option := d.Val()
-		var ok bool
-		switch option {
-		case "ca":
-			ok = d.AllArgs(&m.TLS.CA)
-		case "client_certificate":
-			ok = d.AllArgs(&m.TLS.Certificate, &m.TLS.Key)
-		case "server_name":
-			ok = d.AllArgs(&m.TLS.ServerName)
-		default:
-			return d.Errf("%q is not an option of tls: it knows ca, client_certificate, server_name", option)
-		}
-		if !ok {
-			return d.Errf("tls %s: write it as one of ca <file>, client_certificate <file> <key file>, server_name <name>", option)
-		}
-	}
-	return nil
-}
-
 // Provision checks the configuration. It reads no certificate.
 func (m *Module) Provision(caddy.Context) error {
 	if err := m.provision(); err != nil {
@@ -196,17 +171,8 @@ func (m *Module) provision() error {
 	if m.MaxMessage > math.MaxInt32 {
 		return fmt.Errorf("max_message %d is out of range: give a number of bytes below 2 GiB", m.MaxMessage)
 	}
-	for _, file := range []*string{&m.TLS.CA, &m.TLS.Certificate, &m.TLS.Key} {
-		if *file == "" {
-			continue
-		}
-		name, err := caddy.NewReplacer().ReplaceOrErr(*file, true, true)
-		if err != nil {
-			return fmt.Errorf("tls file %q: %w", *file, err)
-		}
-		if *file, err = filepath.Abs(name); err != nil {
-			return fmt.Errorf("tls file %q: %w", name, err)
-		}
+	if err := m.TLS.Provision(); err != nil {
+		return err
 	}
 	m.config = Config{
 		URL: m.URL, Facility: m.Facility, Hostname: m.Hostname, AppName: m.AppName, Enterprise: m.Enterprise,

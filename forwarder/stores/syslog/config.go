@@ -2,7 +2,6 @@ package syslogstore
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -12,6 +11,7 @@ import (
 	"time"
 
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
+	"github.com/caddy-audit-log/caddy-audit-log/forwarder/stores/tlsfiles"
 )
 
 // The defaults of Config, and its bounds.
@@ -98,17 +98,7 @@ type Config struct {
 }
 
 // TLS names files, in PEM. They are read for each connection.
-type TLS struct {
-	// CA has the certificates that the receiver's must come from. Empty is those that
-	// the system trusts.
-	CA string `json:"ca,omitempty"`
-	// Certificate and Key are what this client shows to the receiver.
-	Certificate string `json:"certificate,omitempty"`
-	Key         string `json:"key,omitempty"`
-	// ServerName is the name that the receiver's certificate must have. Empty is the
-	// URL's host.
-	ServerName string `json:"server_name,omitempty"`
-}
+type TLS = tlsfiles.Files
 
 // withDefaults fills in what is zero.
 func (c Config) withDefaults() Config {
@@ -172,8 +162,8 @@ func (c Config) check() (target, error) {
 	if c.MaxMessage >= 0 && c.MaxMessage < MinMaxMessage {
 		return target{}, fmt.Errorf("max_message is %d bytes: use %d or more, which every receiver takes", c.MaxMessage, MinMaxMessage)
 	}
-	if (c.TLS.Certificate == "") != (c.TLS.Key == "") {
-		return target{}, errors.New("a client certificate is two files: name that of the certificate and that of its key")
+	if err := c.TLS.Check(); err != nil {
+		return target{}, err
 	}
 	if c.TLS != (TLS{}) && !t.encrypted() {
 		return target{}, fmt.Errorf("%s has no TLS: write tls://, or take the tls options out", t.location())

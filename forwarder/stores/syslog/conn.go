@@ -66,7 +66,7 @@ func (s *Store) dial(ctx context.Context) (*conn, error) {
 	var config *tls.Config
 	if s.target.encrypted() {
 		var err error
-		if config, err = s.c.TLS.load(s.target.host, c.asked); err != nil {
+		if config, err = c.config(s.c.TLS, s.target.host); err != nil {
 			return nil, err
 		}
 	}
@@ -96,6 +96,23 @@ func (s *Store) dial(ctx context.Context) (*conn, error) {
 	}
 	go c.read()
 	return c, nil
+}
+
+// config reads the files, and notes when the receiver asks for a certificate.
+func (c *conn) config(files TLS, host string) (*tls.Config, error) {
+	config, err := files.Config()
+	if err != nil {
+		return nil, err
+	}
+	if config.ServerName == "" {
+		config.ServerName = host
+	}
+	shown := config.GetClientCertificate
+	config.GetClientCertificate = func(r *tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		c.asked.Store(true)
+		return shown(r)
+	}
+	return config, nil
 }
 
 // read waits for the end. What a receiver says is of no meaning but for an error.

@@ -161,7 +161,7 @@ func TestACertificateThatDoesNotFitIsNamedWithItsCure(t *testing.T) {
 	empty := save(t, filepath.Join(dir, "empty.pem"), nil)
 	mentions(t, fails(t, open(t, Config{URL: "tls://" + named.addr, TLS: TLS{CA: empty}})), "no certificate in PEM")
 	mentions(t, fails(t, open(t, Config{URL: "tls://" + named.addr, TLS: TLS{CA: filepath.Join(dir, "none")}})), "tls ca")
-	large := save(t, filepath.Join(dir, "large.pem"), bytes.Repeat([]byte("x"), maxFile+1))
+	large := save(t, filepath.Join(dir, "large.pem"), bytes.Repeat([]byte("x"), 1<<20+1))
 	mentions(t, fails(t, open(t, Config{URL: "tls://" + named.addr, TLS: TLS{CA: large}})), "larger")
 	mentions(t, fails(t, open(t, Config{URL: "tls://" + named.addr, TLS: TLS{CA: ca, Certificate: ca, Key: ca}})), "client_certificate")
 }
