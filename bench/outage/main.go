@@ -178,6 +178,10 @@ type trial struct {
 	run  func(ctx context.Context, dir string) ([]*result, error)
 }
 
+// sideBySide is how many outages run at the same time: each has a build, an API, callers
+// and servers of its own.
+const sideBySide = 4
+
 // plan says which trials run at the same time. Nothing is measured in them, but for
 // the answers' times, which are for people.
 func (o options) plan(only, stores []string) (plan [][]trial) {
@@ -201,7 +205,9 @@ func (o options) plan(only, stores []string) (plan [][]trial) {
 	}
 	slices.SortFunc(others, func(a, b trial) int { return strings.Compare(a.name, b.name) })
 	if slices.Contains(only, trialOutage) {
-		plan = append(plan, outages)
+		for some := range slices.Chunk(outages, sideBySide) {
+			plan = append(plan, some)
+		}
 	}
 	if slices.Contains(only, trialNetwork) && len(networks) > 0 {
 		plan = append(plan, networks)
