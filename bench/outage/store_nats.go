@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -17,8 +19,6 @@ const (
 	natsNodes = 3
 	// natsStream is what the store calls the stream of entries without a class.
 	natsStream = "AUDIT_default"
-	// natsFlying is how many messages the store has under way.
-	natsFlying = 512
 	// natsQuiet is how long a stream may say nothing while it is read.
 	natsQuiet = 30 * time.Second
 )
@@ -44,11 +44,7 @@ func (*natsStore) once() bool   { return false }
 // block has a timeout, so that a cluster that answers nothing is noticed within a short
 // trial.
 func (s *natsStore) block() string {
-	line := "store nats"
-	for _, url := range s.cluster.URLs() {
-		line += " " + url
-	}
-	return line + " {\n\ttimeout 5s\n}"
+	return "store nats " + strings.Join(s.cluster.URLs(), " ") + " {\n\ttimeout 5s\n}"
 }
 
 func (s *natsStore) down(context.Context) error {
@@ -113,9 +109,7 @@ func (s *natsStore) rewrite(ctx context.Context, size int) (n int, took time.Dur
 	var all []*nats.Msg
 	if err := s.each(ctx, func(m jetstream.Msg) error {
 		h := nats.Header{}
-		for name, values := range m.Headers() {
-			h[name] = values
-		}
+		maps.Copy(h, m.Headers())
 		h["Nats-Expected-Stream"] = []string{bare}
 		all = append(all, &nats.Msg{Subject: "bare." + m.Subject(), Header: h, Data: append([]byte(nil), m.Data()...)})
 		return nil

@@ -140,7 +140,7 @@ func (c *Cluster) Up(i int) error {
 	go wait(cmd, ended)
 	at.cmd, at.ended = cmd, ended
 	for deadline := time.Now().Add(upTimeout); ; {
-		if conn, err := net.Dial("tcp", at.address); err == nil {
+		if conn, err := new(net.Dialer).DialContext(context.Background(), "tcp", at.address); err == nil {
 			conn.Close()
 			return nil
 		}
@@ -190,7 +190,8 @@ func (c *Cluster) Ready(ctx context.Context) error {
 	}
 }
 
-// With calls f with a connection of its own.
+// With calls f with a connection of its own, which has as many messages under way as the
+// store nats.
 func (c *Cluster) With(f func(nc *nats.Conn, js jetstream.JetStream) error) error {
 	nc, err := nats.Connect(strings.Join(c.URLs(), ","), nats.MaxReconnects(-1))
 	if err != nil {

@@ -141,7 +141,9 @@ func TestTheModuleIsRegistered(t *testing.T) {
 
 func TestAModuleIsCheckedBeforeItIsUsed(t *testing.T) {
 	for _, m := range []*Module{
-		{}, {Servers: []string{"nats://nats.example.com"}}, {Servers: []string{"nats://localhost"}, Create: "maybe"},
+		{},
+		{Servers: []string{"nats://nats.example.com"}},
+		{Servers: []string{"nats://localhost"}, Create: "maybe"},
 		{Servers: []string{"nats://localhost"}, TLS: TLS{CA: "{env.NOBODY_HAS_SET_THIS}"}},
 	} {
 		mentions(t, m.Provision(caddy.Context{}), "store nats: ")

@@ -11,7 +11,11 @@ import (
 // allowance is how much a server may send between two of our requests, in bytes. What
 // it answers is some bytes for each message, and at most the largest message that it
 // has. It bounds what the library can be made to keep.
-const allowance = 64 << 20
+const (
+	allowance = 64 << 20
+	// greeting is the same for what a server says before it is asked for anything.
+	greeting = 1 << 20
+)
 
 var errFlood = errors.New("the server sends more than anybody asked for")
 
@@ -42,7 +46,7 @@ func (d *dialer) Dial(network, address string) (net.Conn, error) {
 		return nil, err
 	}
 	c := &conn{Conn: made, dialer: d}
-	c.left.Store(allowance)
+	c.left.Store(greeting)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if err := d.ctx.Err(); err != nil { // it ended in between, and so before abort

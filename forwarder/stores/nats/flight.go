@@ -99,24 +99,20 @@ func (f *flight) settle(ctx context.Context) {
 
 // acknowledged takes in what a stream said of a message.
 func (f *flight) acknowledged(m *nats.Msg, ack *jetstream.PubAck) {
-	as, ok := f.land(m)
-	if !ok {
-		return
-	}
-	if ack.Stream != as.stream || ack.Domain != as.domain {
-		f.fail(&wrongAckError{want: place(as.stream, as.domain), got: place(ack.Stream, ack.Domain)})
-	}
-	f.wake()
+	f.land(m, func(as flying) error {
+		if ack.Stream != as.stream || ack.Domain != as.domain {
+			return &wrongAckError{want: place(as.stream, as.domain), got: place(ack.Stream, ack.Domain)}
+		}
+		return nil
+	})
 }
 
 // failed takes in why a message was not acknowledged.
 func (f *flight) failed(m *nats.Msg, err error) {
-	if _, ok := f.land(m); ok {
-		f.fail(err)
-	}
+	f.land(m, func(flying) error { return err })
 }
 
-// fail takes in a failure, the first of which counts.
+// fail takes in a failure of no message in particular. The first failure counts.
 func (f *flight) fail(err error) {
 	f.mu.Lock()
 	if f.err == nil {
@@ -126,16 +122,23 @@ func (f *flight) fail(err error) {
 	f.wake()
 }
 
-func (f *flight) land(m *nats.Msg) (flying, bool) {
+// land takes a message out and its failure in, in one step: whoever finds that nothing
+// flies any more must find the failure too, or it would acknowledge what failed.
+func (f *flight) land(m *nats.Msg, judge func(flying) error) {
 	f.mu.Lock()
-	defer f.mu.Unlock()
 	as, ok := f.out[m]
 	if ok {
 		delete(f.out, m)
 		delete(f.ids, as.id)
 		f.bytes -= as.bytes
+		if err := judge(as); err != nil && f.err == nil {
+			f.err = err
+		}
 	}
-	return as, ok
+	f.mu.Unlock()
+	if ok {
+		f.wake()
+	}
 }
 
 func (f *flight) wake() {

@@ -115,8 +115,7 @@ func (s *Store) create(ctx context.Context, want jetstream.StreamConfig) (info *
 // isPassing reports whether a cluster says what it says of a stream only while it agrees
 // on it.
 func isPassing(err error) bool {
-	var said *jetstream.APIError
-	if errors.As(err, &said) {
+	if said, ok := errors.AsType[*jetstream.APIError](err); ok {
 		switch said.ErrorCode {
 		case 10004, 10007, 10008, 10009, 10058, 10118:
 			return true

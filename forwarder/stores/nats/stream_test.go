@@ -84,6 +84,10 @@ func TestAStreamThatExistsIsCheckedAndNotChanged(t *testing.T) {
 			c := good
 			test.change(&c)
 			of, err := js.CreateStream(t.Context(), c)
+			for tries := 0; err != nil && tries < 100; tries++ { // the one before is still being removed
+				time.Sleep(20 * time.Millisecond)
+				of, err = js.CreateStream(t.Context(), c)
+			}
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -173,7 +173,7 @@ func TestNothingIsPublishedAfterAFailure(t *testing.T) {
 	write(t, st, records(t, 1, 1))
 	r := record(t, 30, 1, 33)
 	p.set(func() { p.answer = refusing("projects/" + strings.Repeat("x", 33) + `"`) })
-	batch := append(append(records(t, 2, 29), r), records(t, 31, 4000)...)
+	batch := append(append(records(t, 2, 29), r), records(t, 31, 1500)...)
 	if err := st.Write(t.Context(), batch); !isRefused(err) {
 		t.Fatalf("not refused: %v", err)
 	}
@@ -183,8 +183,8 @@ func TestNothingIsPublishedAfterAFailure(t *testing.T) {
 	}
 	p.set(func() { p.answer = nil })
 	write(t, st, batch)
-	if got := s.got(); len(got) != 4000 {
-		t.Errorf("%d messages, want 4000", len(got))
+	if got := s.got(); len(got) != 1500 {
+		t.Errorf("%d messages, want 1500", len(got))
 	}
 }
 
@@ -218,6 +218,27 @@ func TestWhatIsUnderWayIsBounded(t *testing.T) {
 	f.acknowledged(big, &jetstream.PubAck{Stream: "of an earlier flight"})
 	if err := f.landed(ended); !errors.Is(err, context.Canceled) {
 		t.Errorf("what belongs to no message counts: %v", err)
+	}
+}
+
+// TestAFailureIsNeverTakenForAnAcknowledgement lets messages fail at the moment in which
+// somebody looks whether all have landed.
+func TestAFailureIsNeverTakenForAnAcknowledgement(t *testing.T) {
+	for n := range 20_000 {
+		f, m := newFlight(), (&Config{}).message(forwarder.Record{Entry: new(audit.Entry)}, 0)
+		if err := f.launch(t.Context(), m, flying{id: "1", stream: "AUDIT_default"}); err != nil {
+			t.Fatal(err)
+		}
+		go func() {
+			if n%2 == 0 {
+				f.failed(m, errors.New("it failed"))
+			} else {
+				f.acknowledged(m, &jetstream.PubAck{Stream: "OTHER"})
+			}
+		}()
+		if f.landed(t.Context()) == nil {
+			t.Fatal("a message that failed counts as acknowledged")
+		}
 	}
 }
 
