@@ -164,7 +164,7 @@ func (m *Module) unmarshalOption(d *caddyfile.Dispenser, option string) error {
 	case option == "max_age":
 		return m.unmarshalMaxAge(d)
 	case option == "tls":
-		return m.unmarshalTLS(d)
+		return m.TLS.UnmarshalCaddyfile(d, map[string]*bool{"first": &m.TLS.First})
 	case option == "replicas" || option == "max_bytes" || option == "duplicate_window" || option == "timeout":
 		var value string
 		if !d.AllArgs(&value) {
@@ -228,33 +228,6 @@ func (m *Module) unmarshalMaxAge(d *caddyfile.Dispenser) error {
 	return nil
 }
 
-func (m *Module) unmarshalTLS(d *caddyfile.Dispenser) error {
-	if d.NextArg() {
-		return d.Errf("tls takes no argument: put its options into a block")
-	}
-	for nesting := d.Nesting(); d.NextBlock(nesting); {
-		option := d.Val()
-		var ok bool
-		switch option {
-		case "ca":
-			ok = d.AllArgs(&m.TLS.CA)
-		case "client_certificate":
-			ok = d.AllArgs(&m.TLS.Certificate, &m.TLS.Key)
-		case "server_name":
-			ok = d.AllArgs(&m.TLS.ServerName)
-		case "first":
-			ok = !d.NextArg()
-			m.TLS.First = true
-		default:
-			return d.Errf("%q is not an option of tls: it knows ca, client_certificate, server_name, first", option)
-		}
-		if !ok {
-			return d.Errf("tls %s: write it as one of ca <file>, client_certificate <file> <key file>, server_name <name>, first", option)
-		}
-	}
-	return nil
-}
-
 // Provision checks the configuration. It reads no credential.
 func (m *Module) Provision(caddy.Context) error {
 	if err := m.provision(); err != nil {
@@ -267,17 +240,17 @@ func (m *Module) provision() error {
 	if m.Create != "" && m.Create != "on" && m.Create != "off" {
 		return fmt.Errorf("create %q is neither on nor off", m.Create)
 	}
-	for _, file := range []*string{&m.Credentials, &m.TLS.CA, &m.TLS.Certificate, &m.TLS.Key} {
-		if *file == "" {
-			continue
-		}
-		name, err := caddy.NewReplacer().ReplaceOrErr(*file, true, true)
+	if m.Credentials != "" {
+		name, err := caddy.NewReplacer().ReplaceOrErr(m.Credentials, true, true)
 		if err != nil {
-			return fmt.Errorf("file %q: %w", *file, err)
+			return fmt.Errorf("credentials file %q: %w", m.Credentials, err)
 		}
-		if *file, err = filepath.Abs(name); err != nil {
-			return fmt.Errorf("file %q: %w", name, err)
+		if m.Credentials, err = filepath.Abs(name); err != nil {
+			return fmt.Errorf("credentials file %q: %w", name, err)
 		}
+	}
+	if err := m.TLS.Provision(); err != nil {
+		return err
 	}
 	m.config = Config{
 		Servers: m.Servers, Stream: m.Stream, Subject: m.Subject, Domain: m.Domain, Replicas: m.Replicas, NoCreate: m.Create == "off",

@@ -10,6 +10,8 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/caddy-audit-log/caddy-audit-log/forwarder/stores/tlsfiles"
 )
 
 func unmarshal(text string) (*Module, error) {
@@ -56,7 +58,7 @@ func TestEveryOptionOfTheCaddyfileIsRead(t *testing.T) {
 		Create: "off", Replicas: 5, MaxBytes: 1 << 40, DuplicateWindow: caddy.Duration(30 * time.Minute), DenyDelete: true, DenyPurge: true,
 		MaxAge:  map[string]caddy.Duration{"": caddy.Duration(400 * day), "unattributed": caddy.Duration(30 * day), "short-lived": caddy.Duration(30 * day)},
 		Timeout: caddy.Duration(20 * time.Second), Credentials: "audit.creds", Insecure: true,
-		TLS: TLS{CA: "ca.pem", Certificate: "cert.pem", Key: "key.pem", ServerName: "nats.internal", First: true},
+		TLS: TLS{Files: tlsfiles.Files{CA: "ca.pem", Certificate: "cert.pem", Key: "key.pem", ServerName: "nats.internal"}, First: true},
 	}
 	opt := cmpopts.IgnoreUnexported(Module{})
 	if diff := cmp.Diff(want, m, opt); diff != "" {
@@ -144,7 +146,7 @@ func TestAModuleIsCheckedBeforeItIsUsed(t *testing.T) {
 		{},
 		{Servers: []string{"nats://nats.example.com"}},
 		{Servers: []string{"nats://localhost"}, Create: "maybe"},
-		{Servers: []string{"nats://localhost"}, TLS: TLS{CA: "{env.NOBODY_HAS_SET_THIS}"}},
+		{Servers: []string{"nats://localhost"}, TLS: TLS{Files: tlsfiles.Files{CA: "{env.NOBODY_HAS_SET_THIS}"}}},
 	} {
 		mentions(t, m.Provision(caddy.Context{}), "store nats: ")
 	}

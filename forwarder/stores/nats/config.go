@@ -229,10 +229,7 @@ func (c *Config) checkCredentials() error {
 	if c.NKey != "" && fileOf(c.NKey) == "" {
 		return errors.New("nkey is not a file: give its seed by {file.PATH}")
 	}
-	if (c.TLS.Certificate == "") != (c.TLS.Key == "") {
-		return errors.New("a client certificate is two files: name that of the certificate and that of its key")
-	}
-	return nil
+	return c.TLS.Check()
 }
 
 // fileOf is the file that a placeholder stands for, if it is one.

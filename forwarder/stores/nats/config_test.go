@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/caddy-audit-log/caddy-audit-log/forwarder/stores/tlsfiles"
 )
 
 func TestAConfigurationThatCannotWorkSaysWhatToDo(t *testing.T) {
@@ -35,7 +37,7 @@ func TestAConfigurationThatCannotWorkSaysWhatToDo(t *testing.T) {
 		"user is written out":             {Servers: []string{local}, User: "planted-password", Password: "{env.P}"},
 		"nkey is not a file":              {Servers: []string{local}, NKey: "{env.SEED}"},
 		"nkey is written out":             {Servers: []string{local}, NKey: "SUplanted-password"},
-		"a client certificate is two":     {Servers: []string{local}, TLS: TLS{Certificate: "a.pem"}},
+		"a client certificate is two":     {Servers: []string{local}, TLS: TLS{Files: tlsfiles.Files{Certificate: "a.pem"}}},
 		"keep one of credentials, nkey":   {Servers: []string{"nats://{env.T}@localhost"}, NKey: "{file.a}"},
 		"several users: name one, in a U": {Servers: []string{"nats://{env.T}@localhost"}, Token: "{env.U}"},
 	} {
@@ -56,7 +58,7 @@ func TestTheFirstServerAndTheStreamsAreWhatTheDestinationIsKnownBy(t *testing.T)
 			{Servers: []string{"tls://{env.U}:{env.P}@a.example.com"}},
 			{Servers: []string{"tls://{file./run/a:b}@a.example.com"}},
 			{Servers: []string{"nats://a.example.com"}, Insecure: true, Token: "{env.T}"},
-			{Servers: []string{"nats://a.example.com"}, TLS: TLS{CA: "ca.pem"}},
+			{Servers: []string{"nats://a.example.com"}, TLS: TLS{Files: tlsfiles.Files{CA: "ca.pem"}}},
 		},
 		"nats://[::1]:4223/hub/TRAIL": {{Servers: []string{"nats://[::1]:4223"}, Domain: "hub", Stream: "TRAIL"}},
 	} {

@@ -145,9 +145,9 @@ func (l *link) options(servers []server) (nats.Options, error) {
 		o.Secure = true
 		o.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, ServerName: l.c.TLS.ServerName}
 		o.TLSHandshakeFirst = l.c.TLS.First
-		o.RootCAsCB = l.c.TLS.authorities
+		o.RootCAsCB = l.c.TLS.Authorities
 		if l.c.TLS.Certificate != "" {
-			o.TLSCertCB = l.c.TLS.certificate
+			o.TLSCertCB = l.c.TLS.Pair
 		}
 	}
 	return o, l.signIn(&o)
