@@ -26,7 +26,7 @@ func Go(ctx context.Context, pkg string) (string, error) {
 		if !versioned {
 			return "", errors.New("it has no version: add one, as in @v1.2.3")
 		}
-		cmd := exec.CommandContext(ctx, "go", "install", "-trimpath", pkg)
+		cmd := exec.CommandContext(ctx, "go", "install", "-trimpath", pkg) //nolint:gosec // a package that a test or a bench names
 		cmd.Dir = dir // outside of the module
 		cmd.Env = append(os.Environ(), "GOBIN="+dir, "GOFLAGS=-mod=mod", "GOWORK=off", "GOOS=", "GOARCH=")
 		if out, err := cmd.CombinedOutput(); err != nil {

@@ -9,9 +9,8 @@ import (
 
 	"golang.org/x/net/http/httpguts"
 
-	"github.com/caddy-audit-log/caddy-audit-log/forwarder/stores/tlsfiles"
-
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
+	"github.com/caddy-audit-log/caddy-audit-log/forwarder/stores/tlsfiles"
 )
 
 // The bounds of a request, and the defaults of Config.
