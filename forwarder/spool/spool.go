@@ -50,7 +50,7 @@ type DamagedError struct {
 
 // Error implements error.
 func (e *DamagedError) Error() string {
-	text := fmt.Sprintf("%d objects are damaged or foreign, so that this is not all, or not all of it is ours: %v", e.Count, errors.Join(e.Named...))
+	text := fmt.Sprintf("%d objects are damaged, foreign or not complete, so that this is not all, or not all of it is ours: %v", e.Count, errors.Join(e.Named...))
 	if more := e.Count - len(e.Named); more > 0 {
 		text += fmt.Sprintf("\nand %d more", more)
 	}

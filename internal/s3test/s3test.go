@@ -66,22 +66,31 @@ func Start(ctx context.Context, cert, key string) (*Server, error) {
 	if s.dir, err = os.MkdirTemp("", "s3test-"); err != nil {
 		return nil, err
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return nil, errors.Join(err, s.Close())
-	}
-	s.Addr = l.Addr().String()
-	l.Close()
 	for _, dir := range []string{s.buckets(), filepath.Join(s.dir, "versions")} {
 		err = errors.Join(err, os.Mkdir(dir, 0o700))
 	}
-	if err == nil {
-		err = s.Up()
+	// Another process may take the port before the server does.
+	for try := 1; err == nil; try++ {
+		if s.Addr, err = freePort(); err != nil {
+			break
+		}
+		if err = s.Up(); err == nil || try == 5 {
+			break
+		}
+		err = s.Down()
 	}
 	if err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
+}
+
+func freePort() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	return l.Addr().String(), l.Close()
 }
 
 // Run is Start for a test, which it fails if there is no server, and Close at its end.
@@ -130,12 +139,12 @@ func (s *Server) Up() error {
 	s.process = c.Process.Pid
 	for deadline := time.Now().Add(readyWithin); ; time.Sleep(pause) {
 		conn, err := (&net.Dialer{Timeout: time.Second}).DialContext(context.Background(), "tcp", s.Addr)
-		if err == nil {
+		if err == nil && !s.hasEnded() { // else it is another's
 			return conn.Close()
 		}
 		if s.hasEnded() || time.Now().After(deadline) {
 			words, _ := os.ReadFile(log.Name()) // without it there is less to say
-			return fmt.Errorf("starting versitygw: it does not listen: %w: %s", err, words[max(0, len(words)-2000):])
+			return fmt.Errorf("starting versitygw: it does not listen: %v: %s", err, words[max(0, len(words)-2000):])
 		}
 	}
 }

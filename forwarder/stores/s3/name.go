@@ -122,5 +122,11 @@ func escape(s string) string {
 	return url.PathEscape(s)
 }
 
+// unescape reads what escape has made.
+func unescape(s string) (string, bool) {
+	text, err := url.PathUnescape(s)
+	return text, err == nil && escape(text) == s
+}
+
 // dayOf is the beginning of a time's day, in UTC.
 func dayOf(t time.Time) time.Time { return t.UTC().Truncate(24 * time.Hour) }

@@ -314,7 +314,96 @@ func (w *world) check(when string) (voids, manifests int) {
 			voids++
 		}
 	}
+	for _, said := range w.damages(forwarder.Query{}) {
+		w.Errorf("%s: whoever reads all is told of %s", when, said)
+	}
 	return voids, w.checkManifests(when)
+}
+
+// damages is what a reader of the bucket is told of.
+func (w *world) damages(q forwarder.Query) (said []string) {
+	w.Helper()
+	reader := newStore(w.store.c, w.store.target, &fakeBucket{objects: w.bucket.objects, rng: w.rng}, slog.New(slog.DiscardHandler))
+	err := reader.scan(w.Context(), q, func(name string, err error) { said = append(said, name+": "+err.Error()) }, func([]byte) bool { return true })
+	if err != nil {
+		w.Fatal(err)
+	}
+	return said
+}
+
+// TestWhatIsMissingFromAnArchiveIsTold takes objects away, as an owner of a bucket without
+// a lock can, and as a delete marker does in one with.
+func TestWhatIsMissingFromAnArchiveIsTold(t *testing.T) {
+	for what, c := range map[string]struct {
+		harm func(b *fakeBucket, entries, manifests []string)
+		from int // days after the first
+		want []string
+	}{
+		"nothing": {func(*fakeBucket, []string, []string) {}, 0, nil},
+		"an object": {func(b *fakeBucket, entries, _ []string) { delete(b.objects, entries[2]) }, 0, []string{
+			"manifests/" + testInstance + "/2026-02-28.json", "1 of the 2 objects that it lists are not there, such as",
+		}},
+		"an object of a day that is not asked for": {func(b *fakeBucket, entries, _ []string) { delete(b.objects, entries[0]) }, 1, nil},
+		"all objects of a day": {func(b *fakeBucket, entries, _ []string) {
+			delete(b.objects, entries[4])
+			delete(b.objects, entries[5])
+		}, 0, []string{"/2026-03-01.json", "2 of the 2 objects that it lists are not there"}},
+		"an object that was put there": {func(b *fakeBucket, entries, _ []string) {
+			name, _ := parseName(strings.TrimPrefix(entries[0], "p/"+entriesDir))
+			name.try = 7
+			b.objects["p/"+entriesDir+name.name()] = b.objects[entries[0]]
+		}, 0, []string{"/2026-02-27.json", "1 objects are there that it does not list, such as", "put there later"}},
+		"a manifest": {func(b *fakeBucket, _, manifests []string) { delete(b.objects, manifests[1]) }, 0, []string{
+			"/2026-03-01.json", "the manifest before it is not that of 2026-02-27 which is there",
+		}},
+		"a manifest that was exchanged": {func(b *fakeBucket, _, manifests []string) {
+			b.objects[manifests[0]] = fakeObject{body: bytes.Replace(b.objects[manifests[0]].body, []byte(`"entries":9`), []byte(`"entries":8`), 1)}
+		}, 0, []string{"/2026-02-28.json", "the manifest before it is not that of 2026-02-27 which is there"}},
+		"a manifest that is none": {func(b *fakeBucket, _, manifests []string) {
+			b.objects[manifests[2]] = fakeObject{body: []byte("[]")}
+		}, 0, []string{"/2026-03-01.json", "not the manifest that its name says"}},
+		"a name that is none": {func(b *fakeBucket, _, _ []string) {
+			b.objects["p/"+manifestsDir+"x/2026-13-01.json"] = fakeObject{}
+		}, 0, []string{"x/2026-13-01.json", "its name is none"}},
+	} {
+		t.Run(what, func(t *testing.T) {
+			w := &world{TB: t, rng: rand.New(rand.NewPCG(1, 1)), acknowledged: map[string]bool{}, now: time.Date(2026, 2, 27, 12, 0, 0, 0, time.UTC)}
+			w.bucket, w.notes = newFakeBucket(w.rng), &worldNotes{of: w}
+			w.open()
+			first := dayOf(w.now)
+			for n := range 4 {
+				w.write(records(t, 10*n+1, 10*n+5))
+				w.write(records(t, 10*n+6, 10*n+9))
+				w.now = w.now.AddDate(0, 0, 1)
+			}
+			var entries, manifests []string
+			for _, name := range w.bucket.names() {
+				switch {
+				case strings.HasPrefix(name, "p/"+entriesDir):
+					entries = append(entries, name)
+				case strings.HasPrefix(name, "p/"+manifestsDir):
+					manifests = append(manifests, name)
+				}
+			}
+			if len(entries) != 8 || len(manifests) != 3 {
+				t.Fatal(entries, manifests)
+			}
+			c.harm(w.bucket, entries, manifests)
+			var q forwarder.Query
+			if c.from > 0 {
+				q.From = first.AddDate(0, 0, c.from)
+			}
+			said := w.damages(q)
+			if len(said) != min(len(c.want), 1) {
+				t.Fatalf("told: %q", said)
+			}
+			for _, want := range c.want {
+				if !strings.Contains(said[0], want) {
+					t.Errorf("told %q, which does not say %q", said[0], want)
+				}
+			}
+		})
+	}
 }
 
 // checkManifests compares each day's manifest with the objects of that day.

@@ -52,6 +52,14 @@ func Scan(ctx context.Context, c Config, q forwarder.Query, damaged func(name st
 }
 
 func (s *Store) scan(ctx context.Context, q forwarder.Query, damaged func(string, error), yield func([]byte) bool) error {
+	listed := inventory{}
+	if err := s.scanObjects(ctx, q, listed, damaged, yield); err != nil {
+		return err
+	}
+	return s.holdAgainstManifests(ctx, q, listed, damaged)
+}
+
+func (s *Store) scanObjects(ctx context.Context, q forwarder.Query, listed inventory, damaged func(string, error), yield func([]byte) bool) error {
 	dir := s.key(entriesDir)
 	for i, err := range s.bucket.list(ctx, dir, "") {
 		if err != nil {
@@ -62,8 +70,12 @@ func (s *Store) scan(ctx context.Context, q forwarder.Query, damaged func(string
 		case !ok:
 			damaged(quote(i.key), errors.New("its name is none that this store gives"))
 			continue
-		case i.size == 0 || !mayHave(q, o):
-			continue // void, or of another time
+		case i.size == 0:
+			continue // void
+		}
+		listed.add(o)
+		if !mayHave(q, o) {
+			continue
 		}
 		err = readObject(ctx, s.bucket, i.key, o, func(doc []byte) error {
 			e, err := audit.Decode(doc)
