@@ -26,8 +26,9 @@ func Go(ctx context.Context, pkg string) (string, error) {
 		if !versioned {
 			return "", errors.New("it has no version: add one, as in @v1.2.3")
 		}
+		// Outside of the module.
 		cmd := exec.CommandContext(ctx, "go", "install", "-trimpath", pkg) //nolint:gosec // a package that a test or a bench names
-		cmd.Dir = dir // outside of the module
+		cmd.Dir = dir
 		cmd.Env = append(os.Environ(), "GOBIN="+dir, "GOFLAGS=-mod=mod", "GOWORK=off", "GOOS=", "GOARCH=")
 		if out, err := cmd.CombinedOutput(); err != nil {
 			return "", fmt.Errorf("%w: %s", err, out)

@@ -144,7 +144,7 @@ func (s *Server) Up() error {
 		}
 		if s.hasEnded() || time.Now().After(deadline) {
 			words, _ := os.ReadFile(log.Name()) // without it there is less to say
-			return fmt.Errorf("starting versitygw: it does not listen: %v: %s", err, words[max(0, len(words)-2000):])
+			return errors.Join(fmt.Errorf("starting versitygw: it does not listen: %s", words[max(0, len(words)-2000):]), err)
 		}
 	}
 }
