@@ -33,9 +33,10 @@ func success(status int) bool { return status >= 200 && status <= 299 }
 
 // refused are the statuses that are about what is in a batch. The specification has all
 // but 429, 502, 503 and 504 final; but a wrong path, a credential or a proxy that is out
-// of order can be mended, and until then nothing may be lost.
+// of order can be mended, and until then nothing may be lost. They are those of the
+// store http.
 func refused(status int) bool {
-	return status == http.StatusBadRequest || status == http.StatusRequestEntityTooLarge
+	return status == http.StatusBadRequest || status == http.StatusRequestEntityTooLarge || status == http.StatusUnprocessableEntity
 }
 
 // statusCure is what to do about a status that this protocol knows more of.
