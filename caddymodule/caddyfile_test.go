@@ -82,7 +82,7 @@ func adaptText(caddyfile []byte) string {
 	config, warnings, err := caddyconfig.GetAdapter("caddyfile").Adapt(caddyfile, map[string]any{"filename": "Caddyfile"})
 	if err != nil {
 		// The store of a test is not part of any build.
-		return strings.NewReplacer(" watched", "", " picky", "").Replace(err.Error()) + "\n"
+		return strings.NewReplacer("[archive ", "[", " watched", "", " picky", "").Replace(err.Error()) + "\n"
 	}
 	var out bytes.Buffer
 	for _, w := range warnings {
