@@ -26,7 +26,7 @@ const secret = "s3cret-in-memory"
 // the stores that write to it, has a name, so that the suite can be held to find it.
 type server struct {
 	delivery forwarder.Delivery
-	// keepsOut says that it shows no repeats though it may, as with Options.KeepsOut.
+	// keepsOut says that it shows no repeats though it may, as with RepeatsKeptOut.
 	keepsOut bool
 	wrong    string
 

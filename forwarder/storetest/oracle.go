@@ -35,7 +35,7 @@ func (s *subject) check() {
 	case s.loose:
 		err = checkPresent(attempts, docs)
 	default:
-		err = checkRepeats(attempts, docs, s.o.KeepsOut, s.o.LeavesOut)
+		err = checkRepeats(attempts, docs, s.o.Repeats)
 	}
 	if err != nil {
 		s.Fatalf("reading the destination: %v", err)
@@ -95,11 +95,10 @@ func checkOnce(attempts []attempt, docs [][]byte) error {
 
 // checkRepeats holds a destination that has all that arrived: the batches one after
 // the other, each in its order, and before that what was stored of attempts that
-// failed. With keepsOut, a batch is what the destination had not yet of it; with leaves,
-// what is there already may be left out.
-func checkRepeats(attempts []attempt, docs [][]byte, keepsOut, leaves bool) error {
+// failed. Where repeats are kept out, a batch is what the destination had not yet of it.
+func checkRepeats(attempts []attempt, docs [][]byte, repeats Repeats) error {
 	rest := func(batch []forwarder.Record, _ int) []forwarder.Record { return batch }
-	if keepsOut {
+	if repeats == RepeatsKeptOut {
 		first, err := firsts(docs)
 		if err != nil {
 			return err
@@ -127,7 +126,7 @@ func checkRepeats(attempts []attempt, docs [][]byte, keepsOut, leaves bool) erro
 			if batch := rest(a.batch, from); startsWith(docs[from:], batch) {
 				whole[from+len(batch)] = true
 			}
-			if end, all := afterLeavingOut(a.batch, docs, from); leaves && all {
+			if end, all := afterLeavingOut(a.batch, docs, from); repeats == RepeatsMayShow && all {
 				whole[end] = true
 			}
 		}

@@ -63,22 +63,32 @@ type Target struct {
 	Redact func(id, text string) error
 }
 
+// Repeats is what a reader of the destination sees of a repeat.
+type Repeats int
+
+const (
+	// RepeatsShow is what a destination does that takes all that comes.
+	RepeatsShow Repeats = iota
+	// RepeatsMayShow is a store that leaves out what is there already byte by byte,
+	// under the same sequence, when it notices.
+	RepeatsMayShow
+	// RepeatsKeptOut is a destination that keeps a repeat of (id, revision) out, though
+	// not for ever: longer than a case takes. What is there comes no second time, also
+	// where its sequence is another.
+	RepeatsKeptOut
+)
+
 // Options say what is different about a store. The zero value is a store to which
 // all cases apply.
 type Options struct {
 	// NotApplicable has the cases that cannot apply to the store, by name, and why.
 	// They are not run, and the table says so.
 	NotApplicable map[string]string
-	// LeavesOut says that the store, though not of delivery once, leaves out what it has
-	// byte by byte: a repeat under the same sequence. It need not.
-	LeavesOut bool
+	// Repeats says what becomes of a repeat where delivery is not once.
+	Repeats Repeats
 	// Lasting are functions, as in "example.com/pkg.(*T).loop", whose goroutines
 	// outlive their store because a library keeps them for the whole process.
 	Lasting []string
-	// KeepsOut says of a store that delivers at least once that its destination keeps a
-	// repeat of (id, revision) out, though not for ever: longer than a case takes. What
-	// is there already then comes no second time, also where its sequence is another.
-	KeepsOut bool
 
 	// patience is how long anything may take before it counts as hanging.
 	patience time.Duration

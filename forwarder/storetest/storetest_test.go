@@ -28,14 +28,14 @@ var notOnce = map[string]string{
 func TestAStoreThatShowsRepeatsPasses(t *testing.T) {
 	Run(t, (&repeats{}).target, Options{NotApplicable: notOnce, patience: 5 * time.Second})
 	t.Run("but those of what it has", func(t *testing.T) {
-		o := Options{NotApplicable: notOnce, patience: 5 * time.Second, LeavesOut: true}
+		o := Options{NotApplicable: notOnce, patience: 5 * time.Second, Repeats: RepeatsMayShow}
 		Run(t, (&repeats{"leaves out what it has"}).target, o)
 		Run(t, (&repeats{}).target, o) // it need not
 	})
 }
 
 func TestAStoreThatKeepsRepeatsOutPasses(t *testing.T) {
-	Run(t, (&keepsOut{}).target, Options{NotApplicable: notOnce, KeepsOut: true, patience: 5 * time.Second})
+	Run(t, (&keepsOut{}).target, Options{NotApplicable: notOnce, Repeats: RepeatsKeptOut, patience: 5 * time.Second})
 }
 
 // once, repeats and keepsOut make a new server for each case.
@@ -167,14 +167,14 @@ func TestEachCaseFindsAStoreThatBreaksIt(t *testing.T) {
 			finds[name] = true
 			mustFind(t, m.wrong, name, repeats{m.wrong}.target, Options{})
 			if name != "a part that is there already does no harm" { // which then may be left out
-				mustFind(t, m.wrong, name, repeats{m.wrong}.target, Options{LeavesOut: true})
+				mustFind(t, m.wrong, name, repeats{m.wrong}.target, Options{Repeats: RepeatsMayShow})
 			}
 		}
 	}
 	for _, m := range keepsOutMutants {
 		for _, name := range m.found {
 			finds[name] = true
-			mustFind(t, m.wrong, name, keepsOut{m.wrong}.target, Options{KeepsOut: true})
+			mustFind(t, m.wrong, name, keepsOut{m.wrong}.target, Options{Repeats: RepeatsKeptOut})
 		}
 	}
 	mustFind(t, "leaves out what it has", "a part that is there already does no harm", repeats{"leaves out what it has"}.target, Options{})

@@ -13,7 +13,7 @@ import (
 
 func contractOptions() storetest.Options {
 	const unread = "messages are read by NATS's own consumers: this store neither reads nor changes them"
-	return storetest.Options{KeepsOut: true, NotApplicable: map[string]string{
+	return storetest.Options{Repeats: storetest.RepeatsKeptOut, NotApplicable: map[string]string{
 		"a pruned entry does not come back":                                 unread,
 		"a redacted text does not come back":                                unread,
 		"Read yields each entry once, in its highest revision and in order": unread,

@@ -36,7 +36,7 @@ func (o spooled) OpenReader(context.Context) (forwarder.ReadCloser, error) {
 func TestTheStoreKeepsItsContract(t *testing.T) {
 	const content = "a bucket takes all bytes: the only refusal is that of an object beyond 5 GiB"
 	o := storetest.Options{
-		LeavesOut: true,
+		Repeats: storetest.RepeatsMayShow,
 		NotApplicable: map[string]string{
 			"a refused entry is told from its neighbours":                 content,
 			"a destination that refuses everything says so of each entry": content,
