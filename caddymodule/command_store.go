@@ -91,7 +91,8 @@ type storeReport struct {
 	Name  string                `json:"name"`
 	Store forwarder.Description `json:"store"`
 	OK    bool                  `json:"ok"`
-	// Probe is the id of the entry that was written.
+	// Probe is the id of the entry that was written, empty for a store that can be tried
+	// without leaving one.
 	Probe string      `json:"probe,omitempty"`
 	Steps []storeStep `json:"steps"`
 }
@@ -112,8 +113,11 @@ func (r *storeReport) text() string {
 		}
 		fmt.Fprintf(&b, "  %-8s %s (%.0f ms)\n", s.Step, state, 1000*s.Seconds)
 	}
-	if r.OK {
+	switch {
+	case r.OK && r.Probe != "":
 		fmt.Fprintf(&b, "the store took the probe %s\n", r.Probe)
+	case r.OK:
+		b.WriteString("the store would take entries; no probe was left in it\n")
 	}
 	return b.String()
 }
@@ -138,11 +142,11 @@ func (n *store) check(ctx context.Context) (r storeReport) {
 		r.step("encode", func() error { return err })
 		return r
 	}
-	r.Probe = probe.Entry.ID
 	if p, ok := n.open.(forwarder.ProbeOpener); ok {
 		r.OK = r.step("probe", func() error { return p.Probe(ctx, probe) })
 		return r
 	}
+	r.Probe = probe.Entry.ID
 	var s forwarder.Store
 	if !r.step("open", func() error { s, err = n.open.Open(ctx, slog.New(slog.DiscardHandler)); return err }) {
 		return r
