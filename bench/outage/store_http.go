@@ -123,7 +123,7 @@ func (s *httpStore) leave(ctx context.Context) error {
 }
 
 func (s *httpStore) up(context.Context) error {
-	l, err := net.Listen("tcp", s.addr)
+	l, err := rig.ListenAgain(s.addr)
 	if err != nil {
 		return fmt.Errorf("listening as the receiver: %w", err)
 	}

@@ -24,7 +24,7 @@ func serve(h http.Handler) (*api, error) {
 	if err != nil {
 		return nil, err
 	}
-	l, err := net.Listen("tcp", net.JoinHostPort(rig.Host, strconv.Itoa(ports[0])))
+	l, err := rig.ListenAgain(net.JoinHostPort(rig.Host, strconv.Itoa(ports[0])))
 	if err != nil {
 		return nil, fmt.Errorf("starting the API: %w", err)
 	}

@@ -50,7 +50,7 @@ func newAPI() (*api, error) {
 		return nil, err
 	}
 	a := &api{addr: net.JoinHostPort(rig.Host, strconv.Itoa(ports[0])), runs: map[string]*run{}}
-	if a.ln, err = net.Listen("tcp", a.addr); err != nil {
+	if a.ln, err = rig.ListenAgain(a.addr); err != nil {
 		return nil, fmt.Errorf("starting the stub API: %w", err)
 	}
 	go func() {

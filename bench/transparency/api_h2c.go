@@ -19,7 +19,7 @@ func serveH2C() (addr string, stop func(), err error) {
 	if err != nil {
 		return "", nil, err
 	}
-	ln, err := net.Listen("tcp", net.JoinHostPort(rig.Host, strconv.Itoa(ports[0])))
+	ln, err := rig.ListenAgain(net.JoinHostPort(rig.Host, strconv.Itoa(ports[0])))
 	if err != nil {
 		return "", nil, fmt.Errorf("starting the stub API for HTTP/2: %w", err)
 	}

@@ -1,6 +1,7 @@
 package rig
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -8,6 +9,7 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -79,6 +81,18 @@ func Ports(n int) ([]int, error) {
 		}
 	}
 	return ports, nil
+}
+
+// ListenAgain listens on a port that Ports has given, or that was listened on before. While
+// another process is being started it has a copy of all that this one has open, until it
+// becomes another program: a listener that was closed in that moment still has its port.
+func ListenAgain(addr string) (net.Listener, error) {
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		l, err := net.Listen("tcp", addr)
+		if !errors.Is(err, syscall.EADDRINUSE) || time.Now().After(deadline) {
+			return l, err
+		}
+	}
 }
 
 // Serve serves a stub API on a free port until stop is called. stop closes

@@ -3,6 +3,7 @@ package rig
 import (
 	"net"
 	"testing"
+	"time"
 )
 
 func TestABlockOfPortsIsNotTakenTwice(t *testing.T) {
@@ -28,5 +29,20 @@ func TestABlockOfPortsIsNotTakenTwice(t *testing.T) {
 		if !seen[port/blockSize] || port%blockSize == 0 {
 			t.Errorf("port %d is not of this process's block %v, or is what keeps others out", port, own)
 		}
+	}
+}
+
+func TestAPortThatIsStillTakenIsWaitedFor(t *testing.T) {
+	l, err := listen()
+	if err != nil {
+		t.Fatal(err)
+	}
+	time.AfterFunc(50*time.Millisecond, func() { _ = l.Close() })
+	again, err := ListenAgain(l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := again.Close(); err != nil {
+		t.Error(err)
 	}
 }
