@@ -12,6 +12,7 @@ import (
 
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder/stores/httpclient"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder/stores/httpclient/clienttest"
+	"github.com/caddy-audit-log/caddy-audit-log/internal/certtest"
 )
 
 // connectProxy is a proxy that tunnels, for whoever knows its password.
@@ -57,9 +58,9 @@ func (p *connectProxy) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 }
 
 func TestAProxyTunnelsToTheReceiver(t *testing.T) {
-	a, r := clienttest.NewAuthority(t), new(receiver)
+	a, r := certtest.NewAuthority(t), new(receiver)
 	url := clienttest.ServeTLS(t, r, a, nil, nil)
-	ca := clienttest.Save(t, filepath.Join(t.TempDir(), "ca.pem"), a.PEM())
+	ca := certtest.Save(t, filepath.Join(t.TempDir(), "ca.pem"), a.PEM())
 	proxy := &connectProxy{password: "planted-password"}
 	address := serve(t, proxy)
 	p := placeholders{"{env.U}": "who", "{env.P}": "planted-password"}

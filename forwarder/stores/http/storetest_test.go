@@ -13,6 +13,7 @@ import (
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder/stores/httpclient"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder/stores/httpclient/clienttest"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder/storetest"
+	"github.com/caddy-audit-log/caddy-audit-log/internal/certtest"
 )
 
 func TestTheStoreKeepsItsContract(t *testing.T) {
@@ -52,11 +53,11 @@ func contractTarget(t testing.TB, encrypted bool, encoding, compress string) *st
 		},
 		Encoding: encoding, Compress: compress, Secrets: []string{"{env.HTTP_CONTRACT_SECRET}"},
 	}
-	var a *clienttest.Authority
+	var a *certtest.Authority
 	scheme := "http"
 	if encrypted {
-		a = clienttest.NewAuthority(t)
-		scheme, m.TLS.CA = "https", clienttest.Save(t, filepath.Join(t.TempDir(), "ca.pem"), a.PEM())
+		a = certtest.NewAuthority(t)
+		scheme, m.TLS.CA = "https", certtest.Save(t, filepath.Join(t.TempDir(), "ca.pem"), a.PEM())
 	}
 	e := clienttest.NewEndpoint(t, clienttest.Receive{
 		Take: func(w http.ResponseWriter, req *http.Request, body []byte) ([][]byte, bool) {

@@ -10,12 +10,13 @@ import (
 
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder/stores/httpclient"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder/stores/httpclient/clienttest"
+	"github.com/caddy-audit-log/caddy-audit-log/internal/certtest"
 )
 
 func TestHTTP2IsSpokenWithAReceiverThatDoes(t *testing.T) {
-	a, r := clienttest.NewAuthority(t), new(receiver)
+	a, r := certtest.NewAuthority(t), new(receiver)
 	url := clienttest.ServeTLS(t, r, a, nil, nil)
-	ca := clienttest.Save(t, filepath.Join(t.TempDir(), "ca.pem"), a.PEM())
+	ca := certtest.Save(t, filepath.Join(t.TempDir(), "ca.pem"), a.PEM())
 	s := open(t, Config{URL: url, TLS: httpclient.TLS{CA: ca}})
 	batch := records(t, 1, 300)
 	for range 3 {
@@ -44,10 +45,10 @@ func TestHTTP2IsSpokenWithAReceiverThatDoes(t *testing.T) {
 }
 
 func TestACertificateThatIsNotTheReceiversIsNotTrusted(t *testing.T) {
-	a := clienttest.NewAuthority(t)
+	a := certtest.NewAuthority(t)
 	dir := t.TempDir()
-	ca := clienttest.Save(t, filepath.Join(dir, "ca.pem"), a.PEM())
-	other := clienttest.Save(t, filepath.Join(dir, "other.pem"), clienttest.NewAuthority(t).PEM())
+	ca := certtest.Save(t, filepath.Join(dir, "ca.pem"), a.PEM())
+	other := certtest.Save(t, filepath.Join(dir, "other.pem"), certtest.NewAuthority(t).PEM())
 	expired := func(c *x509.Certificate) {
 		c.NotBefore, c.NotAfter = time.Now().Add(-2*time.Hour), time.Now().Add(-time.Hour)
 	}
@@ -78,17 +79,17 @@ func TestACertificateThatIsNotTheReceiversIsNotTrusted(t *testing.T) {
 }
 
 func TestAClientCertificateIsShownAndRenewedWithoutAReload(t *testing.T) {
-	servers, clients, newClients := clienttest.NewAuthority(t), clienttest.NewAuthority(t), clienttest.NewAuthority(t)
+	servers, clients, newClients := certtest.NewAuthority(t), certtest.NewAuthority(t), certtest.NewAuthority(t)
 	both := clients.Pool()
 	dir := t.TempDir()
-	ca := clienttest.Save(t, filepath.Join(dir, "ca.pem"), servers.PEM())
+	ca := certtest.Save(t, filepath.Join(dir, "ca.pem"), servers.PEM())
 	r := new(receiver)
 	url := clienttest.ServeTLS(t, r, servers, nil, both)
 
 	clienttest.Mentions(t, fails(t, open(t, Config{URL: url, TLS: httpclient.TLS{CA: ca}})), "client_certificate")
 
 	cert, key := clients.Pair(t, nil)
-	c := httpclient.TLS{CA: ca, Certificate: clienttest.Save(t, filepath.Join(dir, "c.pem"), cert), Key: clienttest.Save(t, filepath.Join(dir, "k.pem"), key)}
+	c := httpclient.TLS{CA: ca, Certificate: certtest.Save(t, filepath.Join(dir, "c.pem"), cert), Key: certtest.Save(t, filepath.Join(dir, "k.pem"), key)}
 	s := open(t, Config{URL: url, TLS: c})
 	write(t, s, records(t, 1, 1))
 	if got := r.last(t).TLS.PeerCertificates; len(got) != 1 || got[0].Issuer.String() != clients.Cert.Subject.String() {
@@ -100,26 +101,26 @@ func TestAClientCertificateIsShownAndRenewedWithoutAReload(t *testing.T) {
 	s2 := open(t, Config{URL: strict, TLS: c})
 	clienttest.Mentions(t, fails(t, s2), "client_certificate")
 	cert, key = newClients.Pair(t, nil)
-	clienttest.Save(t, c.Key, key)
+	certtest.Save(t, c.Key, key)
 	clienttest.Mentions(t, fails(t, s2), c.Key) // half of the renewal
-	clienttest.Save(t, c.Certificate, cert)
+	certtest.Save(t, c.Certificate, cert)
 	write(t, s2, records(t, 1, 1))
 }
 
 func TestAnAuthorityIsReadAgainWhenItChanges(t *testing.T) {
-	a, b := clienttest.NewAuthority(t), clienttest.NewAuthority(t)
+	a, b := certtest.NewAuthority(t), certtest.NewAuthority(t)
 	r := new(receiver)
-	ca := clienttest.Save(t, filepath.Join(t.TempDir(), "ca.pem"), a.PEM())
+	ca := certtest.Save(t, filepath.Join(t.TempDir(), "ca.pem"), a.PEM())
 	s := open(t, Config{URL: clienttest.ServeTLS(t, r, b, nil, nil), TLS: httpclient.TLS{CA: ca}})
 	clienttest.Mentions(t, fails(t, s), "certificate")
-	clienttest.Save(t, ca, b.PEM())
+	certtest.Save(t, ca, b.PEM())
 	write(t, s, records(t, 1, 1))
-	clienttest.Save(t, ca, []byte("nothing"))
+	certtest.Save(t, ca, []byte("nothing"))
 	clienttest.Mentions(t, fails(t, s), ca, "no certificate")
-	clienttest.Save(t, ca, []byte(strings.Repeat("x", httpclient.MaxFile+1)))
+	certtest.Save(t, ca, []byte(strings.Repeat("x", httpclient.MaxFile+1)))
 	clienttest.Mentions(t, fails(t, s), ca, "larger")
 	os.Remove(ca)
 	clienttest.Mentions(t, fails(t, s), ca)
-	clienttest.Save(t, ca, b.PEM())
+	certtest.Save(t, ca, b.PEM())
 	write(t, s, records(t, 1, 1))
 }

@@ -1,86 +1,31 @@
 package natsstore
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
-	"math/big"
-	"net"
 	"path/filepath"
 	"testing"
 	"time"
 
 	natsd "github.com/nats-io/nats-server/v2/server"
+
+	"github.com/caddy-audit-log/caddy-audit-log/internal/certtest"
 )
 
-// authority issues certificates.
-type authority struct {
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
-}
-
-func newAuthority(t testing.TB) *authority {
-	t.Helper()
-	a := &authority{}
-	der, key := a.issue(t, &x509.Certificate{
-		Subject: pkix.Name{CommonName: "test authority"}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
-	})
-	var err error
-	if a.cert, err = x509.ParseCertificate(der); err != nil {
-		t.Fatal(err)
-	}
-	a.key = key
-	return a
-}
-
-func (a *authority) issue(t testing.TB, template *x509.Certificate) (der []byte, key *ecdsa.PrivateKey) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template.SerialNumber = big.NewInt(time.Now().UnixNano())
-	template.NotBefore, template.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
-	parent, signer := template, key
-	if a.cert != nil {
-		parent, signer = a.cert, a.key
-	}
-	if der, err = x509.CreateCertificate(rand.Reader, template, parent, &key.PublicKey, signer); err != nil {
-		t.Fatal(err)
-	}
-	return der, key
-}
-
 // pair is a certificate for names, and for 127.0.0.1 if there are none, with its key.
-func (a *authority) pair(t testing.TB, names ...string) (cert, key []byte) {
+func pair(t testing.TB, a *certtest.Authority, names ...string) (cert, key []byte) {
 	t.Helper()
-	template := &x509.Certificate{
-		Subject: pkix.Name{CommonName: "test"}, DNSNames: names,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}
-	if len(names) == 0 {
-		template.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 1)}
-	}
-	der, private := a.issue(t, template)
-	b, err := x509.MarshalECPrivateKey(private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: b})
-}
-
-func (a *authority) pem() []byte {
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.cert.Raw})
+	return a.Pair(t, func(c *x509.Certificate) {
+		if c.DNSNames = names; len(names) > 0 {
+			c.IPAddresses = nil
+		}
+	})
 }
 
 // encrypted serves with TLS. Set may ask for more.
-func encrypted(t testing.TB, a *authority, set func(*natsd.Options), names ...string) (*natsServer, Config) {
+func encrypted(t testing.TB, a *certtest.Authority, set func(*natsd.Options), names ...string) (*natsServer, Config) {
 	t.Helper()
-	cert, key := a.pair(t, names...)
+	cert, key := pair(t, a, names...)
 	pair, err := tls.X509KeyPair(cert, key)
 	if err != nil {
 		t.Fatal(err)
@@ -94,12 +39,12 @@ func encrypted(t testing.TB, a *authority, set func(*natsd.Options), names ...st
 	})
 	c := s.config()
 	c.Servers = []string{"tls://" + s.addr()}
-	c.TLS.CA = save(t, filepath.Join(t.TempDir(), "ca.pem"), a.pem())
+	c.TLS.CA = save(t, filepath.Join(t.TempDir(), "ca.pem"), a.PEM())
 	return s, c
 }
 
 func TestTLSIsVerified(t *testing.T) {
-	a := newAuthority(t)
+	a := certtest.NewAuthority(t)
 	_, c := encrypted(t, a, nil)
 	write(t, open(t, c, nil), records(t, 1, 5))
 
@@ -109,7 +54,7 @@ func TestTLSIsVerified(t *testing.T) {
 	mentions(t, err, "check the servers' certificates")
 
 	other := c
-	other.TLS.CA = save(t, filepath.Join(t.TempDir(), "other.pem"), newAuthority(t).pem())
+	other.TLS.CA = save(t, filepath.Join(t.TempDir(), "other.pem"), certtest.NewAuthority(t).PEM())
 	_, err = Open(t.Context(), other, nil)
 	mentions(t, err, "check the servers' certificates")
 
@@ -120,7 +65,7 @@ func TestTLSIsVerified(t *testing.T) {
 }
 
 func TestTheNameInTheCertificateCounts(t *testing.T) {
-	_, c := encrypted(t, newAuthority(t), nil, "nats.internal")
+	_, c := encrypted(t, certtest.NewAuthority(t), nil, "nats.internal")
 	_, err := Open(t.Context(), c, nil)
 	mentions(t, err, "certificate")
 	c.TLS.ServerName = "nats.internal"
@@ -128,29 +73,27 @@ func TestTheNameInTheCertificateCounts(t *testing.T) {
 }
 
 func TestTLSFirst(t *testing.T) {
-	_, c := encrypted(t, newAuthority(t), func(o *natsd.Options) { o.TLSHandshakeFirst = true })
+	_, c := encrypted(t, certtest.NewAuthority(t), func(o *natsd.Options) { o.TLSHandshakeFirst = true })
 	c.TLS.First = true
 	write(t, open(t, c, nil), records(t, 1, 5))
 }
 
 func TestAServerThatAsksForACertificateGetsOne(t *testing.T) {
-	a := newAuthority(t)
-	pool := x509.NewCertPool()
-	pool.AddCert(a.cert)
+	a := certtest.NewAuthority(t)
 	s, c := encrypted(t, a, func(o *natsd.Options) {
 		o.TLSVerify = true
-		o.TLSConfig.ClientAuth, o.TLSConfig.ClientCAs = tls.RequireAndVerifyClientCert, pool
+		o.TLSConfig.ClientAuth, o.TLSConfig.ClientCAs = tls.RequireAndVerifyClientCert, a.Pool()
 	})
 	if _, err := Open(t.Context(), c, nil); err == nil {
 		t.Error("it was opened without one")
 	}
 	dir := t.TempDir()
-	cert, key := a.pair(t)
+	cert, key := pair(t, a)
 	c.TLS.Certificate, c.TLS.Key = save(t, filepath.Join(dir, "cert.pem"), cert), save(t, filepath.Join(dir, "key.pem"), key)
 	st := open(t, c, nil)
 	write(t, st, records(t, 1, 5))
 	// One that was renewed is found by the next connection.
-	cert, key = newAuthority(t).pair(t)
+	cert, key = pair(t, certtest.NewAuthority(t))
 	save(t, c.TLS.Certificate, cert)
 	save(t, c.TLS.Key, key)
 	s.stop()
@@ -159,7 +102,7 @@ func TestAServerThatAsksForACertificateGetsOne(t *testing.T) {
 	if err := st.Write(t.Context(), records(t, 6, 9)); err == nil {
 		t.Error("a certificate of somebody else was taken")
 	}
-	cert, key = a.pair(t)
+	cert, key = pair(t, a)
 	save(t, c.TLS.Certificate, cert)
 	save(t, c.TLS.Key, key)
 	deliver(t, st, records(t, 6, 9))

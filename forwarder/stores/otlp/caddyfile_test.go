@@ -11,6 +11,7 @@ import (
 
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder/stores/httpclient"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder/stores/httpclient/clienttest"
+	"github.com/caddy-audit-log/caddy-audit-log/internal/certtest"
 )
 
 func unmarshal(text string) (*Module, error) {
@@ -81,14 +82,14 @@ func TestTheLineAloneDoesTheRightThing(t *testing.T) {
 }
 
 func TestACertificateIsReadAgainWhenItChanges(t *testing.T) {
-	a, b := clienttest.NewAuthority(t), clienttest.NewAuthority(t)
-	ca := clienttest.Save(t, filepath.Join(t.TempDir(), "ca.pem"), a.PEM())
+	a, b := certtest.NewAuthority(t), certtest.NewAuthority(t)
+	ca := certtest.Save(t, filepath.Join(t.TempDir(), "ca.pem"), a.PEM())
 	r := &receiver{t: t}
 	c := config(clienttest.ServeTLS(t, r, b, nil, nil))
 	c.HTTP.TLS.CA = ca
 	s := open(t, c)
 	clienttest.Mentions(t, fails(t, s), "certificate", "tls ca")
-	clienttest.Save(t, ca, b.PEM())
+	certtest.Save(t, ca, b.PEM())
 	write(t, s, records(t, 1, 1))
 	if r.last.ProtoMajor != 2 {
 		t.Errorf("protocol %s", r.last.Proto)

@@ -10,6 +10,7 @@ import (
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder/stores/httpclient"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder/stores/httpclient/clienttest"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder/storetest"
+	"github.com/caddy-audit-log/caddy-audit-log/internal/certtest"
 )
 
 const unread = "what a receiver has taken is its own: this store neither reads nor changes it"
@@ -57,11 +58,11 @@ func contractTarget(t testing.TB, encrypted bool, compress string, how clienttes
 		},
 		Compress: compress,
 	}
-	var a *clienttest.Authority
+	var a *certtest.Authority
 	scheme := "http"
 	if encrypted {
-		a = clienttest.NewAuthority(t)
-		scheme, m.TLS.CA = "https", clienttest.Save(t, filepath.Join(t.TempDir(), "ca.pem"), a.PEM())
+		a = certtest.NewAuthority(t)
+		scheme, m.TLS.CA = "https", certtest.Save(t, filepath.Join(t.TempDir(), "ca.pem"), a.PEM())
 	}
 	e := clienttest.NewEndpoint(t, how, a)
 	m.URL = scheme + "://{env.OTLP_CONTRACT_USER}:{env.OTLP_CONTRACT_PASSWORD}@" + e.Address

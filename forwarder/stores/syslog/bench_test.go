@@ -6,13 +6,15 @@ import (
 	"net"
 	"path/filepath"
 	"testing"
+
+	"github.com/caddy-audit-log/caddy-audit-log/internal/certtest"
 )
 
 // BenchmarkWrite writes batches as they are on a backlog to somebody who reads them over
 // TLS and does nothing with them.
 func BenchmarkWrite(b *testing.B) {
-	a := newAuthority(b)
-	l, err := tls.Listen("tcp", "127.0.0.1:0", a.config(b, nil, nil))
+	a := certtest.NewAuthority(b)
+	l, err := tls.Listen("tcp", "127.0.0.1:0", serverConfig(b, a, nil, nil))
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -29,7 +31,7 @@ func BenchmarkWrite(b *testing.B) {
 			}(c)
 		}
 	}()
-	s := open(b, Config{URL: "tls://" + l.Addr().String(), TLS: TLS{CA: save(b, filepath.Join(b.TempDir(), "ca.pem"), a.pem())}})
+	s := open(b, Config{URL: "tls://" + l.Addr().String(), TLS: TLS{CA: certtest.Save(b, filepath.Join(b.TempDir(), "ca.pem"), a.PEM())}})
 	batch := records(b, 1, 5000)
 	size := 0
 	for _, r := range batch {

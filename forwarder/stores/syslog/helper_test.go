@@ -2,19 +2,12 @@ package syslogstore
 
 import (
 	"bufio"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -24,6 +17,7 @@ import (
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
+	"github.com/caddy-audit-log/caddy-audit-log/internal/certtest"
 )
 
 const testInstance = "0198c0de-0000-7000-8000-000000000001"
@@ -286,79 +280,10 @@ func (r *receiver) texts(t testing.TB, n int) (all []string) {
 	}
 }
 
-// authority issues certificates.
-type authority struct {
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
-}
-
-func newAuthority(t testing.TB) *authority {
-	t.Helper()
-	a := &authority{}
-	cert, key := issue(t, a, &x509.Certificate{
-		Subject: pkix.Name{CommonName: "test authority"}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
-	})
-	var err error
-	if a.cert, err = x509.ParseCertificate(cert); err != nil {
-		t.Fatal(err)
-	}
-	a.key = key
-	return a
-}
-
-func issue(t testing.TB, by *authority, template *x509.Certificate) (cert []byte, key *ecdsa.PrivateKey) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template.SerialNumber = big.NewInt(time.Now().UnixNano())
-	if template.NotAfter.IsZero() {
-		template.NotBefore, template.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
-	}
-	parent, signer := template, key
-	if by.cert != nil {
-		parent, signer = by.cert, by.key
-	}
-	cert, err = x509.CreateCertificate(rand.Reader, template, parent, &key.PublicKey, signer)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return cert, key
-}
-
-// pair is a certificate for 127.0.0.1, with its key, in PEM.
-func (a *authority) pair(t testing.TB, change func(*x509.Certificate)) (cert, key []byte) {
-	t.Helper()
-	template := &x509.Certificate{
-		Subject: pkix.Name{CommonName: "test"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, KeyUsage: x509.KeyUsageDigitalSignature,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}
-	if change != nil {
-		change(template)
-	}
-	der, private := issue(t, a, template)
-	b, err := x509.MarshalPKCS8PrivateKey(private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: b})
-}
-
-func (a *authority) pem() []byte {
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.cert.Raw})
-}
-
-func (a *authority) pool() *x509.CertPool {
-	p := x509.NewCertPool()
-	p.AddCert(a.cert)
-	return p
-}
-
 // config is that of a server with a certificate of the authority's. Clients may be nil.
-func (a *authority) config(t testing.TB, change func(*x509.Certificate), clients *x509.CertPool) *tls.Config {
+func serverConfig(t testing.TB, a *certtest.Authority, change func(*x509.Certificate), clients *x509.CertPool) *tls.Config {
 	t.Helper()
-	cert, key := a.pair(t, change)
+	cert, key := a.Pair(t, change)
 	pair, err := tls.X509KeyPair(cert, key)
 	if err != nil {
 		t.Fatal(err)
@@ -370,23 +295,11 @@ func (a *authority) config(t testing.TB, change func(*x509.Certificate), clients
 	return c
 }
 
-func save(t testing.TB, name string, b []byte) string {
-	t.Helper()
-	// A new file in the place of the old one, as whoever renews certificates does it.
-	if err := os.WriteFile(name+".new", b, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Rename(name+".new", name); err != nil {
-		t.Fatal(err)
-	}
-	return name
-}
-
 // files has what TLS needs for both sides in files.
 type files struct {
 	ca, cert, key         string // the store's
 	serverCert, serverKey string
-	authority             *authority
+	authority             *certtest.Authority
 	keyText               string // what of the store's key must be shown nowhere
 	serverConfig          *tls.Config
 }
@@ -394,17 +307,17 @@ type files struct {
 func newFiles(t testing.TB) files {
 	t.Helper()
 	dir := t.TempDir()
-	a := newAuthority(t)
-	cert, key := a.pair(t, nil)
-	serverCert, serverKey := a.pair(t, nil)
+	a := certtest.NewAuthority(t)
+	cert, key := a.Pair(t, nil)
+	serverCert, serverKey := a.Pair(t, nil)
 	pair, err := tls.X509KeyPair(serverCert, serverKey)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return files{
-		ca: save(t, filepath.Join(dir, "ca.pem"), a.pem()), cert: save(t, filepath.Join(dir, "cert.pem"), cert), key: save(t, filepath.Join(dir, "key.pem"), key),
-		serverCert: save(t, filepath.Join(dir, "server.pem"), serverCert), serverKey: save(t, filepath.Join(dir, "server.key"), serverKey),
+		ca: certtest.Save(t, filepath.Join(dir, "ca.pem"), a.PEM()), cert: certtest.Save(t, filepath.Join(dir, "cert.pem"), cert), key: certtest.Save(t, filepath.Join(dir, "key.pem"), key),
+		serverCert: certtest.Save(t, filepath.Join(dir, "server.pem"), serverCert), serverKey: certtest.Save(t, filepath.Join(dir, "server.key"), serverKey),
 		authority: a, keyText: strings.Split(string(key), "\n")[1],
-		serverConfig: &tls.Config{Certificates: []tls.Certificate{pair}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: a.pool()},
+		serverConfig: &tls.Config{Certificates: []tls.Certificate{pair}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: a.Pool()},
 	}
 }

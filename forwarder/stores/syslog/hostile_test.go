@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 	"unicode"
+
+	"github.com/caddy-audit-log/caddy-audit-log/internal/certtest"
 )
 
 // serves does something with each connection, and closes it.
@@ -147,21 +149,21 @@ func TestAContextEndsAWrite(t *testing.T) {
 }
 
 func TestACertificateThatDoesNotFitIsNamedWithItsCure(t *testing.T) {
-	a, dir := newAuthority(t), t.TempDir()
-	ca := save(t, filepath.Join(dir, "ca.pem"), a.pem())
-	named := newReceiver(t, "tcp", "127.0.0.1:0", a.config(t, func(c *x509.Certificate) { c.IPAddresses, c.DNSNames = nil, []string{"siem.internal"} }, nil))
+	a, dir := certtest.NewAuthority(t), t.TempDir()
+	ca := certtest.Save(t, filepath.Join(dir, "ca.pem"), a.PEM())
+	named := newReceiver(t, "tcp", "127.0.0.1:0", serverConfig(t, a, func(c *x509.Certificate) { c.IPAddresses, c.DNSNames = nil, []string{"siem.internal"} }, nil))
 
-	err := fails(t, open(t, Config{URL: "tls://" + newReceiver(t, "tcp", "127.0.0.1:0", a.config(t, nil, nil)).addr}))
+	err := fails(t, open(t, Config{URL: "tls://" + newReceiver(t, "tcp", "127.0.0.1:0", serverConfig(t, a, nil, nil)).addr}))
 	fit(t, err)
 	mentions(t, err, "tls ca")
 	mentions(t, fails(t, open(t, Config{URL: "tls://" + named.addr, TLS: TLS{CA: ca}})), "server_name")
 	s := open(t, Config{URL: "tls://" + named.addr, TLS: TLS{CA: ca, ServerName: "siem.internal"}})
 	write(t, s, records(t, 1, 3))
 
-	empty := save(t, filepath.Join(dir, "empty.pem"), nil)
+	empty := certtest.Save(t, filepath.Join(dir, "empty.pem"), nil)
 	mentions(t, fails(t, open(t, Config{URL: "tls://" + named.addr, TLS: TLS{CA: empty}})), "no certificate in PEM")
 	mentions(t, fails(t, open(t, Config{URL: "tls://" + named.addr, TLS: TLS{CA: filepath.Join(dir, "none")}})), "tls ca")
-	large := save(t, filepath.Join(dir, "large.pem"), bytes.Repeat([]byte("x"), 1<<20+1))
+	large := certtest.Save(t, filepath.Join(dir, "large.pem"), bytes.Repeat([]byte("x"), 1<<20+1))
 	mentions(t, fails(t, open(t, Config{URL: "tls://" + named.addr, TLS: TLS{CA: large}})), "larger")
 	mentions(t, fails(t, open(t, Config{URL: "tls://" + named.addr, TLS: TLS{CA: ca, Certificate: ca, Key: ca}})), "client_certificate")
 }
@@ -181,18 +183,18 @@ func TestAReceiverThatDoesNotTakeOurCertificateAcknowledgesNothing(t *testing.T)
 				fit(t, err)
 				mentions(t, err, "asks for a certificate")
 			}
-			stranger := newAuthority(t)
-			cert, key := stranger.pair(t, nil)
+			stranger := certtest.NewAuthority(t)
+			cert, key := stranger.Pair(t, nil)
 			dir := t.TempDir()
-			c.TLS.Certificate, c.TLS.Key = save(t, filepath.Join(dir, "cert"), cert), save(t, filepath.Join(dir, "key"), key)
+			c.TLS.Certificate, c.TLS.Key = certtest.Save(t, filepath.Join(dir, "cert"), cert), certtest.Save(t, filepath.Join(dir, "key"), key)
 			mentions(t, fails(t, open(t, c)), "check that it takes that of tls client_certificate")
 
 			// A renewed one is found with the next connection.
 			renewed := open(t, c)
 			renewed.c.probation = 20 * time.Millisecond
-			cert, key = f.authority.pair(t, nil)
-			save(t, c.TLS.Certificate, cert)
-			save(t, c.TLS.Key, key)
+			cert, key = f.authority.Pair(t, nil)
+			certtest.Save(t, c.TLS.Certificate, cert)
+			certtest.Save(t, c.TLS.Key, key)
 			a := records(t, 1, 3)
 			write(t, renewed, a)
 			same(t, "what arrived", documents(a), r.texts(t, 3))

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder/storetest"
+	"github.com/caddy-audit-log/caddy-audit-log/internal/certtest"
 	"github.com/caddy-audit-log/caddy-audit-log/internal/program"
 	"github.com/caddy-audit-log/caddy-audit-log/internal/rsyslog"
 )
@@ -180,7 +181,7 @@ func configured(t testing.TB, language, path string, f files, replace ...string)
 		}
 		text = strings.Replace(text, replace[i], replace[i+1], 1)
 	}
-	return save(t, path, []byte(text))
+	return certtest.Save(t, path, []byte(text))
 }
 
 func startRsyslog(t testing.TB, f files, l limits) *server {

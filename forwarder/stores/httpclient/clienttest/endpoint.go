@@ -11,6 +11,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/caddy-audit-log/caddy-audit-log/internal/certtest"
 )
 
 // Endpoint is a receiver that keeps what it takes, and has every fault. Its methods are
@@ -48,7 +50,7 @@ type Receive struct {
 
 // NewEndpoint starts one on a free port of the loopback interface, with TLS and HTTP/2 if
 // an authority is given, which issues its certificate. The test's end ends it.
-func NewEndpoint(t testing.TB, how Receive, a *Authority) *Endpoint {
+func NewEndpoint(t testing.TB, how Receive, a *certtest.Authority) *Endpoint {
 	t.Helper()
 	e := &Endpoint{Address: "127.0.0.1:0", t: t, how: how}
 	if a != nil {

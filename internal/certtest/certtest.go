@@ -1,21 +1,15 @@
-// Package clienttest is the other side of httpclient for the tests of the stores that are
-// built on it: certificates, receivers with every fault, and connections that a real server
-// cannot be. Only tests import it.
-package clienttest
+// Package certtest issues certificates for the tests of stores. Only tests import it.
+package certtest
 
 import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
-	"log/slog"
 	"math/big"
 	"net"
-	"net/http"
-	"net/http/httptest"
 	"os"
 	"testing"
 	"time"
@@ -64,22 +58,23 @@ func issue(t testing.TB, by *Authority, template *x509.Certificate) (cert []byte
 	return cert, key
 }
 
-// Pair is a certificate for a name or an address, with its key, in PEM.
+// Pair is a certificate for 127.0.0.1, unless change makes it another one, with its key,
+// in PEM.
 func (a *Authority) Pair(t testing.TB, change func(*x509.Certificate)) (cert, key []byte) {
 	t.Helper()
 	template := &x509.Certificate{
-		Subject: pkix.Name{CommonName: "test"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		Subject: pkix.Name{CommonName: "test"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, KeyUsage: x509.KeyUsageDigitalSignature,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}
 	if change != nil {
 		change(template)
 	}
 	der, private := issue(t, a, template)
-	b, err := x509.MarshalECPrivateKey(private)
+	b, err := x509.MarshalPKCS8PrivateKey(private)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: b})
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: b})
 }
 
 // PEM is its own certificate.
@@ -104,25 +99,4 @@ func Save(t testing.TB, name string, b []byte) string {
 		t.Fatal(err)
 	}
 	return name
-}
-
-// ServeTLS serves HTTP/2 with what an authority issues, to clients that come from a pool,
-// or to all if that is nil. It returns the URL.
-func ServeTLS(t testing.TB, h http.Handler, a *Authority, change func(*x509.Certificate), clients *x509.CertPool) string {
-	t.Helper()
-	cert, key := a.Pair(t, change)
-	pair, err := tls.X509KeyPair(cert, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	srv := httptest.NewUnstartedServer(h)
-	srv.EnableHTTP2 = true
-	srv.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
-	srv.TLS = &tls.Config{Certificates: []tls.Certificate{pair}}
-	if clients != nil {
-		srv.TLS.ClientAuth, srv.TLS.ClientCAs = tls.RequireAndVerifyClientCert, clients
-	}
-	srv.StartTLS()
-	t.Cleanup(srv.Close)
-	return srv.URL
 }
