@@ -44,7 +44,7 @@ func (c *Client) judge(answer *http.Response, known Secrets) *statusError {
 	e := &statusError{
 		status:     answer.StatusCode,
 		text:       "the receiver answered " + statusName(answer.StatusCode),
-		retryAfter: retryAfter(answer.Header, c.Now()),
+		retryAfter: RetryAfter(answer.Header, c.Now()),
 	}
 	if answer.StatusCode >= 300 && answer.StatusCode < 400 {
 		e.text += redirect(answer, known)
@@ -112,10 +112,10 @@ func cure(err error, asked bool) string {
 	return ""
 }
 
-// retryAfter reads the header Retry-After in both its forms, as a pause from now on.
+// RetryAfter reads the header Retry-After in both its forms, as a pause from now on.
 // Zero is none. A date is held against the answer's own, so that a clock that differs
 // does no harm.
-func retryAfter(h http.Header, now time.Time) time.Duration {
+func RetryAfter(h http.Header, now time.Time) time.Duration {
 	value := strings.TrimSpace(h.Get("Retry-After"))
 	if value == "" {
 		return 0

@@ -29,7 +29,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestADateWithoutTheAnswersOwnIsHeldAgainstTheClock(t *testing.T) {
 	without := http.Header{"Retry-After": {testTime.Add(3 * time.Minute).Format(http.TimeFormat)}}
-	if got := retryAfter(without, testTime); got != 3*time.Minute {
+	if got := RetryAfter(without, testTime); got != 3*time.Minute {
 		t.Errorf("got %s", got)
 	}
 }

@@ -58,7 +58,7 @@ func FuzzRetryAfter(f *testing.F) {
 	now := testTime
 	f.Fuzz(func(t *testing.T, value, date string) {
 		h := http.Header{"Retry-After": {value}, "Date": {date}}
-		if d := retryAfter(h, now); d < 0 || d > MaxRetryAfter {
+		if d := RetryAfter(h, now); d < 0 || d > MaxRetryAfter {
 			t.Errorf("%q at %q: %s", value, date, d)
 		}
 	})

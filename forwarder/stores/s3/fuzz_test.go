@@ -2,7 +2,6 @@ package s3
 
 import (
 	"bytes"
-	"net/http"
 	"testing"
 	"time"
 
@@ -66,16 +65,6 @@ func FuzzTarget(f *testing.F) {
 		b, err := parseTarget(a.location(), region)
 		if err != nil || a.location() != b.location() {
 			t.Errorf("%q is %q, and that is %q, %v", url, a.location(), b.location(), err)
-		}
-	})
-}
-
-func FuzzRetryAfter(f *testing.F) {
-	f.Add("7", "")
-	f.Add("Wed, 21 Oct 2026 07:28:00 GMT", "Wed, 21 Oct 2026 07:27:00 GMT")
-	f.Fuzz(func(t *testing.T, after, date string) {
-		if d := retryAfter(http.Header{"Retry-After": {after}, "Date": {date}}); d < 0 || d > maxRetryAfter {
-			t.Errorf("%q asks for %s", after, d)
 		}
 	})
 }

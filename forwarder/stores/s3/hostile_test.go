@@ -18,6 +18,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
+	"github.com/caddy-audit-log/caddy-audit-log/forwarder/stores/httpclient"
 )
 
 const (
@@ -60,7 +61,7 @@ func TestWhatAnAnswerMeans(t *testing.T) {
 		says    string
 	}{
 		{503, "SlowDown", [2]string{"Retry-After", "7"}, false, 7 * time.Second, "SlowDown"},
-		{503, "SlowDown", [2]string{"Retry-After", "99999999999999999999"}, false, maxRetryAfter, "SlowDown"},
+		{503, "SlowDown", [2]string{"Retry-After", "99999999999999999999"}, false, httpclient.MaxRetryAfter, "SlowDown"},
 		{429, "TooManyRequests", [2]string{"Retry-After", "1"}, false, time.Second, "TooManyRequests"},
 		{500, "InternalError", [2]string{}, false, 0, "InternalError"},
 		{409, "ConditionalRequestConflict", [2]string{}, false, 0, "ConditionalRequestConflict"},

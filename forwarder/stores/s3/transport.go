@@ -6,12 +6,12 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"strconv"
-	"strings"
 	"sync/atomic"
 	"time"
 
 	"golang.org/x/net/http/httpproxy"
+
+	"github.com/caddy-audit-log/caddy-audit-log/forwarder/stores/httpclient"
 )
 
 // The bounds of a connection.
@@ -25,8 +25,6 @@ const (
 	// of a listing, or an error. Objects have a bound of their own.
 	maxAnswerHead = 64 << 10
 	maxAnswer     = 16 << 20
-	// maxRetryAfter bounds what an answer may ask for. The forwarder's own bound is lower.
-	maxRetryAfter = 24 * time.Hour
 )
 
 // transport is HTTP/1.1, which is what S3 speaks.
@@ -71,7 +69,7 @@ func (b *bounded) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	if said, ok := r.Context().Value(retryAfterKey{}).(*retryAfterSaid); ok {
-		said.Store(int64(retryAfter(answer.Header)))
+		said.Store(int64(httpclient.RetryAfter(answer.Header, time.Now())))
 	}
 	if r.Context().Value(unboundedKey{}) == nil || answer.StatusCode != http.StatusOK {
 		answer.Body = &boundedBody{ReadCloser: answer.Body, left: maxAnswer}
@@ -93,31 +91,6 @@ func (b *boundedBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p[:min(int64(len(p)), b.left)])
 	b.left -= int64(n)
 	return n, err
-}
-
-// retryAfter reads the header in both its forms, as a pause from now on. Zero is none. A
-// date is held against the answer's own.
-func retryAfter(h http.Header) time.Duration {
-	value := strings.TrimSpace(h.Get("Retry-After"))
-	if value == "" {
-		return 0
-	}
-	if strings.Trim(value, "0123456789") == "" {
-		seconds, err := strconv.ParseUint(value, 10, 64)
-		if err != nil || seconds > uint64(maxRetryAfter/time.Second) {
-			return maxRetryAfter // too many digits
-		}
-		return time.Duration(seconds) * time.Second
-	}
-	at, err := http.ParseTime(value)
-	if err != nil {
-		return 0
-	}
-	now := time.Now()
-	if sent, err := http.ParseTime(h.Get("Date")); err == nil {
-		now = sent
-	}
-	return min(max(at.Sub(now), 0), maxRetryAfter)
 }
 
 // noting remembers the error that ended a body, to tell the network's from the content's.
