@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"path/filepath"
+	"syscall"
 	"time"
 )
 
@@ -37,7 +39,26 @@ func NewAdmin(site *Site) *Admin {
 func (s *Site) socket() string { return filepath.Join(s.Dir, "admin.sock") }
 
 // Do asks the endpoint anything.
-func (a *Admin) Do(ctx context.Context, method, path, contentType string, body []byte) (int, []byte, error) {
+//
+// A reload begins the endpoint anew. A connection that the old one still took is closed
+// without an answer once it is shutting down, before any handler has seen the request, so
+// that is asked again. Who has died instead does not listen any more.
+func (a *Admin) Do(ctx context.Context, method, path, contentType string, body []byte) (status int, answer []byte, err error) {
+	for range 5 {
+		status, answer, err = a.ask(ctx, method, path, contentType, body)
+		if !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET) {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			return status, answer, err
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+	return status, answer, err
+}
+
+func (a *Admin) ask(ctx context.Context, method, path, contentType string, body []byte) (int, []byte, error) {
 	req, err := http.NewRequestWithContext(ctx, method, "http://admin"+path, bytes.NewReader(body))
 	if err != nil {
 		return 0, nil, err
