@@ -94,8 +94,12 @@ type Entry struct {
 	// microseconds: to the headers in revision 1, to the end in a later one.
 	DurationUS int64 `json:"duration_us,omitempty"`
 
+	// OrganizationID is the organization's own, which no renaming changes.
 	OrganizationID   string `json:"organization_id,omitempty"`
 	OrganizationSlug string `json:"organization_slug,omitempty"`
+	// OrganizationPlan is what the API or a verified token said with the call. What was
+	// asked for later is Retention.Plan.
+	OrganizationPlan string `json:"organization_plan,omitempty"`
 	ProjectRef       string `json:"project_ref,omitempty"`
 
 	Action Action  `json:"action"`
@@ -109,8 +113,10 @@ type Entry struct {
 	RequestBytes  *int64 `json:"request_bytes,omitempty"`
 	ResponseBytes *int64 `json:"response_bytes,omitempty"`
 
-	Policy    Policy     `json:"policy"`
-	Retention *Retention `json:"retention,omitempty"`
+	Policy Policy `json:"policy"`
+	// Membership and Retention are stamped by the forwarder, see Stamp.
+	Membership Membership `json:"membership,omitempty"`
+	Retention  *Retention `json:"retention,omitempty"`
 	// Origin is stamped by the forwarder; an entry in the buffer has none,
 	// since its sequence is where it lies.
 	Origin *Origin `json:"origin,omitempty"`
@@ -343,10 +349,16 @@ type Policy struct {
 // Retention is stamped by the forwarder; it is never part of what was
 // captured.
 type Retention struct {
-	Class     string `json:"class"`
-	KeepUntil int64  `json:"keep_until,omitempty"`
-	Plan      string `json:"plan,omitempty"`
-	Hold      bool   `json:"hold,omitempty"`
+	// Class is the retention class, see Keep.
+	Class string `json:"class"`
+	// KeepUntil is until when the entry is kept at least, in microseconds since the Unix
+	// epoch; zero is forever.
+	KeepUntil int64 `json:"keep_until,omitempty"`
+	// Plan is the organization's when the call was made, as far as that is known.
+	Plan string `json:"plan,omitempty"`
+	// Hold says that a hold selects the entry when it is read: it is not deleted, whatever
+	// KeepUntil says.
+	Hold bool `json:"hold,omitempty"`
 }
 
 // Origin is which buffer an entry came from and which number it had there.

@@ -3,7 +3,6 @@ package forwarder
 import (
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
 )
@@ -85,33 +84,5 @@ func (c *Conditions) organization(e *audit.Entry) bool {
 }
 
 func (c *Conditions) action(e *audit.Entry) bool {
-	return slices.ContainsFunc(c.Actions, func(pattern string) bool {
-		if strings.Contains(pattern, " ") {
-			return !e.IsEvent() && wild(pattern, e.Action.Method+" "+e.Action.Route)
-		}
-		return wild(pattern, e.Action.Code)
-	})
-}
-
-// wild reports whether a text is a pattern, in which * stands for any text. The
-// first place where a part fits is as good as any later one, so that the time is that
-// of a search for each part.
-func wild(pattern, text string) bool {
-	parts := strings.Split(pattern, "*")
-	first, last := parts[0], parts[len(parts)-1]
-	if len(parts) == 1 {
-		return pattern == text
-	}
-	if !strings.HasPrefix(text, first) {
-		return false
-	}
-	text = text[len(first):]
-	for _, part := range parts[1 : len(parts)-1] {
-		_, rest, ok := strings.Cut(text, part)
-		if !ok {
-			return false
-		}
-		text = rest
-	}
-	return strings.HasSuffix(text, last)
+	return slices.ContainsFunc(c.Actions, e.IsAction)
 }

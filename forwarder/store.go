@@ -43,11 +43,14 @@ type Description struct {
 type Record struct {
 	// Sequence is the entry's number in its buffer, Entry.Origin.Sequence.
 	Sequence uint64
-	// Entry is decoded, with Origin stamped. A store must not change it.
+	// Entry is decoded, with Origin and the stamp on it. A store must not change it.
 	Entry *audit.Entry
-	// JSON is Entry in the store's format: encoded as it was captured, with Origin,
-	// unless the configuration names another one. A store must not change or keep it.
+	// JSON is Entry in the store's format: encoded as it was captured, with Origin and
+	// behind that the stamp, unless the configuration names another one. A store that is
+	// a Keeper gets it without the stamp. A store must not change or keep it.
 	JSON []byte
+	// Stamp is whose the entry is and how long it is kept; nil if nobody has said so.
+	Stamp *audit.Stamp
 }
 
 // Store takes batches of entries. Write is never called twice at a time; Close is

@@ -1,0 +1,98 @@
+package audit
+
+import (
+	"encoding/json"
+	"fmt"
+)
+
+// Membership says whether a call is proven to come from a member of the organization
+// that it names.
+type Membership string
+
+// The memberships. An entry that belongs to no organization has none.
+const (
+	// MembershipProven means that the organization's API did what a verified actor asked
+	// for, with this call or with another one lately.
+	MembershipProven Membership = "proven"
+	// MembershipUnproven means that it is not: whoever calls an API can name any
+	// organization in a path. Such an entry is the operator's. The organization sees that
+	// somebody tried, and not who: see Entry.Attempt.
+	MembershipUnproven Membership = "unproven"
+)
+
+// Stamp is what the forwarder says of an entry, beside what was captured: whose it is,
+// and how long it is kept. A later stamp adds to an earlier one and takes nothing back:
+// of two retentions the one that keeps longer counts, and an organization stays.
+type Stamp struct {
+	// OrganizationID and OrganizationSlug are set where the captured entry has none.
+	OrganizationID   string     `json:"organization_id,omitempty"`
+	OrganizationSlug string     `json:"organization_slug,omitempty"`
+	Membership       Membership `json:"membership,omitempty"`
+	Retention        *Retention `json:"retention,omitempty"`
+	// Pending says that the organization or its plan is still being asked for.
+	Pending bool `json:"-"`
+}
+
+// On puts the stamp on an entry.
+func (s *Stamp) On(e *Entry) {
+	if e.OrganizationID == "" {
+		e.OrganizationID = s.OrganizationID
+	}
+	if e.OrganizationSlug == "" {
+		e.OrganizationSlug = s.OrganizationSlug
+	}
+	if s.Membership != "" {
+		e.Membership = s.Membership
+	}
+	if s.Retention != nil {
+		e.Retention = s.Retention
+	}
+}
+
+// AppendTo puts the stamp into the JSON of an entry that has none, byte by byte behind
+// what was captured. It appends to doc, which must be an object that has a member.
+func (s *Stamp) AppendTo(doc []byte) ([]byte, error) {
+	b, err := json.Marshal(s)
+	if err != nil {
+		return nil, fmt.Errorf("encoding a stamp: %w", err)
+	}
+	if len(b) == len("{}") {
+		return doc, nil
+	}
+	doc = append(doc[:len(doc)-1], ',')
+	return append(doc, b[1:]...), nil
+}
+
+// KeepMicros is until when the retention keeps an entry, in microseconds since the Unix
+// epoch: ForeverMicros where it names no end.
+func (r *Retention) KeepMicros() int64 {
+	if r.KeepUntil == 0 {
+		return ForeverMicros
+	}
+	return r.KeepUntil
+}
+
+// Attempt is what the members of the organization see of a call that is not proven to
+// come from one of them: that somebody tried what, when, and how it ended; and nothing
+// of who, from where, with what credential and which values. The entry itself if it is
+// proven, or no organization's.
+func (e *Entry) Attempt() *Entry {
+	if e.Membership != MembershipUnproven {
+		return e
+	}
+	a := &Entry{
+		ID: e.ID, Revision: e.Revision, Timestamp: e.Timestamp, RecordedAt: e.RecordedAt,
+		OrganizationID: e.OrganizationID, OrganizationSlug: e.OrganizationSlug, ProjectRef: e.ProjectRef,
+		Action: Action{
+			Code: e.Action.Code, Name: e.Action.Name, Method: e.Action.Method, Route: e.Action.Route,
+			Status: e.Action.Status, StatusSource: e.Action.StatusSource,
+		},
+		Actor:   Actor{TokenType: TokenUnknown, Verification: VerificationNone},
+		Outcome: e.Outcome, Count: e.Count,
+		Policy: e.Policy, Retention: e.Retention, Membership: e.Membership, SchemaVersion: e.SchemaVersion,
+	}
+	if e.Target != nil {
+		a.Target = &Target{Type: e.Target.Type}
+	}
+	return a
+}
