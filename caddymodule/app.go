@@ -38,6 +38,15 @@ type App struct {
 	// None means one SQLite database, "audit.db" beside the buffer's directory.
 	Stores []*StoreConfig `json:"stores,omitempty"`
 
+	// Keep says how long entries exist, by retention class. A change only ever extends:
+	// what is stored is kept for as long as was said when it was stored, or longer.
+	// Default: forever.
+	Keep *KeepConfig `json:"keep,omitempty"`
+
+	// Readable says how far back the members of an organization may read, by its plan.
+	// It deletes nothing. Default: all that is kept.
+	Readable *audit.Readable `json:"readable,omitempty"`
+
 	dir      string
 	stores   []*store
 	handlers []*Handler     // of all sites, complete before Start
@@ -128,6 +137,9 @@ func (a *App) Provision(ctx caddy.Context) error {
 		return err
 	}
 	if err := a.provisionStores(ctx); err != nil {
+		return err
+	}
+	if err := a.Keep.check(); err != nil {
 		return err
 	}
 	return registerMetrics(ctx.GetMetricsRegistry())

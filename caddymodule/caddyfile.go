@@ -42,7 +42,27 @@ func init() {
 //			batch      <entries> [<duration>]
 //			...
 //		}
+//		keep {
+//			default      <term>
+//			unattributed <term>
+//			sidecar      <term>
+//			minimum      <term>
+//			maximum      <term>
+//			class <name> <term> [plan|action|target|organization <value...>] {
+//				plan         <plan...>
+//				action       <pattern...>
+//				target       <type...>
+//				organization <id or slug...>
+//			}
+//		}
+//		readable {
+//			<plan...> <term> | none
+//			default   <term> | none
+//		}
 //	}
+//
+// A term is days, months or years of the calendar, as in 400d, 13mo and 7y, or forever.
+// Without keep, nothing is ever deleted; without readable, every plan may read all.
 //
 // Without a store, entries go to the SQLite file "audit.db" beside the
 // buffer's directory.
@@ -64,8 +84,26 @@ func parseGlobal(d *caddyfile.Dispenser, _ any) (any, error) {
 				return nil, err
 			}
 			app.Stores = append(app.Stores, store)
+		case "keep":
+			if app.Keep != nil {
+				return nil, d.Errf("there is a keep already, at %s: remove one", app.Keep.DefinedAt)
+			}
+			keep, err := parseKeep(d)
+			if err != nil {
+				return nil, err
+			}
+			app.Keep = keep
+		case "readable":
+			if app.Readable != nil {
+				return nil, d.Errf("there is a readable already: remove one")
+			}
+			readable, err := parseReadable(d)
+			if err != nil {
+				return nil, err
+			}
+			app.Readable = readable
 		default:
-			return nil, unrecognized(d, "audit_log", "buffer, store")
+			return nil, unrecognized(d, "audit_log", "buffer, store, keep, readable")
 		}
 	}
 	return httpcaddyfile.App{Name: "audit_log", Value: caddyconfig.JSON(app, nil)}, nil

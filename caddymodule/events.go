@@ -128,6 +128,8 @@ func (a *App) policy() []string {
 	for _, n := range a.stores {
 		lines = append(lines, n.describe())
 	}
+	lines = append(lines, a.Keep.lines()...)
+	lines = append(lines, readableLines(a.Readable)...)
 	for _, h := range a.handlers {
 		lines = append(lines, h.policyLines...)
 	}

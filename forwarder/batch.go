@@ -28,6 +28,9 @@ type batch struct {
 	bytes int
 	// settled is how many records are taken, or in quarantine.
 	settled int
+	// pending is the entry behind the last one that is covered, if delivery has to wait
+	// for its stamp.
+	pending *audit.Entry
 }
 
 // first is the sequence of the first record that is not settled, or of what follows
@@ -55,11 +58,15 @@ func (u *unusable) Unwrap() error { return u.err }
 // and the limits, but at least with one. An entry that cannot be taken
 // ends the batch before it; it is an error only when it is the first, so that
 // whatever is good before it is delivered.
+//
+// An entry whose stamp is not there yet ends the batch too; a batch without any then has
+// pending set. Those behind it are looked at all the same, so that all that has to be
+// asked for is asked for at once.
 func (f *Forwarder) read(b *batch, from, head uint64, entries int) error {
 	// The last batch's documents must not live as long as the next one's.
 	clear(b.records)
 	b.records, b.filtered = b.records[:0], b.filtered[:0]
-	b.tail, b.bytes, b.settled, b.last = 0, 0, 0, from-1
+	b.tail, b.bytes, b.settled, b.last, b.pending = 0, 0, 0, from-1, nil
 
 	size := f.o.BatchBytes
 	if f.suspicion.any() {
@@ -67,12 +74,25 @@ func (f *Forwarder) read(b *batch, from, head uint64, entries int) error {
 	}
 	var bad error
 	err := f.source.Read(from, func(sequence uint64, payload []byte) bool {
+		if b.pending != nil {
+			if r, err := NewRecord(f.source.Instance(sequence), sequence, payload); err == nil {
+				f.o.Stamper.Stamp(r.Entry)
+			}
+			return sequence < head && sequence-b.last < siftEntries
+		}
 		if sequence != b.last+1 {
 			// Advancing across a hole would lose entries in silence.
 			bad = fmt.Errorf("reading entry %d: the source gave entry %d instead", b.last+1, sequence)
 			return false
 		}
 		r, err := NewRecord(f.source.Instance(sequence), sequence, payload)
+		if err == nil {
+			var ok bool
+			if ok, err = f.stamp(&r); !ok {
+				b.pending = r.Entry
+				return sequence < head
+			}
+		}
 		if err == nil && f.o.Filter != nil && !f.o.Filter(r.Entry) {
 			b.tail++
 			b.last = sequence
@@ -94,7 +114,7 @@ func (f *Forwarder) read(b *batch, from, head uint64, entries int) error {
 		return sequence < head && len(b.records) < entries && b.bytes < size && sequence-from < maxScan
 	})
 	switch {
-	case b.last >= from:
+	case b.last >= from, b.pending != nil:
 		// What stopped the reading is met again as the first of its batch.
 		return nil
 	case bad != nil:

@@ -70,6 +70,10 @@ func (f *Forwarder) Run(ctx context.Context) error {
 		if err == nil {
 			err = f.read(&b, position+1, head, min(limit, f.ceiling))
 		}
+		if err == nil && b.pending != nil && b.last == position {
+			f.stampOf(ctx, b.pending)
+			continue
+		}
 		passed, err := f.passOver(err, position)
 		if passed {
 			continue
@@ -203,6 +207,9 @@ func (f *Forwarder) deliver(ctx context.Context, b *batch) error {
 // has it. It may be called from any goroutine and waits for the batch in hand.
 func (f *Forwarder) Retry(ctx context.Context, instance string, sequence uint64, payload []byte) error {
 	r, err := NewRecord(instance, sequence, payload)
+	if err == nil && f.o.Stamper != nil {
+		err = f.putStamp(&r, f.o.Stamper.Settled(r.Entry))
+	}
 	if err == nil {
 		err = f.format(&r)
 	}

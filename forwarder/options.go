@@ -18,6 +18,9 @@ const (
 	DefaultBatchBytes = 4 << 20
 	// DefaultFlushTimeout is what the batch in hand gets at shutdown.
 	DefaultFlushTimeout = 5 * time.Second
+	// DefaultStampWait is how long an entry waits for its organization and plan where
+	// the store cannot be told later: a backlog passes at once.
+	DefaultStampWait = 10 * time.Second
 )
 
 // The pace of retries.
@@ -69,6 +72,19 @@ type Options struct {
 	// entry as it was captured. One that it cannot encode goes into quarantine.
 	Format func(doc []byte) ([]byte, error)
 
+	// Stamper says whose an entry is and how long it is kept. Nil stamps nothing.
+	Stamper Stamper
+	// StampLater says that a stamp which is pending may be given to the store at once,
+	// because the store is a Keeper, which is given the right one later. Else delivery
+	// waits for it, until the entry is StampWait old.
+	StampLater bool
+	// StampApart says that the store is a Keeper: it gets the stamp beside the JSON and
+	// not in it.
+	StampApart bool
+	// StampWait is how old an entry may become, from its arrival, before it is stamped
+	// by what is known. Zero is DefaultStampWait.
+	StampWait time.Duration
+
 	// FlushTimeout is how long the batch in hand may take to finish after
 	// Run's context has ended. Zero is DefaultFlushTimeout; negative cancels
 	// the write at once.
@@ -109,6 +125,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.FlushTimeout == 0 {
 		o.FlushTimeout = DefaultFlushTimeout
+	}
+	if o.StampWait <= 0 {
+		o.StampWait = DefaultStampWait
 	}
 	return o
 }

@@ -197,6 +197,12 @@ func (s *sifting) beyond(ctx context.Context) (found bool, err error) {
 func (f *Forwarder) pick(from, to uint64, last bool) (picked Record, there bool) {
 	_ = f.source.Read(from, func(sequence uint64, payload []byte) bool {
 		r, err := NewRecord(f.source.Instance(sequence), sequence, payload)
+		if err == nil && f.o.Stamper != nil {
+			var ok bool
+			if ok, err = f.stamp(&r); !ok {
+				return sequence < to && (last || !there)
+			}
+		}
 		if err == nil && (f.o.Filter == nil || f.o.Filter(r.Entry)) {
 			if f.format(&r) == nil {
 				picked, there = r, true
