@@ -49,16 +49,26 @@ type node struct {
 // Start builds the program, which is done once and takes a minute, and starts n servers
 // of it. Extra is what else stands in the jetstream block of their configuration, as in
 // "sync_interval: always". It returns when JetStream answers; Close ends all of it.
-func Start(ctx context.Context, n int, extra string) (c *Cluster, err error) {
+func Start(ctx context.Context, n int, extra string) (*Cluster, error) {
 	binary, err := program.Go(ctx, Program)
 	if err != nil {
 		return nil, err
 	}
+	for tries := 1; ; tries++ {
+		// Somebody else may get a port between its choice and its use.
+		c, err := start(ctx, binary, n, extra)
+		if err == nil || tries == 3 {
+			return c, err
+		}
+	}
+}
+
+func start(ctx context.Context, binary string, n int, extra string) (_ *Cluster, err error) {
 	dir, err := os.MkdirTemp("", "natstest-")
 	if err != nil {
 		return nil, err
 	}
-	c = &Cluster{dir: dir}
+	c := &Cluster{dir: dir}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, c.Close())

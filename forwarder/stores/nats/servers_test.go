@@ -33,13 +33,19 @@ func startCluster(t testing.TB, n int, extra string) *natstest.Cluster {
 	return c
 }
 
-// clusterMessages are what the streams have, read by NATS's own means.
+// clusterMessages are what the streams have, read by NATS's own means. A question that
+// comes while a leader changes is never answered, so it is asked again.
 func clusterMessages(c *natstest.Cluster) (all []stored, err error) {
-	err = c.With(func(_ *nats.Conn, js jetstream.JetStream) error {
-		var err error
-		all, err = messages(js)
-		return err
-	})
+	for range 4 {
+		err = c.With(func(_ *nats.Conn, js jetstream.JetStream) error {
+			var err error
+			all, err = messages(js)
+			return err
+		})
+		if !errors.Is(err, context.DeadlineExceeded) {
+			break
+		}
+	}
 	return all, err
 }
 
