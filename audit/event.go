@@ -13,6 +13,7 @@ const (
 	EventPass          = "audit.pass"
 	EventQuarantined   = "audit.quarantined"
 	EventProbe         = "audit.probe"
+	EventHold          = "audit.hold"
 )
 
 var eventNames = map[string]string{
@@ -25,6 +26,7 @@ var eventNames = map[string]string{
 	EventPass:          "Audit pass ordered",
 	EventQuarantined:   "Audit entry quarantined",
 	EventProbe:         "Audit store probed",
+	EventHold:          "Audit hold ordered",
 }
 
 // Event makes the entry of an event of the sidecar itself. The facts become

@@ -26,11 +26,15 @@ func init() {
 	caddy.RegisterModule(Admin{})
 }
 
-// The admin routes. All but pass and resolve only read.
+// The admin routes. All but pass, resolve and hold only read.
 const (
 	passPath       = "/audit_log/pass"
 	quarantinePath = "/audit_log/quarantine"
 	resolvePath    = "/audit_log/quarantine/resolve"
+
+	retentionPath = "/audit_log/retention"
+	holdPath      = "/audit_log/retention/hold"
+	verifyPath    = "/audit_log/verify"
 
 	statusPath = "/audit_log/status"
 	exportPath = "/audit_log/export"
@@ -58,6 +62,9 @@ func (Admin) Routes() []caddy.AdminRoute {
 		{Pattern: tailPath, Handler: reading(http.MethodGet, (*App).serveTail)},
 		{Pattern: quarantinePath, Handler: reading(http.MethodGet, (*App).serveQuarantine)},
 		{Pattern: resolvePath, Handler: reading(http.MethodPost, (*App).serveResolve)},
+		{Pattern: retentionPath, Handler: reading(http.MethodGet, (*App).serveRetention)},
+		{Pattern: holdPath, Handler: reading(http.MethodPost, (*App).serveHold)},
+		{Pattern: verifyPath, Handler: reading(http.MethodGet, (*App).serveVerify)},
 		{Pattern: passPath, Handler: reading(http.MethodPost, (*App).servePass)},
 		{Pattern: searchPath, Handler: reading(http.MethodPost, (*App).serveSearch)},
 	}

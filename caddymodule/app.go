@@ -47,11 +47,13 @@ type App struct {
 	// It deletes nothing. Default: all that is kept.
 	Readable *audit.Readable `json:"readable,omitempty"`
 
-	dir      string
-	stores   []*store
-	handlers []*Handler     // of all sites, complete before Start
-	http     *caddyhttp.App // theirs; nil without one
-	log      *slog.Logger
+	dir    string
+	stores []*store
+	// directory knows whose entries are; nil before open.
+	directory directory
+	handlers  []*Handler     // of all sites, complete before Start
+	http      *caddyhttp.App // theirs; nil without one
+	log       *slog.Logger
 	// descriptions are what the handlers' catalogs hold.
 	descriptions descriptions
 	// logsFiltered says that a log of this configuration has our filter.

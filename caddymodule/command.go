@@ -39,7 +39,8 @@ them with the server's environment, and as its user.`,
 			cmd.Args = cobra.NoArgs
 			cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 			cmd.AddCommand(demoCommand(), statusCommand(), tailCommand(), searchCommand(), exportCommand(), drainCommand(),
-				deliverCommand(), passCommand(), bufferCommand(), quarantineCommand(), storeCommand(), catalogCommand())
+				deliverCommand(), passCommand(), bufferCommand(), quarantineCommand(), storeCommand(), catalogCommand(),
+				retentionCommand(), verifyCommand())
 		},
 	})
 }

@@ -170,7 +170,7 @@ func deliver(ctx context.Context, app *App, dir string, w io.Writer) (err error)
 	running, cancel := context.WithCancel(ctx)
 	var stores []*delivery
 	for _, n := range app.stores {
-		stores = append(stores, startDelivery(running, s, n, app.log, nil))
+		stores = append(stores, startDelivery(running, s, n, retention{buf: s.buf}, app.log, nil))
 	}
 	defer func() {
 		cancel()

@@ -15,24 +15,30 @@ import (
 // delivery is one store's forwarder at work.
 type delivery struct {
 	forwarder *forwarder.Forwarder
-	done      chan struct{} // closed when it has ended and its store is closed
+	// keeping holds the store to its retention; nil where the store cannot do that.
+	keeping *forwarder.Keeping
+	store   *lateStore
+	done    chan struct{} // closed when it has ended and its store is closed
 }
 
 // deliverTo starts a store's forwarder, at the place where the buffer has it for its
 // destination.
 func (a *App) deliverTo(ctx context.Context, s *shared, n *store, log *slog.Logger) *delivery {
-	return startDelivery(ctx, s, n, log, func() error { return s.buf.Attach(n.name, n.attachment(a.Buffer.MaxSize)) })
+	return startDelivery(ctx, s, n, a.retention(s), log, func() error { return s.buf.Attach(n.name, n.attachment(a.Buffer.MaxSize)) })
 }
 
 // startDelivery starts a store's forwarder, which begins as soon as the one of
 // the configuration before has ended, and ends with ctx.
 // Where attach is set, it is asked then, and an error means that the store must not be
 // delivered to.
-func startDelivery(ctx context.Context, s *shared, n *store, log *slog.Logger, attach func() error) *delivery {
+func startDelivery(ctx context.Context, s *shared, n *store, r retention, log *slog.Logger, attach func() error) *delivery {
 	late := newLateStore(n.open, n.name, s.buf, log.With("store", n.name))
 	o := n.options()
-	o.Logger, o.OnBatch = log, func(b forwarder.Batch) { observeBatch(n.name, b) }
-	d := &delivery{forwarder: forwarder.New(n.name, source{s.buf, s}, late, o), done: make(chan struct{})}
+	o.Logger, o.OnBatch, o.Stamper = log, func(b forwarder.Batch) { observeBatch(n.name, b) }, r.stamper
+	d := &delivery{forwarder: forwarder.New(n.name, source{s.buf, s}, late, o), store: late, done: make(chan struct{})}
+	if n.keeps() {
+		d.keeping = forwarder.NewKeeping(n.name, late.keep, r.options(n.name, log))
+	}
 	lease := s.lease(n.name)
 	go func() {
 		defer close(d.done)
@@ -45,9 +51,14 @@ func startDelivery(ctx context.Context, s *shared, n *store, log *slog.Logger, a
 		if attach != nil {
 			late.attach, late.unattached = attach, attach()
 		}
+		var keeping sync.WaitGroup
+		if d.keeping != nil {
+			keeping.Go(func() { d.keeping.Run(ctx) })
+		}
 		if err := d.forwarder.Run(ctx); err != nil {
 			log.Warn("stopping delivery", "store", n.name, "error", err)
 		}
+		keeping.Wait()
 		if err := late.Close(); err != nil {
 			log.Error("closing audit store", "store", n.name, "error", err)
 		}
@@ -69,7 +80,9 @@ type lateStore struct {
 	log        *slog.Logger
 
 	// A retry that an operator has ordered may outlive the forwarder.
-	mu     sync.Mutex // held by who uses the store
+	mu sync.Mutex // held by who writes to the store, or opens or closes it
+	// inUse is held by who uses the store beside that, so that it is not closed meanwhile.
+	inUse  sync.RWMutex
 	store  forwarder.Store
 	ending context.Context
 	end    context.CancelFunc
@@ -109,8 +122,21 @@ func (l *lateStore) Prepare(ctx context.Context, next uint64) error {
 	if k, ok := store.(forwarder.NoteKeeper); ok {
 		k.KeepNotes(notes{l.buf, l.name})
 	}
+	l.inUse.Lock()
+	defer l.inUse.Unlock()
 	l.store = store
 	return nil
+}
+
+// keep calls do with the store, if that is open and a Keeper.
+func (l *lateStore) keep(do func(forwarder.Keeper) error) error {
+	l.inUse.RLock()
+	defer l.inUse.RUnlock()
+	k, ok := l.store.(forwarder.Keeper)
+	if !ok {
+		return forwarder.ErrNotOpen
+	}
+	return do(k)
 }
 
 // notes are a store's, beside its position.
@@ -145,10 +171,14 @@ func (l *lateStore) Close() error {
 	l.end()
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.inUse.Lock()
+	defer l.inUse.Unlock()
 	if l.store == nil {
 		return nil
 	}
-	return l.store.Close()
+	store := l.store
+	l.store = nil
+	return store.Close()
 }
 
 // source is a buffer as a forwarder sees it.

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/caddy-audit-log/caddy-audit-log/identity"
 )
@@ -26,6 +27,16 @@ func loadKnown(dir string, k *identity.Known) error {
 		return fmt.Errorf("reading %q: %w", knownPath(dir), err)
 	}
 	return nil
+}
+
+// lastSeenIn is when a sidecar last wrote the callers that are known, which each does
+// every minute; zero if none did.
+func lastSeenIn(dir string) time.Time {
+	info, err := os.Stat(knownPath(dir))
+	if err != nil {
+		return time.Time{}
+	}
+	return info.ModTime()
 }
 
 // saveKnown writes them. A kill forgets those of the last minute.

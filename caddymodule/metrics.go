@@ -83,6 +83,11 @@ var (
 		Buckets: prometheus.DefBuckets, NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 100,
 	})
 
+	prunedEntries = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "caddy_audit_retention_pruned_entries_total",
+		Help: "Entries that had expired and were deleted, by retention class. A receipt in the store says which.",
+	}, []string{"store", "class"})
+
 	diskBuckets = []float64{.0002, .0005, .001, .002, .005, .01, .02, .05, .1, .25, .5, 1, 2.5}
 )
 
@@ -104,6 +109,12 @@ func observeBatch(store string, b forwarder.Batch) {
 	}
 }
 
+func observePruned(store string, p forwarder.Pruned) {
+	for _, c := range p.Deleted {
+		prunedEntries.WithLabelValues(store, c.Class).Add(float64(c.Entries))
+	}
+}
+
 func observeVerification(c identity.Check) { verified[c].Inc() }
 
 func observeLookup(r identity.Result, took time.Duration) {
@@ -118,7 +129,7 @@ func registerMetrics(r *prometheus.Registry) error {
 		return nil
 	}
 	for _, c := range []prometheus.Collector{
-		commitSeconds, commits, commitFailures, overheadSeconds, lateAnswers, withheldAnswers, batchSeconds, batchFailures, verifications, unmatchedCalls, lookups, lookupSeconds,
+		commitSeconds, commits, commitFailures, overheadSeconds, lateAnswers, withheldAnswers, batchSeconds, batchFailures, verifications, unmatchedCalls, lookups, lookupSeconds, prunedEntries,
 		terms{},
 	} {
 		var already prometheus.AlreadyRegisteredError
@@ -166,12 +177,20 @@ var (
 	descMaxLag  = desc("store_max_pending_bytes", "Bytes that may wait for a detachable store; beyond them it is detached, and an audit.gap entry says what it does not get.", "store")
 	descAside   = desc("quarantined_entries", "Entries in quarantine now, which the store will not take: caddy audit quarantine lists them.", "store")
 	descAsideB  = desc("quarantine_bytes", "Bytes that quarantine uses of the buffer.")
+	descClass   = desc("retention_entries", "Entries that the store has, by retention class; an empty class is of those that nobody has stamped yet.", "store", "class")
+	descClassB  = desc("retention_bytes", "Bytes of their documents, by retention class.", "store", "class")
+	descWaiting = desc("retention_pending_entries", "Entries whose organization or plan is still being asked for; they do not expire.", "store")
+	descHeld    = desc("retention_held_entries", "Entries that have expired and that a hold keeps.", "store")
+	descPruned  = desc("retention_pruned_timestamp_seconds", "When all that had expired in the store was gone, in seconds since the Unix epoch; 0 before that was once so.", "store")
+	descUnkept  = desc("retention_failing", "1 while the store is not held to its retention, so that nothing expires in it, else 0.", "store")
+	descAhead   = desc("retention_clock_distrusted_seconds", "How far the clock has jumped ahead of what is believed for expiring; for a day nothing expires by more than that.", "store")
 	descDown    = desc("store_failing", "1 while the store's last batch has failed, else 0.", "store")
 
 	descs = []*prometheus.Desc{
 		descSeen, descCalls, descOpen, descHead, descBytes, descMax, descSegs, descFailing, descSlow, descPassing, descOrdered,
 		descFree, descMinFree, descShare, descShares, descDamaged, descOldest,
 		descEntries, descStart, descPending, descLag, descMaxLag, descAside, descAsideB, descDown,
+		descClass, descClassB, descWaiting, descHeld, descPruned, descUnkept, descAhead,
 	}
 )
 
@@ -243,6 +262,23 @@ func (terms) Collect(ch chan<- prometheus.Metric) {
 		}
 		gauge(descAside, float64(st.Quarantined), st.Name)
 		flag(descDown, st.FailingSince != nil, st.Name)
+		if k := st.Retention; k != nil {
+			waiting := int64(0)
+			for _, c := range k.Classes {
+				gauge(descClass, float64(c.Entries), st.Name, c.Class)
+				gauge(descClassB, float64(c.Bytes), st.Name, c.Class)
+				waiting += c.Pending
+			}
+			gauge(descWaiting, float64(waiting), st.Name)
+			gauge(descHeld, float64(k.Held), st.Name)
+			pruned := 0.0
+			if !k.Pruned.IsZero() {
+				pruned = float64(k.Pruned.Unix())
+			}
+			gauge(descPruned, pruned, st.Name)
+			flag(descUnkept, !k.FailingSince.IsZero(), st.Name)
+			gauge(descAhead, k.Distrusted.Seconds(), st.Name)
+		}
 	}
 }
 

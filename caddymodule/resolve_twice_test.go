@@ -46,7 +46,7 @@ func TestAnEntryIsNotDroppedWhileItIsBeingRetried(t *testing.T) {
 	n := &store{StoreConfig: new(StoreConfig), name: "s", open: sink}
 	ctx, stop := context.WithCancel(t.Context())
 	a := &App{stores: []*store{n}}
-	a.deliveries = []*delivery{startDelivery(ctx, s, n, slog.New(slog.DiscardHandler), nil)}
+	a.deliveries = []*delivery{startDelivery(ctx, s, n, retention{}, slog.New(slog.DiscardHandler), nil)}
 	defer func() {
 		stop()
 		<-a.deliveries[0].done

@@ -67,7 +67,7 @@ func TestARetryDoesNotWriteToAStoreThatAReloadHasClosed(t *testing.T) {
 	sink := &closingStore{entered: make(chan struct{}), leave: make(chan struct{})}
 	s := &shared{buf: b, leases: map[string]chan struct{}{}}
 	ctx, stop := context.WithCancel(t.Context())
-	d := startDelivery(ctx, s, &store{StoreConfig: new(StoreConfig), name: "s", open: sink}, slog.New(slog.DiscardHandler), nil)
+	d := startDelivery(ctx, s, &store{StoreConfig: new(StoreConfig), name: "s", open: sink}, retention{}, slog.New(slog.DiscardHandler), nil)
 	await(t, "delivery", func() bool { return b.Position("s") == 1 })
 	sink.mu.Lock()
 	sink.armed = true

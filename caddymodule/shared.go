@@ -32,6 +32,9 @@ type shared struct {
 	key *audit.TokenKey
 	// known are the callers that the API has accepted, whatever the site.
 	known *identity.Known
+	// lastSeen is when a sidecar was last at work on the directory before this one; zero
+	// if none ever was.
+	lastSeen time.Time
 	// resolving are the entries in quarantine that an order is about, quarantinedEntry.
 	resolving sync.Map
 
@@ -232,11 +235,12 @@ func (p *pool) tryAcquire(dir string, o buffer.Options) (*shared, error) {
 	if err != nil {
 		return nil, errors.Join(err, b.Close(context.Background()))
 	}
+	lastSeen := lastSeenIn(dir)
 	known := identity.NewKnown()
 	if err := loadKnown(dir, known); err != nil && o.Logger != nil {
 		o.Logger.Warn("reading the callers that are known; they are learned anew", "error", err)
 	}
-	s := &shared{dir: dir, buf: b, key: key, known: known, leases: map[string]chan struct{}{}, closing: make(chan struct{}), closed: make(chan struct{})}
+	s := &shared{dir: dir, buf: b, key: key, known: known, lastSeen: lastSeen, leases: map[string]chan struct{}{}, closing: make(chan struct{}), closed: make(chan struct{})}
 	p.open[dir] = s
 	s.resumePass()
 	return s, nil

@@ -77,6 +77,9 @@ type StatusStore struct {
 	KeptUntil    *time.Time `json:"kept_until,omitempty"`
 	FailingSince *time.Time `json:"failing_since,omitempty"`
 	LastError    string     `json:"last_error,omitempty"`
+	// Retention is how the store is held to its retention, if it enforces that itself.
+	// Only a running server says it.
+	Retention *forwarder.KeepingStatus `json:"retention,omitempty"`
 }
 
 type term struct {
@@ -166,6 +169,10 @@ func (a *App) status() (Status, bool) {
 		st := &s.Stores[i]
 		if !fs.FailingSince.IsZero() {
 			st.FailingSince, st.LastError = &fs.FailingSince, fs.LastError
+		}
+		if d.keeping != nil {
+			k := d.keeping.Status()
+			st.Retention = &k
 		}
 	}
 	oldest := b.Head

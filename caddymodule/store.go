@@ -96,6 +96,12 @@ func (n *store) isReadable() bool {
 	return ok
 }
 
+// keeps reports whether the store enforces retention itself.
+func (n *store) keeps() bool {
+	_, ok := n.open.(forwarder.LedgerOpener)
+	return ok
+}
+
 // readableOf is the store that is read back, nil if none can be.
 func readableOf(stores []*store) *store {
 	for _, all := range []bool{true, false} {
@@ -209,6 +215,9 @@ func (n *store) options() forwarder.Options {
 	if n.Format == formatOCSF {
 		o.Format = audit.OCSFDocument
 	}
+	o.StampApart = n.keeps()
+	// A filter that asks for the organization must know it.
+	o.StampLater = o.StampApart && len(n.Only.Organizations)+len(n.Except.Organizations) == 0
 	return o
 }
 

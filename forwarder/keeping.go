@@ -16,9 +16,9 @@ import (
 const (
 	// DefaultPruneEvery is how often a store is asked what has expired.
 	DefaultPruneEvery = time.Hour
-	// restampEvery is how often stamps that are pending are looked at, and what is said of
-	// changes of plans.
-	restampEvery = time.Minute
+	// DefaultLookEvery is how often stamps that are pending are looked at, and what is
+	// said of changes of plans.
+	DefaultLookEvery = time.Minute
 	// maxRestamp bounds what one Restamp is given, and maxLooked what one look at pending
 	// stamps goes through.
 	maxRestamp = 200
@@ -44,12 +44,15 @@ type KeepingOptions struct {
 	Keep *audit.Keep
 	// Stamper stamps what is pending. Nil leaves it.
 	Stamper Stamper
-	// Changes are those after a number, in order; nil is none. Done and SetDone keep the
-	// number of the last one that the store has been told of, so that a restart goes on.
+	// Changes are those after a number, in order; nil is none. Notes keep the number of
+	// the last one that the store was told of, so that a restart goes on there.
 	Changes func(after uint64) []Change
 	Notes   Notes
 	// Every is how often the store is asked what has expired. Zero is DefaultPruneEvery.
 	Every time.Duration
+	// LookEvery is how often it is looked whether there is something to do. Zero is
+	// DefaultLookEvery.
+	LookEvery time.Duration
 	// LastSeen is when this sidecar was last seen at work before it started; see
 	// trustedClock. Zero is unknown.
 	LastSeen time.Time
@@ -101,6 +104,9 @@ func NewKeeping(name string, use func(func(Keeper) error) error, o KeepingOption
 	if o.Every <= 0 {
 		o.Every = DefaultPruneEvery
 	}
+	if o.LookEvery <= 0 {
+		o.LookEvery = DefaultLookEvery
+	}
 	return &Keeping{name: name, use: use, o: o}
 }
 
@@ -114,7 +120,7 @@ func (k *Keeping) Status() KeepingStatus {
 // Run works until ctx ends.
 func (k *Keeping) Run(ctx context.Context) {
 	k.clock = newTrustedClock(time.Now(), k.o.LastSeen)
-	tick := time.NewTicker(restampEvery)
+	tick := time.NewTicker(k.o.LookEvery)
 	defer tick.Stop()
 	next := time.Now() // of pruning: soon after the start
 	for {
