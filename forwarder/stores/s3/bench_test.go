@@ -6,6 +6,7 @@ import (
 	"iter"
 	"log/slog"
 	"testing"
+	"time"
 
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
 )
@@ -13,7 +14,9 @@ import (
 // nowhere takes everything and keeps nothing.
 type nowhere struct{}
 
-func (nowhere) put(context.Context, string, []byte, map[string]string, bool) error { return nil }
+func (nowhere) put(context.Context, string, []byte, map[string]string, time.Time, bool) error {
+	return nil
+}
 
 func (nowhere) head(context.Context, string) (info, error) { return info{}, errNotFound }
 

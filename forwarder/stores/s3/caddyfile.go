@@ -40,7 +40,8 @@ type Module struct {
 	// task or web identity that this process has. Default: env.
 	Credentials string `json:"credentials,omitempty"`
 	// Lock is compliance or governance: nobody, or nobody without a special right, can
-	// delete or change an object before LockTerm has passed since it was written. The
+	// delete or change an object before LockTerm has passed since it was written, or
+	// without a LockTerm for as long as the entries in it are kept, which keep says. The
 	// bucket must have Object Lock. Default: what the bucket does by itself.
 	Lock     string         `json:"lock,omitempty"`
 	LockTerm caddy.Duration `json:"lock_term,omitempty"`
@@ -83,7 +84,7 @@ func (*Module) CaddyModule() caddy.ModuleInfo {
 //		secret_key    <placeholder>
 //		session_token <placeholder>
 //		credentials   env|iam
-//		lock          compliance|governance <duration>
+//		lock          compliance|governance [<duration>]
 //		legal_hold    on|off
 //		encryption    aes256 | kms <key id>
 //		storage_class <class>
@@ -139,11 +140,14 @@ func (m *Module) unmarshalOption(d *caddyfile.Dispenser, option string) error {
 	var err error
 	switch option {
 	case "lock":
-		var term string
-		if !d.AllArgs(&m.Lock, &term) {
-			return d.Errf("lock takes a mode and a term, as in: lock compliance 400d")
+		args := d.RemainingArgs()
+		if len(args) != 1 && len(args) != 2 {
+			return d.Errf("lock takes a mode and a term, as in: lock compliance 400d; without a term, it is for as long as the entries are kept")
 		}
-		if m.LockTerm, err = duration(term); err != nil {
+		if m.Lock = args[0]; len(args) == 1 {
+			return nil
+		}
+		if m.LockTerm, err = duration(args[1]); err != nil {
 			return d.Errf("lock: the term %w", err)
 		}
 	case "encryption":

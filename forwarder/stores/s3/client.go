@@ -31,7 +31,7 @@ var (
 type bucket interface {
 	// put makes an object. With ifAbsent it returns errExists if there is one, and
 	// errNoCondition if the server cannot do that.
-	put(ctx context.Context, key string, body []byte, meta map[string]string, ifAbsent bool) error
+	put(ctx context.Context, key string, body []byte, meta map[string]string, kept time.Time, ifAbsent bool) error
 	// head returns errNotFound if there is none.
 	head(ctx context.Context, key string) (info, error)
 	// get returns an object's bytes. It returns errNotFound if there is none, and
@@ -91,15 +91,28 @@ func newClient(c Config, t target) (*client, error) {
 
 func (b *client) close() { b.http.CloseIdleConnections() }
 
+// minLock is the least that a lock without a term of its own holds.
+const minLock = 24 * time.Hour
+
+// lockedUntil is until when an object is locked whose entries are kept until then.
+func (l Lock) lockedUntil(now, kept time.Time) time.Time {
+	if l.Term > 0 {
+		kept = now.Add(l.Term)
+	} else if least := now.Add(minLock); kept.Before(least) {
+		kept = least
+	}
+	return kept.UTC().Truncate(time.Second).Add(time.Second)
+}
+
 // putOptions are those of everything that is written.
-func (b *client) putOptions(now time.Time) minio.PutObjectOptions {
+func (b *client) putOptions(now, kept time.Time) minio.PutObjectOptions {
 	o := minio.PutObjectOptions{
 		// The signature covers the body's hash all the same: it is given.
 		DisableContentSha256: true,
 	}
 	if b.c.Lock.Mode != "" {
 		o.Mode = minio.RetentionMode(strings.ToUpper(b.c.Lock.Mode))
-		o.RetainUntilDate = now.Add(b.c.Lock.Term).UTC().Truncate(time.Second).Add(time.Second)
+		o.RetainUntilDate = b.c.Lock.lockedUntil(now, kept)
 	}
 	if b.c.LegalHold {
 		o.LegalHold = minio.LegalHoldEnabled
@@ -113,10 +126,11 @@ func (b *client) putOptions(now time.Time) minio.PutObjectOptions {
 	return o
 }
 
-func (b *client) put(ctx context.Context, key string, body []byte, meta map[string]string, ifAbsent bool) error {
+// put writes an object. Kept is until when what is in it is kept, for the lock.
+func (b *client) put(ctx context.Context, key string, body []byte, meta map[string]string, kept time.Time, ifAbsent bool) error {
 	return b.do(ctx, "writing object "+quote(key), func(ctx context.Context) error {
 		sum := sha256.Sum256(body)
-		o := b.putOptions(time.Now())
+		o := b.putOptions(time.Now(), kept)
 		o.ContentType = "application/zstd"
 		if strings.HasSuffix(key, suffix) {
 			o.StorageClass = b.c.StorageClass

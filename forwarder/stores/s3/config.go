@@ -63,7 +63,8 @@ const (
 type Lock struct {
 	// Mode is LockCompliance or LockGovernance; empty is no lock.
 	Mode string
-	// Term is how long from the writing on.
+	// Term is how long from the writing on. Zero is for as long as the entries are kept,
+	// which their retention says, and at least minLock.
 	Term time.Duration
 }
 
@@ -267,8 +268,8 @@ func (c Config) checkKept() error {
 			return errors.New("lock has no mode: write it as in: lock compliance 400d")
 		}
 	case LockCompliance, LockGovernance:
-		if c.Lock.Term <= 0 || c.Lock.Term > MaxTerm {
-			return fmt.Errorf("lock %s %s is out of range: give a term above zero and up to 100 years, as in: lock compliance 400d", c.Lock.Mode, c.Lock.Term)
+		if c.Lock.Term < 0 || c.Lock.Term > MaxTerm {
+			return fmt.Errorf("lock %s %s is out of range: give a term above zero and up to 100 years, as in: lock compliance 400d, or none for as long as the entries are kept", c.Lock.Mode, c.Lock.Term)
 		}
 	default:
 		return fmt.Errorf("lock %q is not known: use %s or %s", c.Lock.Mode, LockCompliance, LockGovernance)

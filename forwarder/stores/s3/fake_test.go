@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"time"
 )
 
 // fakeBucket stands in for a bucket, so that every order of events can be tried. It is
@@ -77,7 +78,7 @@ func (b *fakeBucket) apply(p fakePut) error {
 	return nil
 }
 
-func (b *fakeBucket) put(_ context.Context, key string, body []byte, meta map[string]string, ifAbsent bool) error {
+func (b *fakeBucket) put(_ context.Context, key string, body []byte, meta map[string]string, _ time.Time, ifAbsent bool) error {
 	b.arrive(b.faults)
 	p := fakePut{key, fakeObject{bytes.Clone(body), meta}, ifAbsent}
 	if b.dead {

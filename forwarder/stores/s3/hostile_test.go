@@ -127,7 +127,7 @@ func TestAnswersAreBounded(t *testing.T) {
 			}
 		}
 	})
-	err := b.put(t.Context(), "x", []byte("body"), nil, true)
+	err := b.put(t.Context(), "x", []byte("body"), nil, time.Time{}, true)
 	mentions(t, err, "writing object")
 	for _, err := range b.list(t.Context(), "p/", "") {
 		mentions(t, err, "listing", "larger than 16 MiB")
@@ -171,12 +171,12 @@ func TestABodyThatStallsEnds(t *testing.T) {
 	defer body.Close()
 	_, err = io.ReadAll(body)
 	mentions(t, err, "nothing came for")
-	err = b.put(t.Context(), "y", []byte("z"), nil, false)
+	err = b.put(t.Context(), "y", []byte("z"), nil, time.Time{}, false)
 	mentions(t, err, "did not answer within")
 	ctx, cancel := context.WithCancel(t.Context())
 	time.AfterFunc(20*time.Millisecond, cancel)
 	b.timeout = time.Minute
-	if err := b.put(ctx, "y", []byte("z"), nil, false); !errors.Is(err, context.Canceled) {
+	if err := b.put(ctx, "y", []byte("z"), nil, time.Time{}, false); !errors.Is(err, context.Canceled) {
 		t.Errorf("%v", err)
 	}
 }
@@ -341,7 +341,7 @@ func TestARoleIsAskedForItsKeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer iam.close()
-	err = iam.put(t.Context(), "x", []byte("body"), nil, true)
+	err = iam.put(t.Context(), "x", []byte("body"), nil, time.Time{}, true)
 	if !strings.Contains(auth, "Credential=ROLEKEY/") || token != "planted role token" {
 		t.Errorf("it was signed as %q", auth)
 	}
@@ -352,5 +352,5 @@ func TestARoleIsAskedForItsKeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer again.close()
-	mentions(t, again.put(t.Context(), "x", []byte("body"), nil, true), "asking for credentials", "has a role")
+	mentions(t, again.put(t.Context(), "x", []byte("body"), nil, time.Time{}, true), "asking for credentials", "has a role")
 }

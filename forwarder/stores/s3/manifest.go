@@ -179,7 +179,7 @@ func (s *Store) keepManifest(ctx context.Context, of string, now time.Time) erro
 		m = append(m, '\n')
 		sum := sha256.Sum256(m)
 		name := manifestName(of, day)
-		err = s.create(ctx, name, m, map[string]string{"sha256": hex.EncodeToString(sum[:])})
+		err = s.create(ctx, name, m, map[string]string{"sha256": hex.EncodeToString(sum[:])}, s.kept)
 		previous = &ManifestLink{day.Format(manifestDay), hex.EncodeToString(sum[:])}
 		if errors.Is(err, errExists) {
 			previous, err = s.link(ctx, of, day) // this store's, whose answer was lost

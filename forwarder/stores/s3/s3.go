@@ -59,6 +59,9 @@ type Store struct {
 	written map[[sha256.Size]byte]bool
 	// damaged has the names of objects that were read and are not what they say.
 	damaged map[string]bool
+	// kept is until when the entry is kept, of all that this store was given, that is kept
+	// the longest: what is said of the entries is locked for as long.
+	kept time.Time
 }
 
 var (
@@ -162,7 +165,7 @@ var marker = []byte(`{"kind":"caddy-audit-log","layout":1,"documentation":"docs/
 // second write of a name out: the first object that it would be tried on otherwise has
 // entries. In a locked bucket it is the only object that trying leaves, once.
 func (s *Store) mark(ctx context.Context) error {
-	put := func() error { return s.create(ctx, markerName, marker, nil) }
+	put := func() error { return s.create(ctx, markerName, marker, nil, s.kept) }
 	err := put()
 	if err == nil && s.conditional {
 		err = put()

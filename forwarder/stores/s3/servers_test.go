@@ -25,6 +25,7 @@ import (
 	"github.com/minio/minio-go/v7"
 	"github.com/minio/minio-go/v7/pkg/credentials"
 
+	"github.com/caddy-audit-log/caddy-audit-log/audit"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder/spool"
 	"github.com/caddy-audit-log/caddy-audit-log/internal/s3test"
@@ -127,6 +128,58 @@ func TestWhatIsLockedStaysForItsTermWhoeverAsks(t *testing.T) {
 	name, _ := parseName(strings.TrimPrefix(o.Key, entriesDir))
 	if err := name.eachEntry(r, func([]byte) error { return nil }); err != nil {
 		t.Errorf("reading the version that was written over: %v", err)
+	}
+}
+
+// keptFor puts a retention on records, as the forwarder does.
+func keptFor(batch []forwarder.Record, class string, until time.Time) []forwarder.Record {
+	for _, r := range batch {
+		r.Entry.Retention = &audit.Retention{Class: class}
+		if !until.IsZero() {
+			r.Entry.Retention.KeepUntil = until.UnixMicro()
+		}
+	}
+	return batch
+}
+
+func TestALockWithoutATermLastsForAsLongAsTheEntriesAreKept(t *testing.T) {
+	server := s3test.Run(t, "", "")
+	m := module(t, server.URL(testBucket))
+	m.Lock = LockCompliance
+	s := open(t, m, nil)
+	year := time.Now().Add(366 * 24 * time.Hour).Truncate(time.Second)
+	batch := keptFor(records(t, 1, 5), "team", year)
+	keptFor(batch[4:], "team", year.Add(24*time.Hour)) // the latest counts
+	batch = append(batch, keptFor(records(t, 6, 6), "unattributed", time.Now().Add(time.Hour))...)
+	write(t, s, batch)
+	c := admin(t, server)
+	want := map[string]time.Time{"team": year.Add(24 * time.Hour), "unattributed": time.Now().Add(minLock)}
+	for _, o := range versions(t, c) {
+		name, ok := parseName(strings.TrimPrefix(o.Key, entriesDir))
+		if !ok {
+			continue
+		}
+		info, err := c.StatObject(t.Context(), testBucket, o.Key, minio.StatObjectOptions{VersionID: o.VersionID})
+		if err != nil {
+			t.Fatal(err)
+		}
+		mode := info.Metadata.Get("X-Amz-Object-Lock-Mode")
+		until, err := time.Parse(time.RFC3339, info.Metadata.Get("X-Amz-Object-Lock-Retain-Until-Date"))
+		if err != nil || mode != "COMPLIANCE" || until.Sub(want[name.class]).Abs() > time.Minute {
+			t.Errorf("class %s: %s until %v, %v, want %v", name.class, mode, until, err, want[name.class])
+		}
+		if err := c.RemoveObject(t.Context(), testBucket, o.Key, minio.RemoveObjectOptions{VersionID: o.VersionID, GovernanceBypass: true}); err == nil {
+			t.Errorf("class %s: the version was deleted", name.class)
+		}
+		delete(want, name.class)
+	}
+	if len(want) > 0 {
+		t.Errorf("no object of %v", want)
+	}
+	err := s.Write(t.Context(), keptFor(records(t, 7, 7), "legal", time.Time{}))
+	mentions(t, err, `class "legal" keeps its entries forever`, "give the lock a term")
+	if isRefused(err) {
+		t.Error("the entry is blamed for the configuration")
 	}
 }
 

@@ -71,7 +71,11 @@ func (s *Store) Write(ctx context.Context, batch []forwarder.Record) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(s.closed, cancel)()
-	if err := s.write(ctx, batch); err != nil {
+	err := s.checkKept(batch)
+	if err == nil {
+		err = s.write(ctx, batch)
+	}
+	if err != nil {
 		return s.failure(batch, err)
 	}
 	clear(s.written)
@@ -110,7 +114,7 @@ func (s *Store) writeGroup(ctx context.Context, g group) error {
 	if o.day, err = s.day(ctx, g); err != nil {
 		return err
 	}
-	if o, err = s.store(ctx, o, body); err != nil {
+	if o, err = s.store(ctx, o, body, latest(g)); err != nil {
 		return err
 	}
 	s.took(o)
@@ -125,12 +129,12 @@ const maxRemembered = 100_000
 const maxTries = 1000
 
 // store notes the object's name and writes it, under another one if that is void.
-func (s *Store) store(ctx context.Context, o object, body []byte) (object, error) {
+func (s *Store) store(ctx context.Context, o object, body []byte, kept time.Time) (object, error) {
 	for {
 		if err := s.noteName(o); err != nil {
 			return o, err
 		}
-		err := s.put(ctx, o, body)
+		err := s.put(ctx, o, body, kept)
 		if !errors.Is(err, errVoid) || o.try == maxTries {
 			return o, err
 		}
@@ -260,7 +264,7 @@ func (s *Store) settle(ctx context.Context, batch []forwarder.Record) error {
 		body := plain(again)
 		made := describe(again, body)
 		if made.day, made.try = o.day, o.try; made == o {
-			err := s.put(ctx, o, body)
+			err := s.put(ctx, o, body, latest(again))
 			switch {
 			case err == nil:
 				s.took(o)
@@ -302,8 +306,43 @@ func (s *Store) remember(g group) {
 	}
 }
 
+// checkKept notes until when the entries are kept, where the lock depends on it.
+func (s *Store) checkKept(batch []forwarder.Record) error {
+	if l := s.c.Lock; l.Mode == "" || l.Term > 0 {
+		return nil
+	}
+	for _, r := range batch {
+		kept := keptUntil(r)
+		if kept.IsZero() {
+			return fmt.Errorf("class %q keeps its entries forever, and no lock lasts forever: give the lock a term, as in: lock compliance 3650d, or the class one in keep", class(r))
+		}
+		if kept.After(s.kept) {
+			s.kept = kept
+		}
+	}
+	return nil
+}
+
+// keptUntil is until when an entry is kept; zero is forever.
+func keptUntil(r forwarder.Record) time.Time {
+	if t := r.Entry.Retention; t != nil && t.KeepUntil > 0 {
+		return time.UnixMicro(t.KeepUntil)
+	}
+	return time.Time{}
+}
+
+// latest is until when the last of some entries is kept.
+func latest(g group) (kept time.Time) {
+	for _, r := range g {
+		if at := keptUntil(r); at.After(kept) {
+			kept = at
+		}
+	}
+	return kept
+}
+
 // put writes an object. Nil says that it is there.
-func (s *Store) put(ctx context.Context, o object, body []byte) error {
+func (s *Store) put(ctx context.Context, o object, body []byte, kept time.Time) error {
 	name := entriesDir + o.name()
 	meta := map[string]string{
 		"entries": fmt.Sprint(o.entries), "sha256": o.sum,
@@ -315,7 +354,7 @@ func (s *Store) put(ctx context.Context, o object, body []byte) error {
 			return err
 		}
 	}
-	err := s.create(ctx, name, encoder.EncodeAll(body, nil), meta)
+	err := s.create(ctx, name, encoder.EncodeAll(body, nil), meta, kept)
 	if !errors.Is(err, errExists) {
 		return err
 	}
@@ -328,11 +367,11 @@ func (s *Store) put(ctx context.Context, o object, body []byte) error {
 
 // create writes an object that is not there. Where the server knows no condition it
 // finds that out, and writes all the same.
-func (s *Store) create(ctx context.Context, name string, body []byte, meta map[string]string) error {
-	err := s.bucket.put(ctx, s.key(name), body, meta, s.conditional)
+func (s *Store) create(ctx context.Context, name string, body []byte, meta map[string]string, kept time.Time) error {
+	err := s.bucket.put(ctx, s.key(name), body, meta, kept, s.conditional)
 	if errors.Is(err, errNoCondition) && s.conditional {
 		s.withoutCondition()
-		err = s.bucket.put(ctx, s.key(name), body, meta, false)
+		err = s.bucket.put(ctx, s.key(name), body, meta, kept, false)
 	}
 	return err
 }
@@ -376,7 +415,7 @@ func (s *Store) void(ctx context.Context, o object) (there bool, err error) {
 		s.log.Warn("an upload was given up that may still arrive: then its entries lie in two objects", "object", s.key(name))
 		return false, nil
 	}
-	err = s.bucket.put(ctx, s.key(name), nil, map[string]string{"void": "the entries are in other objects"}, true)
+	err = s.bucket.put(ctx, s.key(name), nil, map[string]string{"void": "the entries are in other objects"}, s.kept, true)
 	switch {
 	case errors.Is(err, errNoCondition):
 		s.withoutCondition()
