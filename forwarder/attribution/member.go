@@ -1,0 +1,95 @@
+package attribution
+
+import (
+	"time"
+
+	"github.com/caddy-audit-log/caddy-audit-log/audit"
+)
+
+const (
+	// provenFor is how long a call proves that further ones are a member's.
+	provenFor = int64(24 * time.Hour / time.Microsecond)
+	// maxProven bounds the pairs of an actor and an organization that are remembered.
+	maxProven = 100_000
+	// provenStep is how much later a call must be to be worth being saved.
+	provenStep = int64(time.Minute / time.Microsecond)
+)
+
+// pair is an actor and a name of an organization.
+type pair struct{ who, organization string }
+
+// proof is when calls proved a pair's membership: from the first to the last, none of
+// them more than a day after the one before. Microseconds since the Unix epoch.
+type proof struct{ first, last int64 }
+
+// members remembers whose membership is proven. It is not safe for concurrent use.
+type members map[pair]proof
+
+// who names an actor; empty for one that other callers may be as well.
+func who(a *audit.Actor) string {
+	switch {
+	case a.UserID != "":
+		return "user " + a.UserID
+	case a.TokenType == audit.TokenAnon || a.TokenType == audit.TokenPublishable:
+		return "" // everybody has it
+	case a.TokenHash != "":
+		return "token " + a.TokenHash
+	case a.OAuthAppID != "":
+		return "app " + a.OAuthAppID
+	}
+	return ""
+}
+
+// prove notes that a call that arrived then proved a membership. It reports whether that
+// is worth being saved.
+func (m members) prove(who, organization string, t int64) (news bool) {
+	if who == "" || organization == "" {
+		return false
+	}
+	p := pair{who, organization}
+	old, there := m[p]
+	switch {
+	case !there:
+		if len(m) >= maxProven {
+			m.forget()
+		}
+		m[p] = proof{t, t}
+		return true
+	case t > old.last+provenFor:
+		m[p] = proof{t, t}
+		return true
+	case t > old.last:
+		m[p] = proof{old.first, t}
+		return t > old.last+provenStep
+	case t < old.first && t >= old.first-provenFor:
+		m[p] = proof{t, old.last}
+		return true
+	}
+	return false
+}
+
+// proved reports whether a call that arrived then is a member's, by what came within a
+// day before it.
+func (m members) proved(who, organization string, t int64) bool {
+	if who == "" || organization == "" {
+		return false
+	}
+	p, ok := m[pair{who, organization}]
+	return ok && p.first <= t && t <= p.last+provenFor
+}
+
+// forget makes room: of a few at random the one that ends first goes.
+func (m members) forget() {
+	var first pair
+	var ends int64
+	sampled := 0
+	for p, at := range m {
+		if sampled == 0 || at.last < ends {
+			first, ends = p, at.last
+		}
+		if sampled++; sampled == 8 {
+			break
+		}
+	}
+	delete(m, first)
+}

@@ -1,0 +1,252 @@
+package attribution
+
+import (
+	"context"
+	"time"
+
+	"github.com/caddy-audit-log/caddy-audit-log/audit"
+)
+
+// Stamp is whose an entry is and how long it is kept, as far as that is known. It never
+// waits: what has to be asked for is asked in the background, and until the answer is
+// there the stamp is pending. The entry is not changed.
+func (d *Directory) Stamp(e *audit.Entry) audit.Stamp {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	s, _ := d.stamp(e, false)
+	return s
+}
+
+// Await is Stamp for a store that cannot change a stamp later. It waits for an answer
+// until the entry is MaxWait old, by its arrival, so that a backlog passes at once, or
+// until ctx is done. Then the entry is stamped for good with what is known.
+func (d *Directory) Await(ctx context.Context, e *audit.Entry) audit.Stamp {
+	for {
+		d.mu.Lock()
+		s, w := d.stamp(e, false)
+		left := time.Until(time.UnixMicro(e.Timestamp).Add(d.set.MaxWait))
+		if s.Pending && (left <= 0 || ctx.Err() != nil || d.closed) {
+			s, _ = d.stamp(e, true)
+		}
+		d.mu.Unlock()
+		if !s.Pending {
+			return s
+		}
+		timer := time.NewTimer(min(left, w.again))
+		select {
+		case <-w.done:
+		case <-timer.C:
+		case <-ctx.Done():
+		}
+		timer.Stop()
+	}
+}
+
+// wait is what a pending stamp waits for: a question, or the time to ask it again.
+type wait struct {
+	done  <-chan struct{}
+	again time.Duration
+}
+
+// succeeded reports whether the API did what a call asked for. A redirect tells nothing:
+// some send everybody to where they may sign in.
+func succeeded(e *audit.Entry) bool {
+	s := e.Action.Status
+	return e.Outcome == audit.OutcomeSuccess && (s >= 200 && s < 300 || s == 101)
+}
+
+func isVerified(e *audit.Entry) bool {
+	return e.Actor.Verification != audit.VerificationNone && e.Actor.Verification != ""
+}
+
+// stamp is called with the lock held. With final it does not hope for answers.
+func (d *Directory) stamp(e *audit.Entry, final bool) (s audit.Stamp, w wait) {
+	keep := d.set.keep
+	if e.IsEvent() {
+		s.Retention = keep.Retention(e, "", false)
+		return s, w
+	}
+	d.settleMoves()
+	verified, done := isVerified(e), succeeded(e)
+	c := caller{d: d, e: e, asks: verified && done, final: final}
+
+	id, slug := e.OrganizationID, e.OrganizationSlug
+	if id == "" && slug == "" && e.ProjectRef != "" {
+		f, _, k := d.know(d.projects, e.ProjectRef, e.Timestamp)
+		switch k {
+		case known:
+			id, slug = f.ID, f.Slug
+		case unknown:
+			c.want(key{kind: KindProject, name: e.ProjectRef}, true)
+		}
+	}
+	var plans [2]string
+	if id != "" || slug != "" {
+		id, slug, plans = c.organization(id, slug)
+	}
+	if e.OrganizationID == "" {
+		s.OrganizationID = id
+	}
+	if e.OrganizationSlug == "" {
+		s.OrganizationSlug = slug
+	}
+	s.Membership = d.membership(e, id, slug, verified, done)
+	if c.pending {
+		s.Pending = true
+		s.Retention = keep.Retention(e, "", true)
+		return s, c.wait
+	}
+	s.Retention = d.retention(e, id, slug, plans, s.Membership)
+	return s, w
+}
+
+// membership says whether a call is proven to come from a member, and remembers those
+// that prove it.
+func (d *Directory) membership(e *audit.Entry, id, slug string, verified, done bool) audit.Membership {
+	named := id != "" || slug != ""
+	switch {
+	case !verified && (named || e.ProjectRef != ""):
+		return audit.MembershipUnproven
+	case !named:
+		return ""
+	case done:
+		actor := who(&e.Actor)
+		news := d.members.prove(actor, id, e.Timestamp)
+		if slug != id {
+			news = d.members.prove(actor, slug, e.Timestamp) || news
+		}
+		d.dirty = d.dirty || news
+		return audit.MembershipProven
+	}
+	actor := who(&e.Actor)
+	if d.members.proved(actor, id, e.Timestamp) || d.members.proved(actor, slug, e.Timestamp) {
+		return audit.MembershipProven
+	}
+	return audit.MembershipUnproven
+}
+
+// retention is the tag of an entry about which nothing is awaited any more. Whose
+// organization it is counts only for a member's: anybody can name one in a path, and
+// nobody may buy years of storage with that. Where two plans are possible, the one that
+// keeps longer counts.
+func (d *Directory) retention(e *audit.Entry, id, slug string, plans [2]string, m audit.Membership) *audit.Retention {
+	if m != audit.MembershipProven {
+		id, slug, plans = "", "", [2]string{}
+	}
+	if d.set.byOrganization && (id != e.OrganizationID || slug != e.OrganizationSlug) {
+		own := *e
+		own.OrganizationID, own.OrganizationSlug = id, slug
+		e = &own
+	}
+	r := d.set.keep.Retention(e, plans[0], false)
+	if plans[1] != "" {
+		if other := d.set.keep.Retention(e, plans[1], false); other.KeepMicros() > r.KeepMicros() {
+			r = other
+		}
+	}
+	return r
+}
+
+// know is what is known of a name for a call that arrived then.
+func (d *Directory) know(t *table, name string, at int64) (f, other *fact, k knowledge) {
+	r := t.get(name)
+	if r == nil {
+		return nil, nil, unknown
+	}
+	f, other, k = r.at(at, d.set.ttl, d.set.negativeTTL)
+	if k == known && at > f.Last && f.Until == 0 {
+		d.use(t, r)
+	}
+	return f, other, k
+}
+
+// caller is the call that is stamped, while it is found out whose it is.
+type caller struct {
+	d *Directory
+	e *audit.Entry
+	// asks says that questions may be asked for it, final that none is waited for.
+	asks, final bool
+	pending     bool
+	wait        wait
+}
+
+// organization completes an organization of which the id or the slug is known, and finds
+// its plan, or the two between which it changed.
+func (c *caller) organization(id, slug string) (string, string, [2]string) {
+	d, t := c.d, c.e.Timestamp
+	captured := c.e.OrganizationPlan
+	if id == "" {
+		f, other, k := d.know(d.slugs, slug, t)
+		if k == known && f.ID == "" {
+			return id, slug, c.plans(captured, "", slug, f, other)
+		}
+		if k == known {
+			id = f.ID
+		}
+	}
+	if id != "" {
+		f, other, k := d.know(d.ids, id, t)
+		if k == known {
+			if slug == "" {
+				slug = f.Slug
+			}
+			return id, slug, c.plans(captured, id, slug, f, other)
+		}
+	}
+	plans := c.plans(captured, id, slug, nil, nil)
+	static := captured == "" && plans[0] != ""
+	needsPlan := plans[0] == "" && (d.set.keepNeedsPlan || d.set.NeedsPlan)
+	if static || id != "" && !needsPlan {
+		return id, slug, plans
+	}
+	// A service may know an organization by its slug alone, or by either.
+	k := key{kind: KindOrganization, name: slug}
+	if l := d.set.Organizations; l != nil && (slug == "" || !l.Pattern(slug)) {
+		k = key{kind: KindOrganization, name: id, byID: true}
+	}
+	c.want(k, id == "" || d.set.keepNeedsPlan)
+	return id, slug, plans
+}
+
+// plans are in the order of belief: what the API or a token said with the call, what the
+// configuration says, what was asked for.
+func (c *caller) plans(captured, id, slug string, f, other *fact) [2]string {
+	static := c.d.set.Static
+	switch {
+	case captured != "":
+		return [2]string{captured}
+	case id != "" && static[id] != "":
+		return [2]string{static[id]}
+	case slug != "" && static[slug] != "":
+		return [2]string{static[slug]}
+	case f == nil:
+		return [2]string{}
+	case other != nil && other.Plan != f.Plan:
+		return [2]string{f.Plan, other.Plan}
+	}
+	return [2]string{f.Plan}
+}
+
+// want asks for something, if that can be asked for, and lets the stamp wait for it where
+// it has to.
+func (c *caller) want(k key, awaited bool) {
+	d := c.d
+	l := d.lookup(k.kind)
+	if !c.asks || l == nil || k.name == "" || !l.Pattern(k.name) {
+		return
+	}
+	if _, _, state := d.know(d.asked(k), k.name, c.e.Timestamp); state != unknown {
+		return // it was asked, and the answer is none for this call
+	}
+	w := d.ask(k)
+	if c.final || !awaited {
+		return
+	}
+	// After a day it is final, but for what nobody has got round to asking yet: the
+	// backlog after a store was down for two days is none that the service refused.
+	old := time.Now().UnixMicro()-c.e.Timestamp > pendingFor.Microseconds()
+	if old && (d.retries[k].failures > 0 || d.health[k.kind].isDown() || d.closed) {
+		return
+	}
+	c.pending, c.wait = true, w
+}
