@@ -47,13 +47,15 @@ type App struct {
 	// It deletes nothing. Default: all that is kept.
 	Readable *audit.Readable `json:"readable,omitempty"`
 
-	dir    string
-	stores []*store
-	// directory knows whose entries are; nil before open.
-	directory directory
-	handlers  []*Handler     // of all sites, complete before Start
-	http      *caddyhttp.App // theirs; nil without one
-	log       *slog.Logger
+	// Organizations say whose a call is and which plan that organization has, where
+	// neither the call nor its answer does.
+	Organizations *Organizations `json:"organizations,omitempty"`
+
+	dir      string
+	stores   []*store
+	handlers []*Handler     // of all sites, complete before Start
+	http     *caddyhttp.App // theirs; nil without one
+	log      *slog.Logger
 	// descriptions are what the handlers' catalogs hold.
 	descriptions descriptions
 	// logsFiltered says that a log of this configuration has our filter.
@@ -142,6 +144,9 @@ func (a *App) Provision(ctx caddy.Context) error {
 		return err
 	}
 	if err := a.Keep.check(); err != nil {
+		return err
+	}
+	if err := a.checkOrganizations(); err != nil {
 		return err
 	}
 	return registerMetrics(ctx.GetMetricsRegistry())

@@ -59,6 +59,16 @@ func init() {
 //			<plan...> <term> | none
 //			default   <term> | none
 //		}
+//		organizations {
+//			lookup       supabase <url>
+//			project      <url> { id|slug <path> }
+//			organization <url> { id|slug|plan <path> }
+//			token        {env.<name>} | {file.<path>}
+//			plan         <plan> <organization...>
+//			ttl          <duration>
+//			negative_ttl <duration>
+//			rate         <number>
+//		}
 //	}
 //
 // A term is days, months or years of the calendar, as in 400d, 13mo and 7y, or forever.
@@ -102,8 +112,17 @@ func parseGlobal(d *caddyfile.Dispenser, _ any) (any, error) {
 				return nil, err
 			}
 			app.Readable = readable
+		case "organizations":
+			if app.Organizations != nil {
+				return nil, d.Errf("there are organizations already, at %s: remove one block", app.Organizations.DefinedAt)
+			}
+			organizations, err := parseOrganizations(d)
+			if err != nil {
+				return nil, err
+			}
+			app.Organizations = organizations
 		default:
-			return nil, unrecognized(d, "audit_log", "buffer, store, keep, readable")
+			return nil, unrecognized(d, "audit_log", "buffer, store, keep, readable, organizations")
 		}
 	}
 	return httpcaddyfile.App{Name: "audit_log", Value: caddyconfig.JSON(app, nil)}, nil

@@ -80,6 +80,9 @@ func (s *shared) beat() {
 		case <-tick.C:
 			s.heartbeat()
 			s.saveKnown()
+			if err := s.directory.Save(); err != nil {
+				s.log().Warn("writing whose projects are; a kill forgets what was learned since", "error", err)
+			}
 			s.keepTokenKey()
 		case <-s.closing:
 			return
@@ -130,6 +133,7 @@ func (a *App) policy() []string {
 	}
 	lines = append(lines, a.Keep.lines()...)
 	lines = append(lines, readableLines(a.Readable)...)
+	lines = append(lines, a.Organizations.lines()...)
 	for _, h := range a.handlers {
 		lines = append(lines, h.policyLines...)
 	}

@@ -235,6 +235,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		return refuse(w)
 	}
 	defer s.release()
+	if s.seesLookup(w, r) {
+		return nil
+	}
 	if rule.Level == audit.LevelNone {
 		rule = h.kept(rule, r)
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/caddy-audit-log/caddy-audit-log/buffer"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
+	"github.com/caddy-audit-log/caddy-audit-log/forwarder/attribution"
 	"github.com/caddy-audit-log/caddy-audit-log/identity"
 )
 
@@ -83,6 +84,16 @@ var (
 		Buckets: prometheus.DefBuckets, NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 100,
 	})
 
+	attributions = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "caddy_audit_organization_lookups_total",
+		Help: "Questions whose a project is, or which plan an organization has: found, absent where there is no such thing, failed " +
+			"without an answer, busy where it was not asked because too many were waiting.",
+	}, []string{"kind", "result"})
+	attributionSeconds = prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name:    "caddy_audit_organization_lookup_duration_seconds",
+		Help:    "Time that a service took to say whose a project is, or which plan an organization has. No call waits for it.",
+		Buckets: prometheus.DefBuckets, NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 100,
+	})
 	prunedEntries = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "caddy_audit_retention_pruned_entries_total",
 		Help: "Entries that had expired and were deleted, by retention class. A receipt in the store says which.",
@@ -109,6 +120,13 @@ func observeBatch(store string, b forwarder.Batch) {
 	}
 }
 
+func observeAttribution(kind attribution.Kind, result attribution.Result, took time.Duration) {
+	attributions.WithLabelValues(string(kind), string(result)).Inc()
+	if took > 0 {
+		attributionSeconds.Observe(took.Seconds())
+	}
+}
+
 func observePruned(store string, p forwarder.Pruned) {
 	for _, c := range p.Deleted {
 		prunedEntries.WithLabelValues(store, c.Class).Add(float64(c.Entries))
@@ -129,7 +147,8 @@ func registerMetrics(r *prometheus.Registry) error {
 		return nil
 	}
 	for _, c := range []prometheus.Collector{
-		commitSeconds, commits, commitFailures, overheadSeconds, lateAnswers, withheldAnswers, batchSeconds, batchFailures, verifications, unmatchedCalls, lookups, lookupSeconds, prunedEntries,
+		commitSeconds, commits, commitFailures, overheadSeconds, lateAnswers, withheldAnswers, batchSeconds, batchFailures, verifications, unmatchedCalls, lookups, lookupSeconds,
+		attributions, attributionSeconds, prunedEntries,
 		terms{},
 	} {
 		var already prometheus.AlreadyRegisteredError

@@ -21,12 +21,6 @@ import (
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
 )
 
-// directory knows which organization a call belongs to, and its plan.
-type directory interface {
-	forwarder.Stamper
-	Changes(after uint64) []forwarder.Change
-}
-
 // retention is what deliveries need to stamp entries and to hold stores to that.
 type retention struct {
 	stamper  forwarder.Stamper // nil stamps nothing
@@ -38,14 +32,21 @@ type retention struct {
 
 // retention is the configuration's, over a buffer.
 func (a *App) retention(s *shared) retention {
-	r := retention{lastSeen: s.lastSeen, buf: s.buf}
+	r := retention{stamper: s.directory, changes: s.changes, lastSeen: s.lastSeen, buf: s.buf}
 	if a.Keep != nil {
 		r.keep = &a.Keep.Keep
 	}
-	if a.directory != nil {
-		r.stamper, r.changes = a.directory, a.directory.Changes
-	}
 	return r
+}
+
+// changes are the directory's, as a keeping asks for them.
+func (s *shared) changes(after uint64) (all []forwarder.Change) {
+	for _, c := range s.directory.Changes(after) {
+		all = append(all, forwarder.Change{
+			Number: c.Number, OrganizationID: c.OrganizationID, OrganizationSlug: c.OrganizationSlug, From: c.From, To: c.To,
+		})
+	}
+	return all
 }
 
 // options are those of one store's keeping.

@@ -16,6 +16,7 @@ import (
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
 	"github.com/caddy-audit-log/caddy-audit-log/buffer"
+	"github.com/caddy-audit-log/caddy-audit-log/forwarder/attribution"
 	"github.com/caddy-audit-log/caddy-audit-log/identity"
 )
 
@@ -32,6 +33,8 @@ type shared struct {
 	key *audit.TokenKey
 	// known are the callers that the API has accepted, whatever the site.
 	known *identity.Known
+	// directory knows whose calls are, by the newest configuration's means.
+	directory *attribution.Directory
 	// lastSeen is when a sidecar was last at work on the directory before this one; zero
 	// if none ever was.
 	lastSeen time.Time
@@ -100,6 +103,14 @@ func (s *shared) join(a *App) {
 // The caller holds mu.
 func (s *shared) attach(a *App) {
 	s.buf.Configure(a.options())
+	o, err := a.attributionOptions()
+	if err == nil {
+		err = s.directory.Configure(o)
+	}
+	if err != nil {
+		// Provisioning has looked at it; what only the machine knows may have changed since.
+		a.log.Error("asking whose calls are; it goes on by the configuration before", "error", err)
+	}
 	known := s.buf.Stats().Stores
 	for _, n := range a.stores {
 		to := n.attachment(a.Buffer.MaxSize)
@@ -240,7 +251,11 @@ func (p *pool) tryAcquire(dir string, o buffer.Options) (*shared, error) {
 	if err := loadKnown(dir, known); err != nil && o.Logger != nil {
 		o.Logger.Warn("reading the callers that are known; they are learned anew", "error", err)
 	}
-	s := &shared{dir: dir, buf: b, key: key, known: known, lastSeen: lastSeen, leases: map[string]chan struct{}{}, closing: make(chan struct{}), closed: make(chan struct{})}
+	directory, err := attribution.New(attribution.Options{File: organizationsPath(dir), Logger: o.Logger})
+	if err != nil {
+		return nil, errors.Join(err, b.Close(context.Background()))
+	}
+	s := &shared{dir: dir, directory: directory, buf: b, key: key, known: known, lastSeen: lastSeen, leases: map[string]chan struct{}{}, closing: make(chan struct{}), closed: make(chan struct{})}
 	p.open[dir] = s
 	s.resumePass()
 	return s, nil
@@ -262,6 +277,9 @@ func (p *pool) close(s *shared) {
 		s.beating.Wait()
 		s.stopped()
 		s.saveKnown()
+		if err := s.directory.Close(); err != nil {
+			s.log().Warn("writing whose projects are; the next start learns it anew", "error", err)
+		}
 	}()
 	select {
 	case <-said:

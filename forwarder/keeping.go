@@ -28,14 +28,13 @@ const (
 )
 
 // Change says that an organization has another plan: entries of it that arrived between
-// two times are stamped anew.
+// two times, both inclusive, are stamped anew.
 type Change struct {
 	// Number grows with each change.
-	Number uint64 `json:"number"`
-	// Organization is its slug, or its id where it has none.
-	Organization string    `json:"organization"`
-	From         time.Time `json:"from"`
-	To           time.Time `json:"to"`
+	Number uint64
+	// OrganizationSlug is empty for an organization that is known by its id alone.
+	OrganizationID, OrganizationSlug string
+	From, To                         time.Time
 }
 
 // KeepingOptions say how a store is held to its retention.
@@ -246,13 +245,18 @@ func (k *Keeping) change(ctx context.Context, store Keeper, c Change) error {
 		stamps = stamps[:0]
 		return err
 	}
-	for doc, err := range reader.Read(ctx, Query{Organization: c.Organization, From: c.From, To: c.To}) {
+	// By id alone there is no index.
+	q := Query{Organization: c.OrganizationSlug, From: c.From, To: c.To.Add(time.Microsecond)}
+	for doc, err := range reader.Read(ctx, q) {
 		if err != nil {
 			return fmt.Errorf("reading entries whose organization has another plan: %w", err)
 		}
 		e, err := audit.Decode(doc)
 		if err != nil {
 			return err
+		}
+		if c.OrganizationSlug == "" && c.OrganizationID != e.OrganizationID {
+			continue
 		}
 		stamps = append(stamps, Restamp{e.ID, e.Timestamp, k.o.Stamper.Stamp(e)})
 		if len(stamps) == maxRestamp {

@@ -280,7 +280,7 @@ func TestAnotherPlanIsToldOnce(t *testing.T) {
 		asked := []uint64{}
 		o := KeepingOptions{Stamper: &fakeStamper{}, Notes: notes, Changes: func(after uint64) (all []Change) {
 			asked = append(asked, after)
-			for _, c := range []Change{{7, "acme", now.Add(-2 * time.Hour), now}} {
+			for _, c := range []Change{{7, "org-1", "acme", now.Add(-2 * time.Hour), now}} {
 				if c.Number > after {
 					all = append(all, c)
 				}
