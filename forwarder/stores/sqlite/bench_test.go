@@ -3,6 +3,7 @@ package sqlite
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
@@ -11,13 +12,29 @@ import (
 // BenchmarkWrite drains new entries of about 800 bytes in batches. The file
 // grows during the benchmark and the indexes with it.
 func BenchmarkWrite(b *testing.B) {
+	b.Run("unstamped", func(b *testing.B) { benchmarkWrite(b, nil) })
+	b.Run("stamped", func(b *testing.B) {
+		keep := &audit.Keep{Default: audit.Days(400)}
+		benchmarkWrite(b, func(e *audit.Entry) *audit.Stamp {
+			return &audit.Stamp{Membership: audit.MembershipProven, Retention: keep.Retention(e, "team", false)}
+		})
+	})
+}
+
+func benchmarkWrite(b *testing.B, stamp func(*audit.Entry) *audit.Stamp) {
 	for _, size := range []int{250, 1000, 5000} {
 		b.Run(fmt.Sprint(size), func(b *testing.B) {
 			s := newStore(b)
+			s.now = func() time.Time { return time.UnixMicro(epoch) }
 			n, bytes := 0, 0
 			for b.Loop() {
 				b.StopTimer()
 				batch := records(b, n+1, n+size)
+				for i := range batch {
+					if stamp != nil {
+						batch[i].Stamp = stamp(batch[i].Entry)
+					}
+				}
 				n += size
 				bytes += size * len(batch[0].JSON)
 				b.StartTimer()

@@ -29,11 +29,15 @@ const (
 type Reader struct {
 	path string
 	db   *sql.DB
+	// old says that the file was of version 1 when it was opened, in which nothing has a
+	// stamp. Whoever opens the store to write brings it to version 2.
+	old bool
 }
 
 var (
 	_ forwarder.Reader  = (*Reader)(nil)
 	_ forwarder.Checker = (*Reader)(nil)
+	_ forwarder.Ledger  = (*Reader)(nil)
 )
 
 // OpenReader opens an existing store for reading. It neither creates the file
@@ -70,21 +74,24 @@ func openReader(ctx context.Context, path string) (*Reader, error) {
 	db.SetMaxOpenConns(readConnections)
 	db.SetMaxIdleConns(readConnections)
 	db.SetConnMaxIdleTime(time.Minute)
-	switch v, err := version(ctx, db); {
+	v, err := version(ctx, db)
+	switch {
 	case err != nil:
 		return nil, errors.Join(err, db.Close())
 	case v == 0:
 		db.Close()
 		return nil, errors.New("it is empty: a store's tables are created when the server starts; check the path")
 	}
-	return &Reader{path: path, db: db}, nil
+	return &Reader{path: path, db: db, old: v < schemaVersion}, nil
 }
 
 // Close ends reading. A Read that is under way gets an error.
 func (r *Reader) Close() error { return r.db.Close() }
 
-// Read yields what was stored when it began, in the order of arrival and id.
-// An entry that gets a higher revision meanwhile shows it or the one before.
+// Read yields what was stored when it began, in the order of arrival and id,
+// with the stamp behind what was captured, where there is one. Whether a hold
+// keeps an entry is asked of the holds that were in force when it began. An entry
+// that gets a higher revision meanwhile shows it or the one before.
 //
 // Entries are fetched in pages, each in a short transaction of its own, and
 // nothing is held between them: however slowly the caller goes on, it delays
@@ -97,13 +104,15 @@ func (r *Reader) Read(ctx context.Context, q forwarder.Query) iter.Seq2[[]byte, 
 		return r.readMarked(ctx, q)
 	}
 	return func(yield func([]byte, error) bool) {
-		var newest int64
-		err := r.db.QueryRowContext(ctx, `SELECT coalesce(max(key), 0) FROM entry`).Scan(&newest)
+		p := page{query: q, left: q.Limit}
+		err := r.db.QueryRowContext(ctx, `SELECT coalesce(max(key), 0) FROM entry`).Scan(&p.newest)
+		if err == nil {
+			p.holds, p.columns, err = r.stamps(ctx)
+		}
 		if err != nil {
 			yield(nil, r.reading(err))
 			return
 		}
-		p := page{query: q, newest: newest, left: q.Limit}
 		for !p.done {
 			if err := p.fetch(ctx, r.db); err != nil {
 				yield(nil, r.reading(err))
@@ -120,16 +129,36 @@ func (r *Reader) Read(ctx context.Context, q forwarder.Query) iter.Seq2[[]byte, 
 	}
 }
 
+// stamps returns the holds that are in force, and the columns that have the stamp.
+func (r *Reader) stamps(ctx context.Context) (holds []forwarder.Hold, columns string, err error) {
+	if old, err := r.isOld(ctx); err != nil || old {
+		return nil, noTagColumns, err
+	}
+	holds, err = r.holds(ctx)
+	return holds, tagColumns, err
+}
+
+// isOld reports whether the file is still of version 1.
+func (r *Reader) isOld(ctx context.Context) (bool, error) {
+	if !r.old {
+		return false, nil
+	}
+	v, err := version(ctx, r.db)
+	return v < schemaVersion, err
+}
+
 func (r *Reader) reading(err error) error {
 	return fmt.Errorf("reading audit store %q: %w%s", r.path, err, cure(err))
 }
 
 // page is where a Read stands: the entries in hand and the key of the last.
 type page struct {
-	query  forwarder.Query
-	newest int64 // rows beyond it came after the Read began
-	left   int   // of query.Limit, if that is set
-	done   bool
+	query   forwarder.Query
+	holds   []forwarder.Hold
+	columns string // of the stamp
+	newest  int64  // rows beyond it came after the Read began
+	left    int    // of query.Limit, if that is set
+	done    bool
 
 	begun     bool
 	timestamp int64
@@ -156,12 +185,18 @@ func (p *page) fetch(ctx context.Context, db *sql.DB) error {
 	}
 	defer rows.Close()
 	var document sql.RawBytes
+	var t tag
+	into := t.into(&p.timestamp, &p.id, &document)
 	for rows.Next() {
-		if err := rows.Scan(&p.timestamp, &p.id, &document); err != nil {
+		if err := rows.Scan(into...); err != nil {
 			return err
 		}
+		at := len(p.documents)
 		p.documents = append(p.documents, document...)
-		p.lengths = append(p.lengths, len(document))
+		if p.documents, err = t.splice(p.documents, at, p.holds); err != nil {
+			return err
+		}
+		p.lengths = append(p.lengths, len(p.documents)-at)
 		if len(p.documents) >= pageBytes {
 			break
 		}
@@ -202,7 +237,7 @@ func (p *page) sql(limit int) (string, []any) {
 	if p.begun {
 		add("(timestamp, id) "+after+" (?, ?)", p.timestamp, p.id)
 	}
-	return "SELECT timestamp, id, document FROM entry WHERE " + strings.Join(where, " AND ") +
+	return "SELECT timestamp, id, document, " + p.columns + " FROM entry WHERE " + strings.Join(where, " AND ") +
 		" ORDER BY timestamp" + order + ", id" + order + " LIMIT ?", append(args, limit)
 }
 
@@ -227,18 +262,5 @@ func (r *Reader) Missing(ctx context.Context) ([]forwarder.Range, error) {
 }
 
 func (r *Reader) received(ctx context.Context) ([]forwarder.Range, error) {
-	rows, err := r.db.QueryContext(ctx, `SELECT instance, first, last FROM received ORDER BY instance, first`)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var received []forwarder.Range
-	for rows.Next() {
-		var g forwarder.Range
-		if err := rows.Scan(&g.Instance, &g.First, &g.Last); err != nil {
-			return nil, err
-		}
-		received = append(received, g)
-	}
-	return received, rows.Err()
+	return ranges(ctx, r.db, "received")
 }

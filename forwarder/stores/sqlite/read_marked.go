@@ -28,7 +28,12 @@ func (r *Reader) readMarked(ctx context.Context, q forwarder.Query) iter.Seq2[[]
 			yield(nil, r.reading(err))
 			return
 		}
-		fetch, err := r.db.PrepareContext(ctx, `SELECT document FROM entry WHERE key = ?`)
+		holds, columns, err := r.stamps(ctx)
+		if err != nil {
+			yield(nil, r.reading(err))
+			return
+		}
+		fetch, err := r.db.PrepareContext(ctx, `SELECT document, `+columns+` FROM entry WHERE key = ?`)
 		if err != nil {
 			yield(nil, r.reading(err))
 			return
@@ -36,7 +41,7 @@ func (r *Reader) readMarked(ctx context.Context, q forwarder.Query) iter.Seq2[[]
 		defer fetch.Close()
 		left := q.Limit
 		for _, key := range keys {
-			doc, err := fetchMarked(ctx, fetch, &q, key)
+			doc, err := fetchMarked(ctx, fetch, &q, key, holds)
 			if err != nil {
 				yield(nil, r.reading(err))
 				return
@@ -74,9 +79,10 @@ func findMarked(ctx context.Context, db *sql.DB, q *forwarder.Query) (keys []int
 
 // fetchMarked returns nil for an entry that the query does not select after all,
 // since its mark stands for more than one text, or that is gone.
-func fetchMarked(ctx context.Context, fetch *sql.Stmt, q *forwarder.Query, key int64) ([]byte, error) {
+func fetchMarked(ctx context.Context, fetch *sql.Stmt, q *forwarder.Query, key int64, holds []forwarder.Hold) ([]byte, error) {
 	var doc []byte
-	err := fetch.QueryRowContext(ctx, key).Scan(&doc)
+	var t tag
+	err := fetch.QueryRowContext(ctx, key).Scan(t.into(&doc)...)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, nil
 	}
@@ -87,10 +93,13 @@ func fetchMarked(ctx context.Context, fetch *sql.Stmt, q *forwarder.Query, key i
 	if err != nil {
 		return nil, err
 	}
+	if s := t.stamp(); s != nil {
+		s.On(e)
+	}
 	if !q.Matches(e) {
 		return nil, nil
 	}
-	return doc, nil
+	return t.splice(doc, 0, holds)
 }
 
 // markedSQL selects the candidates' keys. It looks into each block of the index

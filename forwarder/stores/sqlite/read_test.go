@@ -83,7 +83,7 @@ func TestEveryPageWalksAnIndex(t *testing.T) {
 		for _, newestFirst := range []bool{false, true} {
 			for _, begun := range []bool{false, true} {
 				for _, bounds := range [][2]time.Time{{}, {now, {}}, {{}, now}, {now, now}} {
-					p := page{query: forwarder.Query{Organization: organization, From: bounds[0], To: bounds[1], NewestFirst: newestFirst}, begun: begun}
+					p := page{query: forwarder.Query{Organization: organization, From: bounds[0], To: bounds[1], NewestFirst: newestFirst}, begun: begun, columns: tagColumns}
 					query, args := p.sql(10)
 					plan := explain(t, s, query, args)
 					index := "INDEX entry_by_time"

@@ -4,6 +4,8 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+
+	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
 )
 
 const (
@@ -11,10 +13,11 @@ const (
 	// file's header.
 	applicationID = 0x43415544
 	// schemaVersion is the file's user_version.
-	schemaVersion = 1
+	schemaVersion = 2
 )
 
-// schema is version 1.
+// schema1 is version 1. A new file gets it and then schema2, so that a new file and a
+// migrated one are the same but for their free pages, see migrate.
 //
 // An entry's row is unique by id, and the highest revision has it. The columns
 // beside the document exist to find it; the document is what readers get.
@@ -31,14 +34,9 @@ const (
 // it did. Those are few values, such as one project's API key, so it needs no
 // blocks. A row whose entry is gone finds nothing.
 //
-// Columns that are not captured (retention, hold, redactions) will stand in
-// columns of their own, added by a later version. insertEntry names each
-// column that a higher revision may change, so it cannot touch those; and
-// Read will set them into the document.
-//
 // received holds the sequences that ever arrived, as merged ranges, because
 // the sequence of a replaced revision is in no row. Pruning leaves it alone.
-const schema = `
+const schema1 = `
 CREATE TABLE entry (
 	key               INTEGER PRIMARY KEY,
 	id                TEXT    NOT NULL UNIQUE,
@@ -74,9 +72,110 @@ CREATE TABLE received (
 ) WITHOUT ROWID;
 `
 
+// schema2 is what version 2 adds: how long entries are kept, and whose they are.
+//
+// The columns of the stamp stand beside what was captured. A higher revision changes
+// what was captured, and the stamp only as tag.add says. organization_slug is now that
+// which was captured, or else the stamped one: one index finds both.
+//
+// keep_until is NULL for what has no stamp; the greatest integer is for ever. A row that
+// has to be kept for another reason is not in entry_by_end among those that may be
+// deleted: it is pending, or held is not NULL. held is the number of holds that had ended
+// when one was found that keeps the row; once another one has ended it is asked again.
+// held says nothing to anybody else: what a hold keeps is asked of the hold.
+//
+// gone has the sequences that have arrived and are in no row for a good reason: replaced
+// by a higher revision, ignored because of one, deleted with a receipt, or expired before
+// they came. So what was received, is in no row and not gone is lost.
+//
+// receipt has one row for what is deleted of a class and a buffer in one day (UTC).
+// class_total has, beside the totals, the latest arrival and retention of all receipts of
+// the class, so that Write sees at once that none of them covers what is new.
+const schema2 = `
+ALTER TABLE entry ADD COLUMN class TEXT;
+ALTER TABLE entry ADD COLUMN keep_until INTEGER;                -- microseconds since epoch
+ALTER TABLE entry ADD COLUMN plan TEXT;
+ALTER TABLE entry ADD COLUMN membership TEXT;
+ALTER TABLE entry ADD COLUMN stamped_organization_id TEXT;
+ALTER TABLE entry ADD COLUMN stamped_organization_slug TEXT;
+ALTER TABLE entry ADD COLUMN pending INTEGER;                   -- 1, or NULL
+ALTER TABLE entry ADD COLUMN held INTEGER;
+CREATE INDEX entry_by_end ON entry (held, keep_until) WHERE pending IS NULL AND keep_until < 9223372036854775807;
+CREATE INDEX entry_pending ON entry (timestamp, id) WHERE pending IS NOT NULL;
+CREATE INDEX other_token_by_key ON other_token (key);
+CREATE TABLE gone (
+	instance TEXT    NOT NULL,
+	first    INTEGER NOT NULL,
+	last     INTEGER NOT NULL,
+	PRIMARY KEY (instance, first)
+) WITHOUT ROWID;
+CREATE TABLE receipt (
+	day            INTEGER NOT NULL, -- of the deletion, since epoch
+	class          TEXT    NOT NULL, -- empty for what had no stamp
+	instance       TEXT    NOT NULL,
+	rule           TEXT    NOT NULL,
+	first_sequence INTEGER NOT NULL,
+	last_sequence  INTEGER NOT NULL,
+	first_arrival  INTEGER NOT NULL, -- microseconds since epoch, as all that follow
+	last_arrival   INTEGER NOT NULL,
+	kept_until     INTEGER NOT NULL,
+	entries        INTEGER NOT NULL,
+	late           INTEGER NOT NULL,
+	deleted_from   INTEGER NOT NULL,
+	deleted_to     INTEGER NOT NULL,
+	PRIMARY KEY (day, class, instance)
+) WITHOUT ROWID;
+CREATE INDEX receipt_by_class ON receipt (class, last_arrival);
+CREATE TABLE hold (
+	id    TEXT    PRIMARY KEY,
+	since INTEGER NOT NULL, -- microseconds since epoch
+	hold  TEXT    NOT NULL  -- all of it, JSON
+) WITHOUT ROWID;
+CREATE TABLE class_total (
+	class           TEXT    PRIMARY KEY, -- empty for what has no stamp
+	entries         INTEGER NOT NULL DEFAULT 0,
+	bytes           INTEGER NOT NULL DEFAULT 0, -- of their documents
+	held            INTEGER NOT NULL DEFAULT 0, -- how many of them are marked as held
+	pending         INTEGER NOT NULL DEFAULT 0,
+	deleted_arrival INTEGER, -- the latest arrival that a receipt is for
+	deleted_until   INTEGER  -- and the latest end of a retention
+) WITHOUT ROWID;
+CREATE TABLE state (
+	name  TEXT    PRIMARY KEY, -- see the constants of that name
+	value INTEGER NOT NULL
+) WITHOUT ROWID;
+`
+
+// The names of state.
+const (
+	// stateReleased is how many holds have ended.
+	stateReleased = "released"
+	// stateUntagged and stateUntaggedLast are between which keys, both included, there
+	// may be entries without a stamp. What an earlier version has written is found so
+	// without an index of it, which would take long to make.
+	stateUntagged     = "untagged"
+	stateUntaggedLast = "untagged_last"
+)
+
 // querier is a *sql.DB or *sql.Tx.
 type querier interface {
 	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+}
+
+// each calls f for each row of a query.
+func each(ctx context.Context, q querier, query string, f func(*sql.Rows) error, args ...any) error {
+	rows, err := q.QueryContext(ctx, query, args...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := f(rows); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
 }
 
 // version returns the file's schema version, zero for an empty file. It
@@ -100,10 +199,19 @@ func version(ctx context.Context, q querier) (int, error) {
 
 // migrate brings an empty or older file to the current schema, in one
 // transaction, which also keeps two processes from doing it at once.
+//
+// New files give space back (auto_vacuum = INCREMENTAL), which SQLite can only
+// be told before the first table is made. Those of version 1 cannot: the pages
+// of what is deleted stay in them and are used again.
 func migrate(ctx context.Context, db *sql.DB) error {
 	v, err := version(ctx, db)
 	if err != nil {
 		return err
+	}
+	if v == 0 {
+		if err := vacuumIncrementally(ctx, db); err != nil {
+			return err
+		}
 	}
 	// Not before the file is known to be ours: this changes it.
 	var mode string
@@ -125,12 +233,84 @@ func migrate(ctx context.Context, db *sql.DB) error {
 		return err
 	}
 	if v == 0 {
-		// A pragma takes no parameters, but these are constants.
-		_, err := tx.ExecContext(ctx, fmt.Sprintf("%s PRAGMA application_id = %d; PRAGMA user_version = %d;",
-			schema, applicationID, schemaVersion))
+		// A pragma takes no parameters, but this is a constant.
+		_, err := tx.ExecContext(ctx, fmt.Sprintf("%s PRAGMA application_id = %d;", schema1, applicationID))
 		if err != nil {
 			return fmt.Errorf("creating its tables: %w", err)
 		}
 	}
+	if v < schemaVersion {
+		if err := migrate2(ctx, tx); err != nil {
+			return fmt.Errorf("bringing it from schema version %d to 2: %w", v, err)
+		}
+	}
 	return tx.Commit()
+}
+
+// vacuumIncrementally sees to it that an empty file can be made smaller later.
+func vacuumIncrementally(ctx context.Context, db *sql.DB) error {
+	if _, err := db.ExecContext(ctx, `PRAGMA auto_vacuum = INCREMENTAL`); err != nil {
+		return err
+	}
+	vacuums, err := canVacuum(ctx, db)
+	if err != nil || vacuums {
+		return err
+	}
+	// A file that has its first page already is written anew: it has no other.
+	_, err = db.ExecContext(ctx, `VACUUM`)
+	return err
+}
+
+// canVacuum reports whether the file can be made smaller in steps.
+func canVacuum(ctx context.Context, q querier) (bool, error) {
+	var mode int
+	err := q.QueryRowContext(ctx, `PRAGMA auto_vacuum`).Scan(&mode)
+	return mode == 2, err
+}
+
+// migrate2 makes version 2 of version 1. New columns cost nothing. The table is read
+// through three times: twice for the indexes, which find nothing to take, and once to
+// count what is there, and to take what is in no row as gone: of what was replaced before
+// this version nobody has kept a record.
+func migrate2(ctx context.Context, tx *sql.Tx) error {
+	_, err := tx.ExecContext(ctx, fmt.Sprintf("%s PRAGMA user_version = %d;", schema2, 2))
+	if err != nil {
+		return err
+	}
+	var rows runs
+	var total forwarder.ClassTotal
+	var first, last int64
+	err = each(ctx, tx, `SELECT key, instance, sequence, octet_length(document) FROM entry ORDER BY key`, func(r *sql.Rows) error {
+		var instance sql.RawBytes
+		var sequence uint64
+		var size int64
+		if err := r.Scan(&last, &instance, &sequence, &size); err != nil {
+			return err
+		}
+		if total.Entries == 0 {
+			first = last
+		}
+		rows.add(instance, sequence)
+		total.Entries++
+		total.Bytes += size
+		return nil
+	})
+	if err != nil || total.Entries == 0 {
+		return err
+	}
+	received, err := ranges(ctx, tx, "received")
+	if err != nil {
+		return err
+	}
+	for _, r := range without(received, rows.merged()) {
+		if _, err := tx.ExecContext(ctx, `INSERT INTO gone (instance, first, last) VALUES (?, ?, ?)`, r.Instance, int64(r.First), int64(r.Last)); err != nil {
+			return err
+		}
+	}
+	_, err = tx.ExecContext(ctx, `INSERT INTO class_total (class, entries, bytes) VALUES ('', ?, ?)`, total.Entries, total.Bytes)
+	if err != nil {
+		return err
+	}
+	_, err = tx.ExecContext(ctx, `INSERT INTO state (name, value) VALUES (?, ?), (?, ?)`, stateUntagged, first, stateUntaggedLast, last)
+	return err
 }

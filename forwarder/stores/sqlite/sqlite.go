@@ -12,7 +12,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"sync"
+	"time"
 
 	_ "modernc.org/sqlite" // registers the driver "sqlite"
 
@@ -24,25 +24,37 @@ type Config struct {
 	// Path of the database file. It is created with mode 0600 if it does not
 	// exist, and its directory with 0700. It must lie on a local disk: SQLite
 	// cannot share a log over a network file system.
+	//
+	// A file of schema version 1 is brought to version 2, which reads all of it, and
+	// keeps its size: what is deleted from it makes room for what comes. A new file gives
+	// space back.
 	Path string
+	// Now says what time it is when something is written, which decides whether it has
+	// expired. Default: time.Now.
+	Now func() time.Time
 }
 
-// Store keeps entries in one SQLite file. It is a forwarder.Store, with
+// Store keeps entries in one SQLite file. It is a forwarder.Keeper, with
 // delivery once, a forwarder.Reader and a forwarder.Checker.
 //
-// What Write has returned from is synced to disk. Reading never delays it.
-// Read, Received, Missing and Describe may be called from any goroutine.
+// What Write has returned from is synced to disk. Reading never delays it, and
+// pruning by one step at most. All methods may be called from any goroutine.
 type Store struct {
 	*Reader // nil until open has come to its end
 	path    string
 	log     *slog.Logger
 
-	// mu lets Close wait for a Write, so that the file is free afterwards.
-	mu     sync.Mutex
-	closed bool
-	db     *sql.DB // one connection, which writes
-	insert *sql.Stmt
-	file   os.FileInfo // what Path named when it was opened
+	now func() time.Time
+
+	// turn is whose turn it is to use what follows. It also lets Close wait for a
+	// Write, so that the file is free afterwards.
+	turn     turn
+	closed   bool
+	db       *sql.DB              // one connection, which writes
+	prepared map[string]*sql.Stmt // by their text, see statements
+	file     os.FileInfo          // what Path named when it was opened
+	vacuums  bool                 // the file can be made smaller
+	pace     pace
 }
 
 var (
@@ -50,6 +62,7 @@ var (
 	_ forwarder.Reader  = (*Store)(nil)
 	_ forwarder.Checker = (*Store)(nil)
 	_ forwarder.Witness = (*Store)(nil)
+	_ forwarder.Keeper  = (*Store)(nil)
 )
 
 // Open opens the file, or creates it. A nil logger discards.
@@ -63,7 +76,10 @@ func Open(ctx context.Context, c Config, log *slog.Logger) (*Store, error) {
 	if c.Path == "" {
 		return nil, errors.New("opening audit store: its path is empty: name a file, as in ./audit-data/audit.db")
 	}
-	s := &Store{log: log}
+	s := &Store{log: log, now: c.Now, turn: make(turn, 1), prepared: map[string]*sql.Stmt{}}
+	if s.now == nil {
+		s.now = time.Now
+	}
 	if err := s.open(ctx, c.Path); err != nil {
 		_ = s.Close() // what it says is a consequence of err
 		return nil, opening(c.Path, err)
@@ -87,8 +103,13 @@ func (s *Store) open(ctx context.Context, path string) error {
 	if err := migrate(ctx, s.db); err != nil {
 		return err
 	}
-	if s.insert, err = s.db.PrepareContext(ctx, insertEntry); err != nil {
+	if s.vacuums, err = canVacuum(ctx, s.db); err != nil {
 		return err
+	}
+	for _, query := range statements {
+		if s.prepared[query], err = s.db.PrepareContext(ctx, query); err != nil {
+			return err
+		}
 	}
 	if s.file, err = os.Stat(path); err != nil {
 		return err
@@ -103,11 +124,11 @@ func (s *Store) Describe() forwarder.Description {
 	return forwarder.Description{Kind: "sqlite", Location: s.path, Delivery: forwarder.DeliveryOnce}
 }
 
-// Close waits for a Write that is under way and for the entries that a Read
-// is fetching, then moves the log into the file and closes it.
+// Close waits for a Write or a step of pruning that is under way and for the
+// entries that a Read is fetching, then moves the log into the file and closes it.
 func (s *Store) Close() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.turn <- struct{}{}
+	defer s.turn.give()
 	if s.closed {
 		return nil
 	}
@@ -117,8 +138,10 @@ func (s *Store) Close() error {
 	if s.Reader != nil {
 		errs = append(errs, s.Reader.Close())
 	}
-	if s.insert != nil {
-		errs = append(errs, s.insert.Close())
+	for _, stmt := range s.prepared {
+		if stmt != nil {
+			errs = append(errs, stmt.Close())
+		}
 	}
 	if s.db != nil {
 		errs = append(errs, s.db.Close())

@@ -19,7 +19,6 @@ func TestTheStoreKeepsItsContract(t *testing.T) {
 	storetest.Run(t, contractTarget, storetest.Options{NotApplicable: map[string]string{
 		"a connection that is reset in the middle of a batch costs nothing": "a file has no connection; TestAKilledWriterLosesNothingAcknowledged kills the process in the middle of a batch",
 		"no error and no line of the log holds a credential":                "a file needs no credential",
-		"a pruned entry does not come back":                                 "this version prunes nothing",
 		"a redacted text does not come back":                                "this version redacts nothing that is stored",
 	}})
 }
@@ -62,6 +61,7 @@ func contractTarget(t testing.TB) *storetest.Target {
 				}
 			}
 		},
+		Prune: func(ids ...string) error { return pruneThese(path, ids) },
 		// Another writer that is in no hurry.
 		Slow: func(d time.Duration) func() {
 			db := openOutside(t, path)
@@ -87,6 +87,25 @@ func contractTarget(t testing.TB) *storetest.Target {
 			}
 		},
 	}
+}
+
+// pruneThese ends the retention of some entries, and prunes until there is no more.
+func pruneThese(path string, ids []string) error {
+	s, err := Open(context.Background(), Config{Path: path}, nil)
+	if err != nil {
+		return err
+	}
+	for _, id := range ids {
+		if _, err := s.db.Exec(`UPDATE entry SET keep_until = 1 WHERE id = ?`, id); err != nil {
+			return errors.Join(err, s.Close())
+		}
+	}
+	for more := true; more && err == nil; {
+		var p forwarder.Pruned
+		p, err = s.Prune(context.Background(), forwarder.Expiry{Now: time.Now()})
+		more = p.More
+	}
+	return errors.Join(err, s.Close())
 }
 
 // openOutside opens the file as another program does.

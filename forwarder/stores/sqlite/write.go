@@ -3,47 +3,34 @@ package sqlite
 import (
 	"context"
 	"crypto/sha256"
-	"database/sql"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
 	"os"
+	"time"
 
 	driver "modernc.org/sqlite"
 	lib "modernc.org/sqlite/lib"
 
+	"github.com/caddy-audit-log/caddy-audit-log/audit"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
 )
 
-// insertEntry puts a revision in its entry's row, unless that one is as high
-// or higher. It sets only what was captured; the origin is that of the revision
-// which is stored.
-const insertEntry = `
-INSERT INTO entry (id, revision, timestamp, organization_slug, project_ref, token, session, user, ip, instance, sequence, document)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (id) DO UPDATE SET
-	revision          = excluded.revision,
-	timestamp         = excluded.timestamp,
-	organization_slug = excluded.organization_slug,
-	project_ref       = excluded.project_ref,
-	token             = excluded.token,
-	session           = excluded.session,
-	user              = excluded.user,
-	ip                = excluded.ip,
-	instance          = excluded.instance,
-	sequence          = excluded.sequence,
-	document          = excluded.document
-WHERE excluded.revision > entry.revision`
-
 // Write stores the batch in one transaction: all of it or nothing. Writing it
 // again changes nothing. The context is looked at between entries; what delays
-// the end beyond that is the sync, or up to a second for another writer. Only
-// what refusal names is a forwarder.RefusedError.
+// the end beyond that is the sync, a step of pruning, or up to a second for
+// another writer. Only what refusal names is a forwarder.RefusedError.
+//
+// What has expired is not taken, see forwarder.Keeper; but what is pending is: it
+// would not be deleted either.
 func (s *Store) Write(ctx context.Context, batch []forwarder.Record) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err := s.write(ctx, batch); err != nil {
+	err := s.turn.take(ctx)
+	if err == nil {
+		defer s.turn.give()
+		err = s.write(ctx, batch)
+	}
+	if err != nil {
 		return fmt.Errorf("writing to audit store %q: %w%s", s.path, err, cure(err))
 	}
 	return nil
@@ -51,45 +38,237 @@ func (s *Store) Write(ctx context.Context, batch []forwarder.Record) error {
 
 func (s *Store) write(ctx context.Context, batch []forwarder.Record) error {
 	if s.closed {
-		return errors.New("it is closed")
+		return errClosed
 	}
 	for _, r := range batch {
 		if o := r.Entry.Origin; o == nil || o.Sequence == 0 || o.Sequence > math.MaxInt64 {
 			return &forwarder.RefusedError{Err: fmt.Errorf("entry %q has no origin with a sequence from 1 to 2^63-1", r.Entry.ID)}
 		}
 	}
-	// Without ctx: the driver would start a goroutine for each statement.
-	tx, err := s.db.Begin()
+	c, err := s.begin()
 	if err != nil {
 		return err
 	}
-	defer tx.Rollback() // does nothing after Commit
-	insert := tx.Stmt(s.insert)
-	for _, r := range batch {
+	defer c.rollback()
+	w := writing{change: c, now: s.now()}
+	if err := w.readDeleted(); err != nil {
+		return fmt.Errorf("reading what was deleted: %w", err)
+	}
+	for i := range batch {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		e, a := r.Entry, &r.Entry.Actor
-		_, err := insert.Exec(e.ID, e.Revision, e.Timestamp, unknown(e.OrganizationSlug), unknown(e.ProjectRef),
-			mark(a.TokenHash), mark(a.SessionID), mark(a.UserID), mark(a.IP), e.Origin.Instance, int64(e.Origin.Sequence), string(r.JSON))
-		if err != nil {
-			return fmt.Errorf("inserting entry %q: %w", e.ID, refusal(err))
-		}
-		for _, hash := range a.OtherTokenHashes {
-			if _, err := tx.Exec(`INSERT OR IGNORE INTO other_token (token, key) SELECT ?, key FROM entry WHERE id = ?`, mark(hash), e.ID); err != nil {
-				return fmt.Errorf("inserting a further token of entry %q: %w", e.ID, err)
-			}
+		if err := w.put(&batch[i]); err != nil {
+			return fmt.Errorf("inserting entry %q: %w", batch[i].Entry.ID, refusal(err))
 		}
 	}
 	for _, r := range forwarder.Ranges(batch) {
-		if err := receive(tx, r); err != nil {
+		if err := c.merge("received", r); err != nil {
 			return fmt.Errorf("noting sequences %d to %d as received: %w", r.First, r.Last, err)
 		}
 	}
-	if err := tx.Commit(); err != nil {
+	if err := c.commit(); err != nil {
 		return err
 	}
 	return s.inPlace()
+}
+
+var errClosed = errors.New("it is closed")
+
+// writing is one Write.
+type writing struct {
+	*change
+	now     time.Time
+	deleted map[string]deleted
+	// held are the holds, read when the first entry that has expired comes.
+	held []forwarder.Hold
+	read bool
+	// late are the entries that had expired. One may come twice in a batch.
+	late map[place]bool
+}
+
+// deleted bounds what the receipts of a class are for.
+type deleted struct{ arrival, until int64 }
+
+func (w *writing) readDeleted() error {
+	rows, err := w.query(selectDeleted)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var class string
+		var d deleted
+		if err := rows.Scan(&class, &d.arrival, &d.until); err != nil {
+			return err
+		}
+		if w.deleted == nil {
+			w.deleted = map[string]deleted{}
+		}
+		w.deleted[class] = d
+	}
+	return rows.Err()
+}
+
+// put takes one record.
+func (w *writing) put(r *forwarder.Record) error {
+	e := r.Entry
+	t := tagOf(r.Stamp)
+	from := captured(r)
+	t.stamped = t.stamped.beside(from)
+	expired, err := w.hasExpired(e, &t)
+	if err != nil {
+		return err
+	}
+	if expired {
+		return w.putLate(r, &t, from)
+	}
+	key, err := w.insert(r, &t, from)
+	if err != nil || key != 0 {
+		return err
+	}
+	there, err := w.find(e.ID)
+	if err != nil || there == nil {
+		return errors.Join(err, errNoRow)
+	}
+	return w.putAgain(r, t, from, there)
+}
+
+var errNoRow = errors.New("its row is neither there nor can it be made: look for a trigger")
+
+// insert makes the entry's row, and returns its key; zero if it has one.
+func (w *writing) insert(r *forwarder.Record, t *tag, from organization) (key int64, err error) {
+	e, a := r.Entry, &r.Entry.Actor
+	tagged := t.values()
+	result, err := w.stmt(insertEntry).Exec(append([]any{
+		e.ID, e.Revision, e.Timestamp, unknown(or(from.slug, t.stamped.slug)), unknown(e.ProjectRef),
+		mark(a.TokenHash), mark(a.SessionID), mark(a.UserID), mark(a.IP), e.Origin.Instance, int64(e.Origin.Sequence), string(r.JSON),
+	}, tagged...)...)
+	if err != nil {
+		return 0, err
+	}
+	if n, err := result.RowsAffected(); err != nil || n == 0 {
+		return 0, err
+	}
+	if key, err = result.LastInsertId(); err != nil {
+		return 0, err
+	}
+	w.count(+1, t, int64(len(r.JSON)), false)
+	if t.keep == 0 {
+		if w.untagged[1] == 0 {
+			w.untagged[0] = key
+		}
+		w.untagged = [2]int64{min(w.untagged[0], key), max(w.untagged[1], key)}
+	}
+	return key, w.tokens(a.OtherTokenHashes, key)
+}
+
+// tokens makes an entry be found by the further credentials of its call.
+func (w *writing) tokens(hashes []string, key int64) error {
+	for _, hash := range hashes {
+		if err := w.exec(insertToken, mark(hash), key); err != nil {
+			return fmt.Errorf("inserting a further token: %w", err)
+		}
+	}
+	return nil
+}
+
+// putAgain takes a record of an entry that has a row: another revision, or a repeat. Its
+// stamp counts in any case.
+func (w *writing) putAgain(r *forwarder.Record, t tag, from organization, there *row) (err error) {
+	e, a := r.Entry, &r.Entry.Actor
+	p := place{e.Origin.Instance, int64(e.Origin.Sequence)}
+	higher := e.Revision > there.revision
+	switch {
+	case higher:
+		if p != there.place {
+			w.goes(there.place)
+		}
+		err = w.exec(replaceEntry, e.Revision, e.Timestamp, unknown(e.ProjectRef), mark(a.TokenHash), mark(a.SessionID), mark(a.UserID), mark(a.IP),
+			p.instance, p.sequence, string(r.JSON), there.key)
+		if err != nil {
+			return err
+		}
+		w.count(-1, &there.tag, there.size, there.held)
+		there.size = int64(len(r.JSON))
+		w.count(+1, &there.tag, there.size, there.held)
+		if err := w.tokens(a.OtherTokenHashes, there.key); err != nil {
+			return err
+		}
+	case p != there.place:
+		w.goes(p)
+		fallthrough
+	default:
+		if t == (tag{}) {
+			return nil
+		}
+		if from, err = w.captured(there, t.stamped); err != nil {
+			return err
+		}
+	}
+	merged := there.tag
+	merged.add(t, from)
+	if r.Stamp != nil && (higher || there.tag.pending || there.tag == (tag{})) {
+		merged.pending = t.pending
+	}
+	return w.restamp(there, merged, or(from.slug, merged.stamped.slug))
+}
+
+// hasExpired reports whether an entry may not come in, unless it is there or a hold keeps
+// it: its own retention has ended, or a receipt covers it.
+func (w *writing) hasExpired(e *audit.Entry, t *tag) (bool, error) {
+	if t.pending {
+		return false, nil
+	}
+	if t.keep != 0 && t.keep <= w.now.UnixMicro() {
+		return true, nil
+	}
+	d, ok := w.deleted[t.class]
+	if !ok || e.Timestamp > d.arrival || t.keep > d.until {
+		return false, nil
+	}
+	var receipts int
+	err := w.row(selectCovered, t.class, e.Timestamp, e.Timestamp, t.keep).Scan(&receipts)
+	return receipts > 0, err
+}
+
+// putLate takes a record of what has expired, for which there may be a row, or a hold.
+// Else it is gone, and the receipt counts it, though not again if it comes again.
+func (w *writing) putLate(r *forwarder.Record, t *tag, from organization) error {
+	e := r.Entry
+	there, err := w.find(e.ID)
+	if err != nil {
+		return err
+	}
+	if there != nil {
+		return w.putAgain(r, *t, from, there)
+	}
+	if !w.read {
+		if w.held, err = w.holds(); err != nil {
+			return err
+		}
+		w.read = true
+	}
+	if len(w.held) > 0 {
+		stamped := *e
+		if s := t.stamp(); s != nil {
+			s.On(&stamped)
+		}
+		if forwarder.IsHeld(w.held, &stamped) {
+			_, err := w.insert(r, t, from)
+			return err
+		}
+	}
+	p := place{e.Origin.Instance, int64(e.Origin.Sequence)}
+	if gone, err := w.isGone(p); err != nil || gone || w.late[p] {
+		return err
+	}
+	if w.late == nil {
+		w.late = map[place]bool{}
+	}
+	w.late[p] = true
+	w.receipt(w.now, t.class, "", p, e.Timestamp, t.keep, true)
+	return nil
 }
 
 // refusal is what an entry's own content makes SQLite say, as a
@@ -110,10 +289,11 @@ func refusal(err error) error {
 
 // Highest implements forwarder.Witness.
 func (s *Store) Highest(ctx context.Context, instance string) (sequence uint64, err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	var last int64
-	err = s.db.QueryRowContext(ctx, `SELECT coalesce(max(last), 0) FROM received WHERE instance = ?`, instance).Scan(&last)
+	if err = s.turn.take(ctx); err == nil {
+		defer s.turn.give()
+		err = s.db.QueryRowContext(ctx, `SELECT coalesce(max(last), 0) FROM received WHERE instance = ?`, instance).Scan(&last)
+	}
 	if err != nil {
 		return 0, fmt.Errorf("reading how far audit store %q is: %w%s", s.path, err, cure(err))
 	}
@@ -147,40 +327,4 @@ func (s *Store) inPlace() error {
 		return nil
 	}
 	return errors.Join(errors.New("the file was removed or replaced while in use: put it back, or reload to begin a new one"), err)
-}
-
-// receive merges a range into those that it overlaps or touches. Ranges in the
-// table neither overlap nor touch, so only the one that begins at or before it
-// and those that begin inside it or right behind can be concerned.
-func receive(tx *sql.Tx, r forwarder.Range) error {
-	first, last := int64(r.First), int64(r.Last)
-	var f, l int64
-	err := tx.QueryRow(`SELECT first, last FROM received WHERE instance = ? AND first <= ? ORDER BY first DESC LIMIT 1`,
-		r.Instance, first).Scan(&f, &l)
-	switch {
-	case errors.Is(err, sql.ErrNoRows):
-	case err != nil:
-		return err
-	case l >= last:
-		return nil // all of it was received before
-	case l >= first-1:
-		first = f
-	}
-	beyond := last
-	if beyond < math.MaxInt64 {
-		beyond++
-	}
-	err = tx.QueryRow(`SELECT coalesce(max(last), 0) FROM received WHERE instance = ? AND first BETWEEN ? AND ?`,
-		r.Instance, first, beyond).Scan(&l)
-	if err != nil {
-		return err
-	}
-	last = max(last, l)
-	_, err = tx.Exec(`DELETE FROM received WHERE instance = ? AND first > ? AND first <= ?`, r.Instance, first, last)
-	if err != nil {
-		return err
-	}
-	_, err = tx.Exec(`INSERT INTO received (instance, first, last) VALUES (?, ?, ?)
-		ON CONFLICT (instance, first) DO UPDATE SET last = excluded.last`, r.Instance, first, last)
-	return err
 }
