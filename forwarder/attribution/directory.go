@@ -100,14 +100,16 @@ type settings struct {
 	byOrganization   bool // some class depends on the organization
 }
 
+// sender asks a question; in tests it is another one.
+type sender func(ctx context.Context, l *Lookup, name string) (answer, error)
+
 // Directory knows to which organization a project belongs, and which plan an
 // organization has. It is safe for concurrent use.
 type Directory struct {
 	file   string
 	nonce  string
 	client *http.Client
-	// send asks; tests replace it.
-	send func(ctx context.Context, l *Lookup, name string) (answer, error)
+	send   sender
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -148,16 +150,20 @@ type Directory struct {
 // New makes a Directory, and reads its file. A file that cannot be read or is damaged is
 // a warning, and what is in it is learned anew; an error says what is wrong with the
 // options.
-func New(o Options) (*Directory, error) {
+func New(o Options) (*Directory, error) { return newDirectory(o, nil) }
+
+func newDirectory(o Options, send sender) (*Directory, error) {
 	d := &Directory{
-		file: o.File, nonce: rand.Text(), client: newClient(),
+		file: o.File, nonce: rand.Text(), client: newClient(), send: send,
 		projects: newTable(maxNames), ids: newTable(maxNames), slugs: newTable(maxNames),
 		members: members{}, offers: map[string]int64{},
 		open: map[key]*question{}, retries: map[key]retry{},
 		health: map[Kind]*health{KindProject: {}, KindOrganization: {}},
 	}
-	d.send = func(ctx context.Context, l *Lookup, name string) (answer, error) {
-		return l.ask(ctx, d.client, d.nonce, name)
+	if send == nil {
+		d.send = func(ctx context.Context, l *Lookup, name string) (answer, error) {
+			return l.ask(ctx, d.client, d.nonce, name)
+		}
 	}
 	if err := d.Configure(o); err != nil {
 		return nil, err

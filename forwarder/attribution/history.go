@@ -74,9 +74,10 @@ func (h *history) at(t, ttl, negativeTTL int64) (f, other *fact, k knowledge) {
 		}
 		if f.Until == 0 && t <= f.Last+ttl || t < f.Until {
 			switch {
-			case t > f.Last && i < last && h.facts[i+1].From == f.Until && f.Until != h.since:
+			case h.since != 0: // what hands it over says when
+			case t > f.Last && i < last:
 				other = &h.facts[i+1]
-			case t < f.First && i > 0 && h.facts[i-1].Until == f.From && f.From != h.since:
+			case t < f.First && i > 0:
 				other = &h.facts[i-1]
 			}
 			return f, other, known
@@ -125,7 +126,7 @@ func (h *history) learn(a answer, sent, ttl int64) (was fact, changed bool) {
 			f.Until = max(f.From, min(f.Last+ttl, sent)) + 1
 		}
 		if n > 0 {
-			next.From = h.facts[n-1].Until
+			next.From = max(h.since, h.facts[n-1].Until)
 		}
 		if n == maxFacts {
 			h.facts = slices.Delete(h.facts, 0, 1)
@@ -159,7 +160,7 @@ func (h *history) moved(arrived, answered, ttl int64) {
 	}
 	if f := h.open(); f != nil && f.First >= arrived {
 		h.facts = h.facts[:len(h.facts)-1]
-		if n := len(h.facts); n > 0 && h.facts[n-1].Until != h.since {
+		if n := len(h.facts); n > 0 && h.facts[n-1].Until > h.since {
 			h.facts[n-1].Until = 0
 		}
 	}

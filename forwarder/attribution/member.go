@@ -15,8 +15,22 @@ const (
 	provenStep = int64(time.Minute / time.Microsecond)
 )
 
+// actor names who acts: what is named, and its name. The zero value is nobody that could
+// be told from others.
+type actor struct{ kind, name string }
+
+// The kinds of names of actors, which stand in the file.
+const (
+	byUser  = "user"
+	byToken = "token"
+	byApp   = "app"
+)
+
 // pair is an actor and a name of an organization.
-type pair struct{ who, organization string }
+type pair struct {
+	who          actor
+	organization string
+}
 
 // proof is when calls proved a pair's membership: from the first to the last, none of
 // them more than a day after the one before. Microseconds since the Unix epoch.
@@ -25,25 +39,25 @@ type proof struct{ first, last int64 }
 // members remembers whose membership is proven. It is not safe for concurrent use.
 type members map[pair]proof
 
-// who names an actor; empty for one that other callers may be as well.
-func who(a *audit.Actor) string {
+// who names an actor; nobody is one that other callers may be as well.
+func who(a *audit.Actor) actor {
 	switch {
 	case a.UserID != "":
-		return "user " + a.UserID
+		return actor{byUser, a.UserID}
 	case a.TokenType == audit.TokenAnon || a.TokenType == audit.TokenPublishable:
-		return "" // everybody has it
+		return actor{} // everybody has it
 	case a.TokenHash != "":
-		return "token " + a.TokenHash
+		return actor{byToken, a.TokenHash}
 	case a.OAuthAppID != "":
-		return "app " + a.OAuthAppID
+		return actor{byApp, a.OAuthAppID}
 	}
-	return ""
+	return actor{}
 }
 
 // prove notes that a call that arrived then proved a membership. It reports whether that
 // is worth being saved.
-func (m members) prove(who, organization string, t int64) (news bool) {
-	if who == "" || organization == "" {
+func (m members) prove(who actor, organization string, t int64) (news bool) {
+	if who == (actor{}) || organization == "" {
 		return false
 	}
 	p := pair{who, organization}
@@ -70,8 +84,8 @@ func (m members) prove(who, organization string, t int64) (news bool) {
 
 // proved reports whether a call that arrived then is a member's, by what came within a
 // day before it.
-func (m members) proved(who, organization string, t int64) bool {
-	if who == "" || organization == "" {
+func (m members) proved(who actor, organization string, t int64) bool {
+	if who == (actor{}) || organization == "" {
 		return false
 	}
 	p, ok := m[pair{who, organization}]

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -146,11 +147,10 @@ func newRig(t testing.TB, p *platform, change ...func(*Options)) *rig {
 	for _, c := range change {
 		c(&o)
 	}
-	d, err := New(o)
+	d, err := newDirectory(o, p.send)
 	if err != nil {
 		t.Fatal(err)
 	}
-	d.send = p.send
 	r.Directory = d
 	return r
 }
@@ -220,3 +220,5 @@ func (r *rig) close() {
 		r.t.Error(err)
 	}
 }
+
+func itoa(n int64) string { return strconv.FormatInt(n, 10) }

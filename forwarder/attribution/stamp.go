@@ -110,16 +110,16 @@ func (d *Directory) membership(e *audit.Entry, id, slug string, verified, done b
 	case !named:
 		return ""
 	case done:
-		actor := who(&e.Actor)
-		news := d.members.prove(actor, id, e.Timestamp)
+		acts := who(&e.Actor)
+		news := d.members.prove(acts, id, e.Timestamp)
 		if slug != id {
-			news = d.members.prove(actor, slug, e.Timestamp) || news
+			news = d.members.prove(acts, slug, e.Timestamp) || news
 		}
 		d.dirty = d.dirty || news
 		return audit.MembershipProven
 	}
-	actor := who(&e.Actor)
-	if d.members.proved(actor, id, e.Timestamp) || d.members.proved(actor, slug, e.Timestamp) {
+	acts := who(&e.Actor)
+	if d.members.proved(acts, id, e.Timestamp) || d.members.proved(acts, slug, e.Timestamp) {
 		return audit.MembershipProven
 	}
 	return audit.MembershipUnproven

@@ -43,7 +43,8 @@ type savedHistory struct {
 }
 
 type savedProof struct {
-	Who          string `json:"who"`
+	Kind         string `json:"kind"`
+	Name         string `json:"name"`
 	Organization string `json:"organization"`
 	First        int64  `json:"first"`
 	Last         int64  `json:"last"`
@@ -86,7 +87,7 @@ func (d *Directory) state() state {
 	s.Members = make([]savedProof, 0, len(d.members))
 	for p, at := range d.members {
 		if now.UnixMicro()-at.last <= 2*provenFor {
-			s.Members = append(s.Members, savedProof{p.who, p.organization, at.first, at.last})
+			s.Members = append(s.Members, savedProof{p.who.kind, p.who.name, p.organization, at.first, at.last})
 		}
 	}
 	return s
@@ -187,7 +188,7 @@ func readState(b []byte, now int64) (*state, error) {
 		}
 	}
 	for _, p := range s.Members {
-		if p.Who == "" || p.Organization == "" || p.First > p.Last || p.Last > latest || p.First < 0 {
+		if p.Kind == "" || p.Name == "" || p.Organization == "" || p.First > p.Last || p.Last > latest || p.First < 0 {
 			return nil, errors.New("a member's proof makes no sense")
 		}
 	}
@@ -241,7 +242,7 @@ func (d *Directory) restore(s *state) {
 		}
 	}
 	for _, p := range s.Members {
-		d.members[pair{p.Who, p.Organization}] = proof{p.First, p.Last}
+		d.members[pair{actor{p.Kind, p.Name}, p.Organization}] = proof{p.First, p.Last}
 	}
 	for project, since := range s.Offers {
 		d.offers[project] = since
