@@ -134,7 +134,10 @@ func (o *Organizations) lookups() (projects, organizations *attribution.Lookup, 
 // attributionOptions are what the directory of a buffer needs of the configuration.
 func (a *App) attributionOptions() (o attribution.Options, err error) {
 	o = attribution.Options{
-		Keep: a.keep(), NeedsPlan: a.Readable != nil && len(a.Readable.Plans) > 0, Logger: a.log, Observe: observeAttribution,
+		NeedsPlan: a.Readable != nil && len(a.Readable.Plans) > 0, Logger: a.log, Observe: observeAttribution,
+	}
+	if a.Keep != nil {
+		o.Keep = &a.Keep.Keep
 	}
 	c := a.Organizations
 	if c == nil {
