@@ -10,17 +10,22 @@ import (
 // assertable are the entry's fields that the API may assert, by the name that a
 // configuration gives them.
 var assertable = map[string]func(e *Entry) *string{
-	"user_id":           func(e *Entry) *string { return &e.Actor.UserID },
-	"email":             func(e *Entry) *string { return &e.Actor.Email },
-	"session_id":        func(e *Entry) *string { return &e.Actor.SessionID },
-	"jwt_role":          func(e *Entry) *string { return &e.Actor.JWTRole },
-	"oauth_app_id":      func(e *Entry) *string { return &e.Actor.OAuthAppID },
-	"oauth_app_name":    func(e *Entry) *string { return &e.Actor.OAuthAppName },
-	"token_scope":       func(e *Entry) *string { return &e.Actor.TokenScope },
-	"on_behalf_of":      func(e *Entry) *string { return &e.Actor.OnBehalfOf },
-	"organization_id":   func(e *Entry) *string { return &e.OrganizationID },
-	"organization_slug": func(e *Entry) *string { return &e.OrganizationSlug },
+	"user_id":        func(e *Entry) *string { return &e.Actor.UserID },
+	"email":          func(e *Entry) *string { return &e.Actor.Email },
+	"session_id":     func(e *Entry) *string { return &e.Actor.SessionID },
+	"jwt_role":       func(e *Entry) *string { return &e.Actor.JWTRole },
+	"oauth_app_id":   func(e *Entry) *string { return &e.Actor.OAuthAppID },
+	"oauth_app_name": func(e *Entry) *string { return &e.Actor.OAuthAppName },
+	"token_scope":    func(e *Entry) *string { return &e.Actor.TokenScope },
+	"on_behalf_of":   func(e *Entry) *string { return &e.Actor.OnBehalfOf },
 }
+
+// The fields of the organization, which are believed together.
+const (
+	assertOrganizationID   = "organization_id"
+	assertOrganizationSlug = "organization_slug"
+	assertOrganizationPlan = "organization_plan"
+)
 
 // The fields whose values are one of few words.
 const (
@@ -30,7 +35,8 @@ const (
 
 // AssertableFields are the fields that the API may assert.
 func AssertableFields() []string {
-	return slices.Sorted(slices.Values(append(slices.Collect(maps.Keys(assertable)), assertTokenType, assertKind)))
+	return slices.Sorted(slices.Values(append(slices.Collect(maps.Keys(assertable)), assertTokenType, assertKind,
+		assertOrganizationID, assertOrganizationSlug, assertOrganizationPlan)))
 }
 
 // CheckAssertable looks at the name of a field.
@@ -57,8 +63,9 @@ func (e *Entry) Assert(p *Platform, fields map[string]string) {
 		e.Actor.VerificationReason, e.Actor.AssertedUserID = ReasonAssertedOther, user
 		return
 	}
+	e.assertOrganization(r, fields)
 	for field, value := range fields {
-		if proved && user == "" && !strings.HasPrefix(field, "organization_") {
+		if proved && user == "" {
 			continue
 		}
 		if at := assertable[field]; at != nil && value != "" && *at(e) == "" {
@@ -77,5 +84,24 @@ func (e *Entry) Assert(p *Platform, fields map[string]string) {
 	}
 	if e.Actor.UserID != "" || e.Actor.Email != "" || e.Actor.Kind == ActorService {
 		e.Actor.Verification = VerificationAsserted
+	}
+}
+
+// assertOrganization takes whose the call is, and which plan that has. An API that names
+// another organization than the entry has by its id, because a token is another one's,
+// says nothing: half of each would be nobody's.
+func (e *Entry) assertOrganization(r recorder, fields map[string]string) {
+	id, slug := r.text("organization_id", fields[assertOrganizationID]), r.text("organization_slug", fields[assertOrganizationSlug])
+	if e.OrganizationID != "" && (id != "" && id != e.OrganizationID || slug != "" && e.OrganizationSlug != "" && slug != e.OrganizationSlug) {
+		return
+	}
+	if e.OrganizationID == "" {
+		e.OrganizationID = id
+	}
+	if e.OrganizationSlug == "" {
+		e.OrganizationSlug = slug
+	}
+	if e.OrganizationPlan == "" {
+		e.OrganizationPlan = r.text("organization_plan", fields[assertOrganizationPlan])
 	}
 }

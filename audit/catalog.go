@@ -51,6 +51,13 @@ type Operation struct {
 	// Born is the path, as those of Capture, of the target's id in the answer of
 	// an operation that makes its target; empty if it makes none.
 	Born string
+	// Transfers marks an operation that hands a project to another organization: whose it
+	// was is of no use any more for the calls after it. Where Project is empty, it is a
+	// project that an operation with Offers has named before.
+	Transfers bool
+	// Offers marks an operation that makes a token with which somebody can hand Project
+	// to another organization, by an operation that does not name it.
+	Offers bool
 }
 
 // TargetRule reads a target from a path. ID and Parent name parameters.
@@ -201,6 +208,7 @@ func (r *route) add(b binding) error {
 	if r.miss.operation == nil || len(b.operation.Secrets) > len(r.miss.operation.Secrets) {
 		op := *b.operation
 		op.Method, op.Code, op.Name, op.Changing, op.Secured = "", "", "", false, false
+		op.Transfers, op.Offers = false, false
 		r.miss = binding{operation: &op, params: b.params}
 	}
 	return nil

@@ -44,8 +44,8 @@ func NewIssuer(url string, audiences []string, p *Platform, claims map[string]st
 // URL is the iss of its tokens.
 func (i *Issuer) URL() string { return i.url }
 
-// claimPaths are the paths of the claims that fill the actor's fields, by the
-// field's name.
+// claimPaths are the paths of the claims that fill the actor's and the organization's
+// fields, by the field's name.
 type claimPaths map[string][]string
 
 // newClaimPaths lets later maps override earlier ones.
@@ -79,6 +79,27 @@ var claimSetters = map[string]func(r recorder, a *Actor, claim any){
 	"service":        func(_ recorder, a *Actor, c any) { a.is(ActorService, c) },
 }
 
+// tenant is the organization that a verified credential was made for, and its plan.
+type tenant struct{ id, slug, plan string }
+
+// tenantClaims find the field of a tenant that a claim fills, by the field's name.
+var tenantClaims = map[string]func(t *tenant) *string{
+	"organization_id":   func(t *tenant) *string { return &t.id },
+	"organization_slug": func(t *tenant) *string { return &t.slug },
+	"organization_plan": func(t *tenant) *string { return &t.plan },
+}
+
+// on fills in the entry's organization where the call names none, nor a project, which
+// may be another organization's: whose a token is says nothing of what it is used for. The
+// plan is that of the organization, and comes with it only.
+func (t tenant) on(e *Entry) bool {
+	if t.id == "" && t.slug == "" || e.OrganizationID != "" || e.OrganizationSlug != "" || e.ProjectRef != "" {
+		return false
+	}
+	e.OrganizationID, e.OrganizationSlug, e.OrganizationPlan = t.id, t.slug, t.plan
+	return true
+}
+
 // is takes a kind from a claim that is true.
 func (a *Actor) is(k ActorKind, claim any) {
 	if claim == true && a.Kind != ActorAnonymous { // whoever is both is nobody that we know
@@ -86,13 +107,16 @@ func (a *Actor) is(k ActorKind, claim any) {
 	}
 }
 
-// ClaimFields are the fields of the actor whose claims can be named.
-func ClaimFields() []string { return slices.Sorted(maps.Keys(claimSetters)) }
+// ClaimFields are the fields of the actor, and of the organization, whose claims can be
+// named.
+func ClaimFields() []string {
+	return slices.Sorted(slices.Values(slices.Concat(slices.Collect(maps.Keys(claimSetters)), slices.Collect(maps.Keys(tenantClaims)))))
+}
 
 // CheckClaim reads the path of a claim: names joined by dots, where \. is a dot
 // in a name.
 func CheckClaim(field, path string) ([]string, error) {
-	if claimSetters[field] == nil {
+	if claimSetters[field] == nil && tenantClaims[field] == nil {
 		return nil, fmt.Errorf("claim %s: the actor has no such field: choose one of %s", field, strings.Join(ClaimFields(), ", "))
 	}
 	const escaped = "\x00"
@@ -113,18 +137,23 @@ func CheckClaim(field, path string) ([]string, error) {
 // Identity is what a verified token says about who acts, in the form of an
 // entry. It never changes and is safe for concurrent use.
 type Identity struct {
-	until time.Time
-	actor Actor
-	cut   map[string]int
+	until  time.Time
+	actor  Actor
+	tenant tenant
+	cut    map[string]int
 }
 
 // Until is when the token expires, with the leeway.
 func (i *Identity) Until() time.Time { return i.until }
 
-// of is the actor, and notes in the entry what was cut.
+// of is the actor. It fills in the entry's organization, where the call says nothing of
+// it, and notes what was cut.
 func (i *Identity) of(r recorder) Actor {
+	filled := i.tenant.on(r.e)
 	for field, n := range i.cut {
-		r.cut(field, n)
+		if filled || tenantClaims[field] == nil {
+			r.cut(field, n)
+		}
 	}
 	return i.actor
 }
@@ -152,7 +181,25 @@ func (i *Issuer) identity(subject string, claims map[string]any, until time.Time
 			a.Kind = ActorService
 		}
 	}
-	return &Identity{until: until, actor: a, cut: r.e.Cut}, ""
+	return &Identity{until: until, actor: a, tenant: i.claims.tenant(r, claims, false), cut: r.e.Cut}, ""
+}
+
+// tenant is what a token or a service says of the organization.
+func (p claimPaths) tenant(r recorder, claims map[string]any, numbers bool) (t tenant) {
+	for field, at := range tenantClaims {
+		if path := p[field]; path != nil {
+			*at(&t) = r.claim(field, digits(lookUp(claims, path), numbers))
+		}
+	}
+	return t
+}
+
+// digits makes text of a whole number, where numbers count.
+func digits(claim any, numbers bool) any {
+	if n, ok := claim.(float64); ok && numbers && n == math.Trunc(n) && math.Abs(n) < 1<<53 {
+		return strconv.FormatInt(int64(n), 10)
+	}
+	return claim
 }
 
 // actor makes facts of what a token or a service says about who acts. Subject
@@ -161,10 +208,10 @@ func (i *Issuer) identity(subject string, claims map[string]any, until time.Time
 func (p claimPaths) actor(r recorder, subject string, claims map[string]any, numbers bool) (Actor, Reason) {
 	var a Actor
 	for field, path := range p {
-		claim := lookUp(claims, path)
-		if n, ok := claim.(float64); ok && numbers && n == math.Trunc(n) && math.Abs(n) < 1<<53 {
-			claim = strconv.FormatInt(int64(n), 10)
+		if tenantClaims[field] != nil {
+			continue
 		}
+		claim := digits(lookUp(claims, path), numbers)
 		if field == "email" && isUnproven(lookUp(claims, path[:len(path)-1])) {
 			if email := r.claim("actor.claimed.email", claim); email != "" {
 				a.Claimed = &Claimed{Email: email}
@@ -287,7 +334,7 @@ func (a *Account) Identity(answer []byte, until time.Time) (*Identity, Reason) {
 		return nil, ReasonNobody
 	}
 	actor.Verification = VerificationIntrospection
-	return &Identity{until: until, actor: actor, cut: r.e.Cut}, ""
+	return &Identity{until: until, actor: actor, tenant: a.claims.tenant(r, claims, true), cut: r.e.Cut}, ""
 }
 
 // isUnproven reports whether the issuer itself says, beside an email, that it did

@@ -87,6 +87,9 @@ func (k *Keep) Check() error {
 		return fmt.Errorf("maximum %s: it is shorter than the minimum %s", k.Maximum, k.Minimum)
 	}
 	for _, name := range k.Names() {
+		if name == ClassSidecar && k.Sidecar.IsZero() {
+			continue // it is the longest of the others, which are to blame
+		}
 		t := k.Term(name)
 		switch {
 		case name != ClassUnattributed && !k.Minimum.IsZero() && t.isShorter(k.Minimum):
@@ -223,9 +226,7 @@ func (r *Readable) From(plan string, now time.Time) (from time.Time, ok bool) {
 	case span.Term.IsForever():
 		return time.Time{}, true
 	}
-	t := span.Term
-	t.n = -t.n
-	return t.End(now), true
+	return span.Term.start(now), true
 }
 
 // Of is how far back a plan may read.

@@ -97,6 +97,7 @@ func ocsfOf(e *Entry) ocsfEvent {
 			Timestamp: e.Timestamp, RecordedAt: e.RecordedAt, DurationUS: e.DurationUS,
 			Outcome: e.Outcome, ClientGone: e.ClientGone,
 			Action: e.Action, Actor: e.Actor, Policy: e.Policy, Retention: e.Retention, Origin: e.Origin,
+			Plan: e.OrganizationPlan, Membership: e.Membership,
 			Folded: e.Folded, Cut: e.Cut,
 		},
 	}

@@ -188,7 +188,9 @@ type ocsfUnmapped struct {
 	Action        Action         `json:"action,omitzero"`
 	Actor         Actor          `json:"actor"`
 	Target        ocsfTarget     `json:"target,omitzero"`
+	Plan          string         `json:"organization_plan,omitempty"`
 	Policy        Policy         `json:"policy"`
+	Membership    Membership     `json:"membership,omitempty"`
 	Retention     *Retention     `json:"retention,omitempty"`
 	Origin        *Origin        `json:"origin,omitempty"`
 	Folded        *Folded        `json:"folded,omitempty"`

@@ -19,6 +19,7 @@ type Override struct {
 	Changing, Secured, Sensitive *bool
 	Capture                      *Capture
 	Born                         *string
+	Transfers, Offers            *bool
 	// At is where it stands, for error messages.
 	At string
 }
@@ -47,7 +48,7 @@ func SameRoute(method, template string) string {
 
 // WithRoutes is the platform with the routes of an API's description, read by
 // the platform's rules, over those that it has. What a description does not say
-// stays: Changing, Sensitive, Capture and Born, and an id or a name that it has
+// stays: Changing, Sensitive, Capture, Born, Transfers and Offers, and an id or a name that it has
 // not; and what was a credential stays one.
 func (p *Platform) WithRoutes(routes []Route) (*Platform, error) {
 	read := p.Rules.read(routes)
@@ -61,6 +62,7 @@ func (p *Platform) WithRoutes(routes []Route) (*Platform, error) {
 			op.Code, op.Name = cmp.Or(op.Code, was.Code), cmp.Or(op.Name, was.Name)
 			op.Changing = op.Changing || was.Changing
 			op.Sensitive, op.Capture, op.Born = was.Sensitive, was.Capture, was.Born
+			op.Transfers, op.Offers = was.Transfers, was.Offers
 			op.Secrets = union(op.Secrets, was.Secrets)
 			op.dropSecrets()
 			return op, nil
@@ -160,6 +162,8 @@ func (o *Override) over(op *Operation) {
 	set(&op.Sensitive, o.Sensitive)
 	set(&op.Capture, o.Capture)
 	set(&op.Born, o.Born)
+	set(&op.Transfers, o.Transfers)
+	set(&op.Offers, o.Offers)
 }
 
 func set[T any](to, from *T) {

@@ -5,10 +5,13 @@ type fact struct {
 	capture   Capture
 	sensitive bool
 	born      string
+	// transfers and offers are the operation's.
+	transfers, offers bool
 }
 
 func (f fact) apply(op *Operation) {
 	op.Capture, op.Sensitive, op.Born = f.capture, f.sensitive, f.born
+	op.Transfers, op.Offers = f.transfers, f.offers
 }
 
 // reveals is an operation that shows keys, secrets, data, or who gets in.
@@ -77,7 +80,8 @@ var supabaseFacts = map[string]fact{
 	"v1-apply-project-addon":                 {capture: Capture{Body: []string{"addon_variant", "addon_type"}}},
 	"v1-setup-a-read-replica":                {capture: Capture{Body: []string{"read_replica_region"}}},
 	"v1-remove-a-read-replica":               {capture: Capture{Body: []string{"database_identifier"}}},
-	"v1-create-project-claim-token":          {capture: Capture{Response: []string{"token_alias", "expires_at", "created_by"}}},
+	"v1-create-project-claim-token":          {capture: Capture{Response: []string{"token_alias", "expires_at", "created_by"}}, offers: true},
+	"v1-claim-project-for-organization":      {transfers: true},
 	"v1-get-project-claim-token":             reveals,
 	"v1-get-organization-project-claim":      reveals,
 	"v1-list-organization-members":           reveals,
@@ -179,7 +183,7 @@ var supabaseFacts = map[string]fact{
 	"OrganizationSlugController_updateOrganization":      {capture: Capture{Body: []string{"name"}}},
 	"ProjectsController_createProject":                   {capture: Capture{Body: []string{"name", "organization_slug", "db_region", "cloud_provider", "desired_instance_size"}, Response: projectMade}, born: "ref"},
 	"ProjectsRefController_updateProject":                {capture: Capture{Body: []string{"name"}}},
-	"ProjectTransferController_transferProject":          {capture: Capture{Body: []string{"target_organization_slug"}}},
+	"ProjectTransferController_transferProject":          {capture: Capture{Body: []string{"target_organization_slug"}}, transfers: true},
 	"SettingsController_getProjectSettings":              reveals,
 	"AccessTokensController_createAccessToken":           {capture: Capture{Body: []string{"name", "scope"}, Response: []string{"id", "name", "token_alias"}}, sensitive: true, born: "id"},
 	"ScopedAccessTokensController_createAccessToken":     {capture: Capture{Body: []string{"name", "permissions", "organization_slugs", "project_refs", "expires_at"}, Response: []string{"id", "name"}}, sensitive: true, born: "id"},

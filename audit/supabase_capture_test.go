@@ -22,10 +22,11 @@ func TestEveryFactIsOfAnOperation(t *testing.T) {
 			t.Errorf("%s is no operation", code)
 			continue
 		}
-		if op.Sensitive != f.sensitive || op.Born != f.born || op.Capture.IsZero() != f.capture.IsZero() {
+		if op.Sensitive != f.sensitive || op.Born != f.born || op.Capture.IsZero() != f.capture.IsZero() ||
+			op.Transfers != f.transfers || op.Offers != f.offers {
 			t.Errorf("%s: the catalog says something else", code)
 		}
-		if f.capture.IsZero() && !f.sensitive && f.born == "" {
+		if f.capture.IsZero() && !f.sensitive && f.born == "" && !f.transfers && !f.offers {
 			t.Errorf("%s: nothing is said", code)
 		}
 		if f.born != "" && !slices.Contains(f.capture.Response, f.born) {

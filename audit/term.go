@@ -117,6 +117,25 @@ func (t Term) End(from time.Time) time.Time {
 	}
 }
 
+// start is when a term began that ends now, or a little before that: a day that a month
+// does not have is the last one of it, so that nothing is left out whose own term has not
+// ended.
+func (t Term) start(now time.Time) time.Time {
+	now = now.UTC()
+	if t.unit == unitDays {
+		return now.AddDate(0, 0, -t.n)
+	}
+	months := t.n
+	if t.unit == unitYears {
+		months *= 12
+	}
+	from := now.AddDate(0, -months, 0)
+	if from.Day() != now.Day() {
+		from = from.AddDate(0, 0, -from.Day()) // it went on into the next month
+	}
+	return from
+}
+
 // ForeverMicros is what KeepMicros gives for what is kept forever.
 const ForeverMicros int64 = math.MaxInt64
 

@@ -87,8 +87,9 @@ type Handler struct {
 	// AnswerHeaders are headers of the API's answer that are believed, by the
 	// field that each fills: user_id, email, session_id, jwt_role, oauth_app_id,
 	// oauth_app_name, token_scope, token_type, kind, on_behalf_of,
-	// organization_id, organization_slug. Then the entry's verification is
-	// "asserted". They never replace what a signature proves.
+	// organization_id, organization_slug, organization_plan. If they name somebody,
+	// the entry's verification is "asserted". They never replace what a signature
+	// proves.
 	//
 	// They are taken away from every answer, trailers and 1xx included, so that
 	// no client sees them, and from every request, so that none can make the API

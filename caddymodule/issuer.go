@@ -53,8 +53,10 @@ type Issuer struct {
 	// Claims name the claim that fills a field of the actor, over those of the
 	// platform: user_id, email, session_id, aal, amr, jwt_role, oauth_app_id,
 	// oauth_app_name, token_scope, and anonymous and service, which make the
-	// actor of that kind where the claim is true. A path joins names by dots, as in app_metadata.uid; \. is a dot
-	// in a name. A claim of another type than the field's is not taken.
+	// actor of that kind where the claim is true; and organization_id,
+	// organization_slug, organization_plan, for calls whose path names neither an
+	// organization nor a project. A path joins names by dots, as in app_metadata.uid;
+	// \. is a dot in a name. A claim of another type than the field's is not taken.
 	Claims map[string]string `json:"claims,omitempty"`
 
 	identity *identity.Issuer

@@ -31,6 +31,8 @@ type operation struct {
 	Sensitive    *bool     `yaml:"sensitive"`
 	Capture      *capture  `yaml:"capture"`
 	Born         *string   `yaml:"born"`
+	Transfers    *bool     `yaml:"transfers"`
+	Offers       *bool     `yaml:"offers"`
 }
 
 type target struct {
@@ -49,7 +51,7 @@ type capture struct {
 // known are the fields of each part, for the error that finds another one.
 var known = map[string]string{
 	"file":      "operations",
-	"operation": "method, path, code, name, target, organization, project, secrets, changing, secured, sensitive, capture, born",
+	"operation": "method, path, code, name, target, organization, project, secrets, changing, secured, sensitive, capture, born, transfers, offers",
 	"target":    "type, id, parent",
 	"capture":   "body, query, header, response",
 }
@@ -117,6 +119,7 @@ func (op *operation) override() (audit.Override, error) {
 		Method: strings.ToUpper(op.Method), Template: op.Path, Code: op.Code, Name: op.Name,
 		Organization: op.Organization, Project: op.Project, Secrets: op.Secrets,
 		Changing: op.Changing, Secured: op.Secured, Sensitive: op.Sensitive, Born: op.Born,
+		Transfers: op.Transfers, Offers: op.Offers,
 	}
 	switch {
 	case op.Method == "" || op.Path == "":

@@ -27,6 +27,8 @@ operations:
       body: [reason, items.*.amount]
       header: [X-Reason]
     born: id
+    transfers: true
+    offers: false
   - {method: GET, path: /reports}
 `))
 	if err != nil {
@@ -38,10 +40,10 @@ operations:
 		{
 			Method: "POST", Template: "/orders/{order_id}/refund", Code: &code, Name: &name, Organization: &none,
 			Target: &audit.TargetRule{Type: "order", ID: "order_id"}, Secrets: &[]string{"order_id"},
-			Changing: &yes, Secured: &yes, Sensitive: &no, Born: &born, At: "line 3",
+			Changing: &yes, Secured: &yes, Sensitive: &no, Born: &born, Transfers: &yes, Offers: &no, At: "line 3",
 			Capture: &audit.Capture{Body: []string{"reason", "items.*.amount"}, Header: []string{"X-Reason"}},
 		},
-		{Method: "GET", Template: "/reports", At: "line 17"},
+		{Method: "GET", Template: "/reports", At: "line 19"},
 	}
 	if diff := cmp.Diff(want, overrides); diff != "" {
 		t.Errorf("overrides (-want +got):\n%s", diff)

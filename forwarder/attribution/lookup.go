@@ -185,8 +185,7 @@ func (l *Lookup) ask(ctx context.Context, c *http.Client, nonce, name string) (a
 	if l.Token != nil {
 		token, err := l.Token()
 		if err != nil {
-			var file *fs.PathError
-			if errors.As(err, &file) {
+			if file, ok := errors.AsType[*fs.PathError](err); ok {
 				return answer{}, fmt.Errorf("reading its token: %w", file)
 			}
 			return answer{}, errors.New("reading its token: there is none") // the error may quote it

@@ -54,10 +54,14 @@ func who(a *audit.Actor) actor {
 	return actor{}
 }
 
+// isOne reports whether a name is that of one organization: what looked like a secret in
+// a path is recorded as the same word, whatever it was.
+func isOne(organization string) bool { return organization != "" && organization[0] != '[' }
+
 // prove notes that a call that arrived then proved a membership. It reports whether that
 // is worth being saved.
 func (m members) prove(who actor, organization string, t int64) (news bool) {
-	if who == (actor{}) || organization == "" {
+	if who == (actor{}) || !isOne(organization) {
 		return false
 	}
 	p := pair{who, organization}
@@ -85,7 +89,7 @@ func (m members) prove(who actor, organization string, t int64) (news bool) {
 // proved reports whether a call that arrived then is a member's, by what came within a
 // day before it.
 func (m members) proved(who actor, organization string, t int64) bool {
-	if who == (actor{}) || organization == "" {
+	if who == (actor{}) || !isOne(organization) {
 		return false
 	}
 	p, ok := m[pair{who, organization}]

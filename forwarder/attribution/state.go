@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"time"
@@ -81,9 +82,7 @@ func (d *Directory) state() state {
 	d.forgetChanges(now)
 	s := state{Version: stateVersion, Offers: map[string]int64{}, Number: d.number}
 	s.Changes = append(s.Changes, d.changes...)
-	for project, since := range d.offers {
-		s.Offers[project] = since
-	}
+	maps.Copy(s.Offers, d.offers)
 	s.Members = make([]savedProof, 0, len(d.members))
 	for p, at := range d.members {
 		if now.UnixMicro()-at.last <= 2*provenFor {
@@ -244,8 +243,6 @@ func (d *Directory) restore(s *state) {
 	for _, p := range s.Members {
 		d.members[pair{actor{p.Kind, p.Name}, p.Organization}] = proof{p.First, p.Last}
 	}
-	for project, since := range s.Offers {
-		d.offers[project] = since
-	}
+	maps.Copy(d.offers, s.Offers)
 	d.changes, d.number = s.Changes, s.Number
 }

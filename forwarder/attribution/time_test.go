@@ -321,7 +321,7 @@ func TestNoHistoryGivesACallToALaterOwner(t *testing.T) {
 		rnd := rand.New(rand.NewPCG(seed, 1))
 		var h history
 		now := int64(1)
-		owner, ownerSince := 0, int64(0)
+		owner := 0
 		owners := []struct {
 			from int64
 			id   string
@@ -339,11 +339,10 @@ func TestNoHistoryGivesACallToALaterOwner(t *testing.T) {
 				}
 				owner++
 				now += 1 + rnd.Int64N(50)
-				ownerSince = now
 				owners = append(owners, struct {
 					from int64
 					id   string
-				}{ownerSince, fmt.Sprint(owner)})
+				}{now, fmt.Sprint(owner)})
 				h.moved(arrived, now, ttl)
 			case 3:
 				at := max(0, now-rnd.Int64N(2000))
