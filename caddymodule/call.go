@@ -12,6 +12,7 @@ import (
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
 	"github.com/caddy-audit-log/caddy-audit-log/buffer"
+	"github.com/caddy-audit-log/caddy-audit-log/forwarder/attribution"
 	"github.com/caddy-audit-log/caddy-audit-log/identity"
 )
 
@@ -28,6 +29,8 @@ type call struct {
 	mu    sync.Mutex
 	entry *audit.Entry
 	known *identity.Known
+	// directory is told of projects that change hands.
+	directory *attribution.Directory
 	// selection is what of the call is recorded beside its metadata; nil is
 	// nothing.
 	selection *audit.Selection
@@ -305,6 +308,7 @@ func (c *call) answered(a audit.Answer) (leave bool) {
 	if c.handler.platform.Catalog == nil && a.Status >= 200 && a.Status < 300 {
 		c.known.Succeeded(&c.entry.Actor)
 	}
+	c.handedOver()
 	err := c.recordOrFold(a)
 	if c.foldedInto != "" {
 		return true
@@ -324,6 +328,20 @@ func (c *call) answered(a audit.Answer) (leave bool) {
 	}
 	lateAnswers.Inc()
 	return true
+}
+
+// handedOver tells of a project that may belong to another organization after this call.
+func (c *call) handedOver() {
+	op := c.facts.Operation
+	if op == nil || !op.Transfers && !op.Offers || c.entry.Outcome != audit.OutcomeSuccess && c.entry.Outcome != audit.OutcomeUnknown {
+		return
+	}
+	at := time.UnixMicro(c.entry.RecordedAt)
+	if op.Offers {
+		c.directory.Offered(c.entry.ProjectRef, at)
+	} else {
+		c.directory.Transferred(c.entry.ProjectRef, time.UnixMicro(c.entry.Timestamp), at)
+	}
 }
 
 // withhold has the entry say, once the disk takes anything again, that the client

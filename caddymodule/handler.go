@@ -247,7 +247,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		return h.unrecorded(w, r, next)
 	}
 
-	c := &call{handler: h, request: r, api: next, known: s.known}
+	c := &call{handler: h, request: r, api: next, known: s.known, directory: s.directory}
 	c.entry, c.facts = h.deriver(s.key).Intent(snapshot(r, arrived, h.places))
 	if c.facts.Operation == nil && h.platform.Catalog != nil {
 		unmatchedCalls.Inc()

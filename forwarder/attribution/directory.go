@@ -41,7 +41,8 @@ const (
 // Options say what a Directory knows, whom it asks, and how often. What is zero is the
 // default.
 type Options struct {
-	// Keep says how long entries are kept. Default: forever.
+	// Keep says how long entries are kept. Default: nobody says so, and entries get no
+	// retention.
 	Keep *audit.Keep
 	// NeedsPlan says that plans are to be known also where no class depends on them.
 	NeedsPlan bool

@@ -59,8 +59,13 @@ func isVerified(e *audit.Entry) bool {
 	return e.Actor.Verification != audit.VerificationNone && e.Actor.Verification != ""
 }
 
-// stamp is called with the lock held. With final it does not hope for answers.
+// stamp is called with the lock held. With final it does not hope for answers. Where
+// nobody has said how long entries are kept, none has a retention: they can be given one
+// when somebody does.
 func (d *Directory) stamp(e *audit.Entry, final bool) (s audit.Stamp, w wait) {
+	if d.set.Keep == nil {
+		defer func() { s.Retention = nil }()
+	}
 	keep := d.set.keep
 	if e.IsEvent() {
 		s.Retention = keep.Retention(e, "", false)
