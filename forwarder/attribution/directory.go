@@ -63,6 +63,9 @@ type Options struct {
 	// File is where what is known outlives a restart. Default: nowhere. Two Directories
 	// must not have one file.
 	File string
+	// Transport carries the questions; New takes it, and Configure does not change it.
+	// Default: one that keeps connections and goes through the environment's proxy.
+	Transport http.RoundTripper
 	// Logger is told what an operator should know. Default: nobody.
 	Logger *slog.Logger
 	// Observe is told of each question that ended, and how long the service took; zero
@@ -155,7 +158,7 @@ func New(o Options) (*Directory, error) { return newDirectory(o, nil) }
 
 func newDirectory(o Options, send sender) (*Directory, error) {
 	d := &Directory{
-		file: o.File, nonce: rand.Text(), client: newClient(), send: send,
+		file: o.File, nonce: rand.Text(), client: newClient(o.Transport), send: send,
 		projects: newTable(maxNames), ids: newTable(maxNames), slugs: newTable(maxNames),
 		members: members{}, offers: map[string]int64{},
 		open: map[key]*question{}, retries: map[key]retry{},

@@ -163,12 +163,15 @@ func (e *pauseError) Error() string {
 // client asks. It keeps connections, since what is asked about one project is often
 // asked about the next. A redirect is no answer: the credential goes to the URL that
 // somebody wrote down, and not to where its server may point.
-func newClient() *http.Client {
-	return &http.Client{
-		Transport: &http.Transport{
+func newClient(transport http.RoundTripper) *http.Client {
+	if transport == nil {
+		transport = &http.Transport{
 			Proxy: http.ProxyFromEnvironment, MaxIdleConnsPerHost: maxAsking, IdleConnTimeout: time.Minute,
 			ForceAttemptHTTP2: true, MaxResponseHeaderBytes: 64 << 10,
-		},
+		}
+	}
+	return &http.Client{
+		Transport:     transport,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 }
