@@ -173,7 +173,7 @@ func (s *shared) seesLookup(w http.ResponseWriter, r *http.Request) bool {
 		return false
 	}
 	s.buf.Exclude() // it is no call of anybody's
-	http.Error(w, "this lookup leads through the sidecar that asks it", http.StatusLoopDetected)
+	w.WriteHeader(http.StatusLoopDetected)
 	return true
 }
 

@@ -22,7 +22,6 @@ type fakeKeeper struct {
 	fakeStore
 	mu    sync.Mutex
 	rows  map[string]*fakeRow
-	holds []Hold
 	err   error
 	steps int
 }
@@ -64,7 +63,7 @@ func (k *fakeKeeper) classOf(id string) string {
 
 func (k *fakeKeeper) Pending(context.Context) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
-		for _, id := range strings.Fields(k.ids()) {
+		for id := range strings.FieldsSeq(k.ids()) {
 			k.mu.Lock()
 			r := k.rows[id]
 			err := k.err
@@ -125,7 +124,7 @@ func (k *fakeKeeper) Classes(context.Context) ([]ClassTotal, error) {
 
 func (k *fakeKeeper) Read(_ context.Context, q Query) iter.Seq2[[]byte, error] {
 	return func(yield func([]byte, error) bool) {
-		for _, id := range strings.Fields(k.ids()) {
+		for id := range strings.FieldsSeq(k.ids()) {
 			k.mu.Lock()
 			e := *k.rows[id].entry
 			k.mu.Unlock()

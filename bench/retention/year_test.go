@@ -187,7 +187,7 @@ type year struct {
 func TestAYearOfOrganizationsIsKeptAsLongAsPromised(t *testing.T) {
 	seed := *flagSeed
 	if seed == 0 {
-		seed = rand.Uint64() //nolint:gosec // it is printed, so that a failure can be repeated
+		seed = rand.Uint64()
 	}
 	t.Logf("seed %d", seed)
 	server, err := pgtest.Start(nil)
@@ -201,7 +201,7 @@ func TestAYearOfOrganizationsIsKeptAsLongAsPromised(t *testing.T) {
 	}()
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		y := &year{t: t, rng: rand.New(rand.NewPCG(seed, 9)), truths: map[string]*truth{}} //nolint:gosec // a trial
+		y := &year{t: t, rng: rand.New(rand.NewPCG(seed, 9)), truths: map[string]*truth{}}
 		y.run(dir, func() (string, error) { return server.DSN(nil), nil })
 	})
 }
