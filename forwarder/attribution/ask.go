@@ -54,11 +54,11 @@ type health struct {
 
 func (h *health) isDown() bool { return h.failures > 0 }
 
-func (d *Directory) lookup(k Kind) *Lookup {
+func (s *settings) lookup(k Kind) *Lookup {
 	if k == KindProject {
-		return d.set.Projects
+		return s.Projects
 	}
-	return d.set.Organizations
+	return s.Organizations
 }
 
 // asked is the table that has the answer to a question.
@@ -134,10 +134,7 @@ func (d *Directory) one(k key, turn time.Duration, s *settings) (sent time.Time,
 			return sent, a, 0, d.ctx.Err()
 		}
 	}
-	l := s.Projects
-	if k.kind == KindOrganization {
-		l = s.Organizations
-	}
+	l := s.lookup(k.kind)
 	if l == nil { // there was one when the question was put
 		return sent, a, 0, errAbsent
 	}
@@ -188,7 +185,7 @@ func (d *Directory) failed(k key, h *health, s *settings, err error) {
 		}
 	}
 	d.retries[k] = r
-	l := d.lookup(k.kind)
+	l := s.lookup(k.kind)
 	var pause *pauseError
 	switch {
 	case errors.Is(err, errLoop):
@@ -233,28 +230,34 @@ func (d *Directory) learn(k key, a answer, sent int64) {
 		d.projects.make(k.name).learn(answer{id: a.id, slug: a.slug}, sent, ttl)
 		return
 	}
-	for _, slug := range names(a.slug, k.name, !k.byID) {
+	// It is called as it was asked for, too.
+	if k.byID && a.id == "" {
+		a.id = k.name
+	} else if !k.byID && a.slug == "" {
+		a.slug = k.name
+	}
+	slugs, ids := []string{a.slug}, []string{a.id}
+	if !k.byID && k.name != a.slug {
+		slugs = append(slugs, k.name)
+	}
+	if k.byID && k.name != a.id {
+		ids = append(ids, k.name)
+	}
+	for _, slug := range slugs {
+		if slug == "" {
+			continue
+		}
 		was, changed := d.slugs.make(slug).learn(a, sent, ttl)
 		if changed && a.id == "" && was.ID == "" {
 			d.changed("", slug, was, a, sent)
 		}
 	}
-	for _, id := range names(a.id, k.name, k.byID) {
+	for _, id := range ids {
+		if id == "" {
+			continue
+		}
 		if was, changed := d.ids.make(id).learn(a, sent, ttl); changed {
 			d.changed(id, a.slug, was, a, sent)
 		}
 	}
-}
-
-// names are the one in the answer, and the one in the question if it is of that kind.
-func names(answered, asked string, isKind bool) []string {
-	switch {
-	case !isKind && answered == "":
-		return nil
-	case !isKind || answered == asked:
-		return []string{answered}
-	case answered == "":
-		return []string{asked}
-	}
-	return []string{answered, asked}
 }

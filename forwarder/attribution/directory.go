@@ -255,8 +255,9 @@ func (d *Directory) IsOwn(header string) bool {
 	return subtle.ConstantTimeCompare([]byte(header), []byte(d.nonce)) == 1
 }
 
-// Plan is an organization's, by its id or slug, as far as that is known now. It asks
-// nobody.
+// Plan is an organization's, by its id or slug, as it was known last; ok is false if it
+// never was. It never waits. One that is older than the TTL is asked for in the
+// background, so that the next one knows better.
 func (d *Directory) Plan(organization string) (plan string, ok bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -265,7 +266,18 @@ func (d *Directory) Plan(organization string) (plan string, ok bool) {
 	}
 	now := time.Now().UnixMicro()
 	for _, t := range []*table{d.ids, d.slugs} {
-		if f, _, k := d.know(t, organization, now); k == known && f.Plan != "" {
+		_, _, k := d.know(t, organization, now, now)
+		r := t.get(organization)
+		if r == nil || len(r.facts) == 0 {
+			continue
+		}
+		f := &r.facts[len(r.facts)-1]
+		if l := d.set.Organizations; k == unknown && l != nil {
+			if k := d.nameOf(r, f, t == d.ids); l.Pattern(k.name) {
+				d.ask(k)
+			}
+		}
+		if f.Plan != "" {
 			return f.Plan, true
 		}
 	}

@@ -96,6 +96,15 @@ func (h *history) at(t, ttl, negativeTTL int64) (f, other *fact, k knowledge) {
 	return nil, nil, unknown
 }
 
+// latest is when something was learned last.
+func (h *history) latest() int64 {
+	last := max(h.since, h.none)
+	if n := len(h.facts); n > 0 {
+		last = max(last, h.facts[n-1].Last)
+	}
+	return last
+}
+
 // open is the fact that holds now; nil if there is none.
 func (h *history) open() *fact {
 	if n := len(h.facts); n > 0 && h.facts[n-1].Until == 0 {

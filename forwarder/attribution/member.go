@@ -58,9 +58,9 @@ func who(a *audit.Actor) actor {
 // a path is recorded as the same word, whatever it was.
 func isOne(organization string) bool { return organization != "" && organization[0] != '[' }
 
-// prove notes that a call that arrived then proved a membership. It reports whether that
+// prove notes that a call that arrived at t proved a membership. It reports whether that
 // is worth being saved.
-func (m members) prove(who actor, organization string, t int64) (news bool) {
+func (m members) prove(who actor, organization string, t, now int64) (news bool) {
 	if who == (actor{}) || !isOne(organization) {
 		return false
 	}
@@ -73,7 +73,7 @@ func (m members) prove(who actor, organization string, t int64) (news bool) {
 		}
 		m[p] = proof{t, t}
 		return true
-	case t > old.last+provenFor:
+	case t > old.last+provenFor, old.last > now+slack: // or the clock was put back
 		m[p] = proof{t, t}
 		return true
 	case t > old.last:

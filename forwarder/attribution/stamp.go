@@ -19,12 +19,16 @@ func (d *Directory) Stamp(e *audit.Entry) audit.Stamp {
 
 // Await is Stamp for a store that cannot change a stamp later. It waits for an answer
 // until the entry is MaxWait old, by its arrival, so that a backlog passes at once, or
-// until ctx is done. Then the entry is stamped for good with what is known.
+// until ctx is done. Then the entry is stamped for good with what is known. Whoever has
+// several entries should call Stamp with each of them first, so that one does not wait for
+// another one's question.
 func (d *Directory) Await(ctx context.Context, e *audit.Entry) audit.Stamp {
+	began := time.Now()
 	for {
 		d.mu.Lock()
 		s, w := d.stamp(e, false)
-		left := time.Until(time.UnixMicro(e.Timestamp).Add(d.set.MaxWait))
+		// A clock that was put back must not make it wait for a day.
+		left := min(time.Until(time.UnixMicro(e.Timestamp)), -time.Since(began)) + d.set.MaxWait
 		if s.Pending && (left <= 0 || ctx.Err() != nil || d.closed) {
 			s, _ = d.stamp(e, true)
 		}
@@ -73,11 +77,13 @@ func (d *Directory) stamp(e *audit.Entry, final bool) (s audit.Stamp, w wait) {
 	}
 	d.settleMoves()
 	verified, done := isVerified(e), succeeded(e)
-	c := caller{d: d, e: e, asks: verified && done, final: final}
+	now := time.Now().UnixMicro()
+	// What arrives tomorrow, by a clock that was put right since, arrived now.
+	c := caller{d: d, e: e, now: now, at: min(e.Timestamp, now), asks: verified && done, final: final}
 
 	id, slug := e.OrganizationID, e.OrganizationSlug
 	if id == "" && slug == "" && e.ProjectRef != "" {
-		f, _, k := d.know(d.projects, e.ProjectRef, e.Timestamp)
+		f, _, k := d.know(d.projects, e.ProjectRef, c.at, now)
 		switch k {
 		case known:
 			id, slug = f.ID, f.Slug
@@ -86,8 +92,12 @@ func (d *Directory) stamp(e *audit.Entry, final bool) (s audit.Stamp, w wait) {
 		}
 	}
 	var plans [2]string
-	if id != "" || slug != "" {
+	named := id != "" || slug != ""
+	switch {
+	case named:
 		id, slug, plans = c.organization(id, slug)
+	case c.asks:
+		plans[0] = e.OrganizationPlan // the API says it, although of whom it does not say
 	}
 	if e.OrganizationID == "" {
 		s.OrganizationID = id
@@ -95,47 +105,48 @@ func (d *Directory) stamp(e *audit.Entry, final bool) (s audit.Stamp, w wait) {
 	if e.OrganizationSlug == "" {
 		s.OrganizationSlug = slug
 	}
-	s.Membership = d.membership(e, id, slug, verified, done)
+	s.Membership = d.membership(&c, id, slug, verified, done)
 	if c.pending {
 		s.Pending = true
 		s.Retention = keep.Retention(e, "", true)
 		return s, c.wait
 	}
-	s.Retention = d.retention(e, id, slug, plans, s.Membership)
+	s.Retention = d.retention(e, id, slug, plans, s.Membership == audit.MembershipProven || !named)
 	return s, w
 }
 
 // membership says whether a call is proven to come from a member, and remembers those
 // that prove it.
-func (d *Directory) membership(e *audit.Entry, id, slug string, verified, done bool) audit.Membership {
+func (d *Directory) membership(c *caller, id, slug string, verified, done bool) audit.Membership {
+	e := c.e
 	named := id != "" || slug != ""
 	switch {
 	case !verified && (named || e.ProjectRef != ""):
 		return audit.MembershipUnproven
 	case !named:
 		return ""
+	}
+	acts := who(&e.Actor)
+	switch {
 	case done:
-		acts := who(&e.Actor)
-		news := d.members.prove(acts, id, e.Timestamp)
+		news := d.members.prove(acts, id, c.at, c.now)
 		if slug != id {
-			news = d.members.prove(acts, slug, e.Timestamp) || news
+			news = d.members.prove(acts, slug, c.at, c.now) || news
 		}
 		d.dirty = d.dirty || news
 		return audit.MembershipProven
-	}
-	acts := who(&e.Actor)
-	if d.members.proved(acts, id, e.Timestamp) || d.members.proved(acts, slug, e.Timestamp) {
+	case d.members.proved(acts, id, c.at), d.members.proved(acts, slug, c.at):
 		return audit.MembershipProven
 	}
 	return audit.MembershipUnproven
 }
 
 // retention is the tag of an entry about which nothing is awaited any more. Whose
-// organization it is counts only for a member's: anybody can name one in a path, and
-// nobody may buy years of storage with that. Where two plans are possible, the one that
+// organization it is counts only where that is trusted, for a member's: anybody can name
+// one in a path, and nobody may buy years of storage with that. Where two plans are possible, the one that
 // keeps longer counts.
-func (d *Directory) retention(e *audit.Entry, id, slug string, plans [2]string, m audit.Membership) *audit.Retention {
-	if m != audit.MembershipProven {
+func (d *Directory) retention(e *audit.Entry, id, slug string, plans [2]string, trusted bool) *audit.Retention {
+	if !trusted {
 		id, slug, plans = "", "", [2]string{}
 	}
 	if d.set.byOrganization && (id != e.OrganizationID || slug != e.OrganizationSlug) {
@@ -152,10 +163,18 @@ func (d *Directory) retention(e *audit.Entry, id, slug string, plans [2]string, 
 	return r
 }
 
-// know is what is known of a name for a call that arrived then.
-func (d *Directory) know(t *table, name string, at int64) (f, other *fact, k knowledge) {
+// slack is how far ahead of the clock something may be that was learned.
+const slack = int64(time.Minute / time.Microsecond)
+
+// know is what is known of a name for a call that arrived at a time not after now.
+func (d *Directory) know(t *table, name string, at, now int64) (f, other *fact, k knowledge) {
 	r := t.get(name)
 	if r == nil {
+		return nil, nil, unknown
+	}
+	if r.latest() > now+slack {
+		// The clock was put back: it would be believed for too long.
+		r.history, r.scheduled = history{}, false
 		return nil, nil, unknown
 	}
 	f, other, k = r.at(at, d.set.ttl, d.set.negativeTTL)
@@ -169,6 +188,8 @@ func (d *Directory) know(t *table, name string, at int64) (f, other *fact, k kno
 type caller struct {
 	d *Directory
 	e *audit.Entry
+	// now is what time it is, and at when the call arrived, not after now.
+	now, at int64
 	// asks says that questions may be asked for it, final that none is waited for.
 	asks, final bool
 	pending     bool
@@ -178,10 +199,9 @@ type caller struct {
 // organization completes an organization of which the id or the slug is known, and finds
 // its plan, or the two between which it changed.
 func (c *caller) organization(id, slug string) (string, string, [2]string) {
-	d, t := c.d, c.e.Timestamp
-	captured := c.e.OrganizationPlan
+	d, captured := c.d, c.e.OrganizationPlan
 	if id == "" {
-		f, other, k := d.know(d.slugs, slug, t)
+		f, other, k := d.know(d.slugs, slug, c.at, c.now)
 		if k == known && f.ID == "" {
 			return id, slug, c.plans(captured, "", slug, f, other)
 		}
@@ -190,7 +210,7 @@ func (c *caller) organization(id, slug string) (string, string, [2]string) {
 		}
 	}
 	if id != "" {
-		f, other, k := d.know(d.ids, id, t)
+		f, other, k := d.know(d.ids, id, c.at, c.now)
 		if k == known {
 			if slug == "" {
 				slug = f.Slug
@@ -236,11 +256,11 @@ func (c *caller) plans(captured, id, slug string, f, other *fact) [2]string {
 // it has to.
 func (c *caller) want(k key, awaited bool) {
 	d := c.d
-	l := d.lookup(k.kind)
+	l := d.set.lookup(k.kind)
 	if !c.asks || l == nil || k.name == "" || !l.Pattern(k.name) {
 		return
 	}
-	if _, _, state := d.know(d.asked(k), k.name, c.e.Timestamp); state != unknown {
+	if _, _, state := d.know(d.asked(k), k.name, c.at, c.now); state != unknown {
 		return // it was asked, and the answer is none for this call
 	}
 	w := d.ask(k)
@@ -249,7 +269,7 @@ func (c *caller) want(k key, awaited bool) {
 	}
 	// After a day it is final, but for what nobody has got round to asking yet: the
 	// backlog after a store was down for two days is none that the service refused.
-	old := time.Now().UnixMicro()-c.e.Timestamp > pendingFor.Microseconds()
+	old := c.now-c.e.Timestamp > pendingFor.Microseconds()
 	if old && (d.retries[k].failures > 0 || d.health[k.kind].isDown() || d.closed) {
 		return
 	}

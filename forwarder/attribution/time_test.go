@@ -306,7 +306,7 @@ func TestMemoryIsBounded(t *testing.T) {
 	}
 	m := members{}
 	for n := range maxProven + 100 {
-		m.prove(actor{byUser, fmt.Sprint(n)}, "o", int64(n))
+		m.prove(actor{byUser, fmt.Sprint(n)}, "o", int64(n), int64(n))
 	}
 	if len(m) != maxProven {
 		t.Errorf("%d proofs", len(m))

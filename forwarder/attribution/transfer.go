@@ -38,13 +38,17 @@ func (d *Directory) Offered(project string, at time.Time) {
 
 func (d *Directory) moved(m move) {
 	d.moves.Lock()
-	defer d.moves.Unlock()
 	if len(d.moves.list) >= maxMoves {
-		// Nobody looks: forget the oldest half at once, rather than one each time.
+		// Nobody looks: forget the older half at once, rather than one each time.
 		d.moves.list = append(d.moves.list[:0], d.moves.list[maxMoves/2:]...)
 	}
 	d.moves.list = append(d.moves.list, m)
 	d.moves.any.Store(true)
+	d.moves.Unlock()
+	if d.mu.TryLock() { // else whoever has it will look, or the next one
+		d.settleMoves()
+		d.mu.Unlock()
+	}
 }
 
 // settleMoves takes what was told. It is called with the lock held.
