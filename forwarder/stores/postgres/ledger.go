@@ -262,7 +262,7 @@ func (r *Reader) Lost(ctx context.Context) ([]forwarder.Range, error) {
 			return err
 		}
 		defer rows.Close()
-		var d difference
+		d := difference{from: 1} // nothing
 		for rows.Next() {
 			var instance string
 			var first, last int64

@@ -133,7 +133,8 @@ AS $$
 	SELECT EXISTS (SELECT FROM {schema}.hold h WHERE
 		(h.first IS NULL OR arrival >= h.first) AND (h.before IS NULL OR arrival < h.before)
 		AND (h.organization IS NULL OR h.organization IN (document->>'organization_id', document->>'organization_slug')
-			OR h.stamped IN (stamped_id, stamped_slug))
+			OR h.stamped = stamped_id AND coalesce(document->>'organization_id', '') = ''
+			OR h.stamped = stamped_slug AND coalesce(document->>'organization_slug', '') = '')
 		AND (h.actor IS NULL OR h.actor IN (document#>>'{actor,user_id}', document#>>'{actor,email}', document#>>'{actor,token_hash}',
 			document#>>'{actor,oauth_app_id}', document#>>'{actor,asserted_user_id}')))
 $$;
