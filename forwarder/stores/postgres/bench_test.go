@@ -33,17 +33,17 @@ func BenchmarkWrite(b *testing.B) {
 				write(b, s, batch)
 				inStore += time.Since(begin)
 
-				args := arguments(batch)
-				if err := bare.prepare(ctx, batch); err != nil {
+				args := arguments(batch, time.Now().UnixMicro())
+				if err := bare.prepare(ctx, bare.conn, partitionsOf(batch)); err != nil {
 					b.Fatal(err)
 				}
 				begin = time.Now()
-				if _, err := bare.conn.Exec(ctx, replaceSchema(`SELECT {schema}.write($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`, bare.at.schema), args...); err != nil {
+				if _, err := bare.conn.Exec(ctx, writeSQL(bare.at.schema), args...); err != nil {
 					b.Fatal(err)
 				}
 				inBare += time.Since(begin)
 
-				if err := copied.prepare(ctx, batch); err != nil {
+				if err := copied.prepare(ctx, copied.conn, partitionsOf(batch)); err != nil {
 					b.Fatal(err)
 				}
 				begin = time.Now()

@@ -142,10 +142,15 @@ func (m *Module) OpenReader(ctx context.Context) (forwarder.ReadCloser, error) {
 	return OpenReader(ctx, m.config())
 }
 
+// OpenLedger implements forwarder.LedgerOpener.
+func (m *Module) OpenLedger(ctx context.Context) (forwarder.LedgerCloser, error) {
+	return OpenReader(ctx, m.config())
+}
+
 // Interface guards
 var (
 	_ caddy.Provisioner      = (*Module)(nil)
 	_ caddyfile.Unmarshaler  = (*Module)(nil)
 	_ forwarder.Opener       = (*Module)(nil)
-	_ forwarder.ReaderOpener = (*Module)(nil)
+	_ forwarder.LedgerOpener = (*Module)(nil)
 )

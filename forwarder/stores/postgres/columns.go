@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"strconv"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
 )
@@ -19,9 +18,7 @@ const maxColumn = 400
 // no U+0000, so this is written \0, and a backslash as two. Of a long one the hash
 // takes the end's place. Two texts never share a column but by a collision of SHA-256.
 func column(s string) string {
-	if !utf8.ValidString(s) || strings.ContainsAny(s, "\x00\\") {
-		s = escapes.Replace(strings.ToValidUTF8(s, "\uFFFD"))
-	}
+	s = escape(s)
 	if len(s) <= maxColumn {
 		return s
 	}

@@ -30,7 +30,13 @@ type Store struct {
 	mu     sync.Mutex
 	closed bool
 	conn   *pgx.Conn // nil after an error: the next use makes another
-	months map[month]time.Time
+	// partitions are those that were asked for: zero where they exist, else when they are
+	// asked for again.
+	partitions map[partition]time.Time
+	// now is the clock by which entries have expired before they came.
+	now func() time.Time
+
+	keeping keeping
 }
 
 var (
@@ -38,6 +44,7 @@ var (
 	_ forwarder.Reader  = (*Store)(nil)
 	_ forwarder.Checker = (*Store)(nil)
 	_ forwarder.Witness = (*Store)(nil)
+	_ forwarder.Keeper  = (*Store)(nil)
 )
 
 // Open connects and sees to the tables: it makes or changes them, or with NoMigrate
@@ -57,7 +64,7 @@ func Open(ctx context.Context, c Config, log *slog.Logger) (*Store, error) {
 	if err != nil {
 		return nil, at.failing("opening", err)
 	}
-	s := &Store{Reader: reader, log: log, months: map[month]time.Time{}}
+	s := &Store{Reader: reader, log: log, partitions: map[partition]time.Time{}, now: time.Now}
 	if err := s.open(ctx, c.NoMigrate); err != nil {
 		_ = s.Close() // what it says is a consequence of err
 		return nil, at.failing("opening", err)
@@ -77,7 +84,7 @@ func (s *Store) open(ctx context.Context, noMigrate bool) (err error) {
 	if err != nil {
 		return err
 	}
-	return s.prepare(ctx, nil)
+	return s.prepare(ctx, s.conn, nil)
 }
 
 // connected is the connection, which is made if there is none.
@@ -139,5 +146,6 @@ func (s *Store) Close() error {
 	}
 	s.closed = true
 	s.drop()
+	s.keeping.close()
 	return s.Reader.Close()
 }

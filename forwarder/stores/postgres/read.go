@@ -107,6 +107,9 @@ func (r *Reader) Close() error {
 func (r *Reader) Read(ctx context.Context, q forwarder.Query) iter.Seq2[[]byte, error] {
 	return func(yield func([]byte, error) bool) {
 		err := r.snapshot(ctx, isMarked(&q), func(tx *snapshot) error {
+			if err := tx.readHolds(ctx); err != nil {
+				return err
+			}
 			if isMarked(&q) {
 				return tx.readMarked(ctx, &q, yield)
 			}
@@ -139,6 +142,15 @@ type snapshot struct {
 	conn    *pgxpool.Conn
 	schema  string
 	timeout time.Duration
+	holds   []forwarder.Hold // in force, if readHolds was called
+}
+
+// readHolds reads the holds in force.
+func (tx *snapshot) readHolds(ctx context.Context) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, tx.timeout)
+	defer cancel()
+	tx.holds, err = holdsOf(ctx, tx.conn, tx.schema)
+	return err
 }
 
 // snapshot calls f with one, and ends it. What is found by marks needs to be collected
@@ -229,8 +241,7 @@ func (p *page) fetch(ctx context.Context, tx *snapshot) error {
 	return nil
 }
 
-// read reads a page by a query for timestamp, id, document and raw. What is beyond
-// pageBytes it leaves for the next page.
+// read reads a page by a query for rowColumns. What is beyond pageBytes it leaves for the next page.
 func (p *page) read(ctx context.Context, tx *snapshot, sql string, args []any, want int) error {
 	p.documents, p.lengths = p.documents[:0], p.lengths[:0]
 	if cap(p.documents) > 4*pageBytes {
@@ -242,16 +253,17 @@ func (p *page) read(ctx context.Context, tx *snapshot, sql string, args []any, w
 		if full || wrong != nil {
 			return
 		}
-		doc := v[2]
-		if v[3] != nil {
-			doc, wrong = raw(v[3])
+		var r row
+		if wrong = r.scan(v); wrong == nil {
+			wrong = r.hold(tx.holds)
 		}
-		if wrong == nil {
-			p.timestamp, wrong = strconv.ParseInt(string(v[0]), 10, 64)
+		if wrong != nil {
+			return
 		}
-		p.id = string(v[1])
-		p.documents = append(p.documents, doc...)
-		p.lengths = append(p.lengths, len(doc))
+		p.timestamp, p.id = r.timestamp, r.id
+		before := len(p.documents)
+		p.documents, wrong = r.appendTo(p.documents)
+		p.lengths = append(p.lengths, len(p.documents)-before)
 		full = len(p.documents) >= pageBytes
 	})
 	if err = errors.Join(err, wrong); err != nil {
@@ -292,8 +304,8 @@ func (p *page) sql(schema string, limit int) (string, []any) {
 		f.add("(timestamp, id) "+after+" ($, $)", p.timestamp, p.id)
 	}
 	f.args = append(f.args, limit)
-	return fmt.Sprintf("SELECT timestamp, id, document, raw FROM %s.entry WHERE %s ORDER BY timestamp%s, id%s LIMIT $%d",
-		schema, f.where, order, order, len(f.args)), f.args
+	return fmt.Sprintf("SELECT %s FROM %s.entry WHERE %s ORDER BY timestamp%s, id%s LIMIT $%d",
+		rowColumns, schema, f.where, order, order, len(f.args)), f.args
 }
 
 // filter is a condition that grows, with its parameters.

@@ -94,8 +94,8 @@ func (p *page) fetchMarked(ctx context.Context, tx *snapshot, arrivals []int64) 
 	}
 	want := p.want()
 	f.args = append(f.args, want)
-	sql := fmt.Sprintf("SELECT timestamp, id, document, raw FROM %s.entry WHERE %s ORDER BY timestamp%s, id%s LIMIT $%d",
-		tx.schema, f.where, order(p.query), order(p.query), len(f.args))
+	sql := fmt.Sprintf("SELECT %s FROM %s.entry WHERE %s ORDER BY timestamp%s, id%s LIMIT $%d",
+		rowColumns, tx.schema, f.where, order(p.query), order(p.query), len(f.args))
 	return p.read(ctx, tx, sql, f.args, want)
 }
 

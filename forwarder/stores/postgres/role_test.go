@@ -132,7 +132,7 @@ func TestTheManualsRolesMayDoWhatItSays(t *testing.T) {
 	// A function runs as its owner, and takes nothing of the caller's for its own.
 	conn := connect("audit_writer")
 	run(t, conn, "", `CREATE FUNCTION pg_temp.hashtextextended(text, bigint) RETURNS bigint LANGUAGE sql AS $$ SELECT 1/0::bigint $$;
-		CREATE TEMP TABLE pg_class (); SET search_path = pg_temp, public; SELECT caddy_audit.prepare('{2024-01-01}')`)
+		CREATE TEMP TABLE pg_class (); SET search_path = pg_temp, public; SELECT caddy_audit.prepare_class('default', '{2024-01-01}')`)
 	if n := value[int](t, root, "", "SELECT count(*) FROM pg_roles WHERE rolname = 'audit_writer' AND rolsuper"); n != 0 {
 		t.Error("the role that writes is a superuser")
 	}

@@ -11,7 +11,7 @@ import (
 )
 
 // schemaVersion is the newest of migrations.
-const schemaVersion = 1
+const schemaVersion = 2
 
 //go:embed migrations/*.sql
 var migrations embed.FS
