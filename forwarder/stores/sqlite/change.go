@@ -11,6 +11,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/caddy-audit-log/caddy-audit-log/audit"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
 )
 
@@ -36,10 +37,17 @@ ON CONFLICT (id) DO NOTHING`
 	deleteEntry    = `DELETE FROM entry WHERE key = ?`
 	extendEntry    = `UPDATE entry SET keep_until = ? WHERE key = ?`
 	holdEntry      = `UPDATE entry SET held = ? WHERE key = ?`
-	selectExpired  = `SELECT ` + rowColumns + ` FROM entry WHERE pending IS NULL AND keep_until < 9223372036854775807
-	AND held IS NULL AND keep_until <= ? ORDER BY keep_until, key LIMIT ?`
-	selectReleased = `SELECT ` + rowColumns + ` FROM entry WHERE pending IS NULL AND keep_until < 9223372036854775807
-	AND held < ? LIMIT ?`
+	selectEnded    = `SELECT keep_until, block FROM expiring WHERE keep_until <= ? ORDER BY keep_until, block LIMIT 1`
+	selectExpired  = `SELECT ` + rowColumns + ` FROM entry WHERE key BETWEEN ? AND ? AND keep_until = ? AND pending IS NULL AND held IS NULL
+	ORDER BY key LIMIT ?`
+	deleteExpiring = `DELETE FROM expiring WHERE keep_until = ? AND block = ?`
+	insertExpiring = `INSERT OR IGNORE INTO expiring (keep_until, block) VALUES (?, ?)`
+	selectReleased = `SELECT ` + rowColumns + ` FROM entry WHERE key IN
+	(SELECT held.key FROM held CROSS JOIN entry AS e ON e.key = held.key WHERE held.mark < ? AND e.held = held.mark LIMIT ?)`
+	insertHeld    = `INSERT OR IGNORE INTO held (mark, key) VALUES (?, ?)`
+	deleteHeld    = `DELETE FROM held WHERE mark = ? AND key = ?`
+	insertPending = `INSERT OR IGNORE INTO pending (timestamp, key) VALUES (?, ?)`
+	deletePending = `DELETE FROM pending WHERE timestamp = ? AND key = ?`
 	selectDeleted = `SELECT class, deleted_arrival, deleted_until FROM class_total WHERE deleted_arrival IS NOT NULL`
 	selectCovered = `SELECT count(*) FROM receipt WHERE class = ? AND last_arrival >= ? AND first_arrival <= ? AND kept_until >= ?`
 	selectHolds   = `SELECT hold FROM hold ORDER BY since, id`
@@ -72,7 +80,8 @@ ON CONFLICT (id) DO NOTHING`
 var statements = func() []string {
 	all := []string{
 		insertEntry, replaceEntry, stampEntry, selectRow, selectDocument, insertToken, deleteTokens, deleteEntry, extendEntry,
-		holdEntry, selectExpired, selectReleased, selectDeleted, selectCovered, selectHolds, selectState, addTotal, addReceipt, addDeleted, addUntagged,
+		holdEntry, selectEnded, selectExpired, deleteExpiring, insertExpiring, selectReleased, insertHeld, deleteHeld,
+		insertPending, deletePending, selectDeleted, selectCovered, selectHolds, selectState, addTotal, addReceipt, addDeleted, addUntagged,
 	}
 	for _, table := range []string{"received", "gone"} {
 		for _, query := range []string{selectBefore, selectWithin, deleteWithin, setRange} {
@@ -93,8 +102,16 @@ type change struct {
 	totals   map[string]*forwarder.ClassTotal
 	gone     runs
 	receipts map[receiptKey]*forwarder.Receipt
+	expiring map[end]struct{}
+	last     end      // was put there last
 	untagged [2]int64 // the first and the last key of what came without a stamp
 }
+
+// end is a row of expiring.
+type end struct{ keep, block int64 }
+
+// blockBits is how many bits of a key are within a block of expiring.
+const blockBits = 8
 
 type receiptKey struct {
 	day             int64
@@ -109,7 +126,7 @@ func (s *Store) begin() (*change, error) {
 	}
 	return &change{
 		s: s, tx: tx, bound: map[string]*sql.Stmt{},
-		totals: map[string]*forwarder.ClassTotal{}, receipts: map[receiptKey]*forwarder.Receipt{},
+		totals: map[string]*forwarder.ClassTotal{}, receipts: map[receiptKey]*forwarder.Receipt{}, expiring: map[end]struct{}{},
 	}, nil
 }
 
@@ -202,35 +219,72 @@ func (c *change) isHeld(holds []forwarder.Hold, r *row) (bool, error) {
 	return forwarder.IsHeld(holds, e), nil
 }
 
+// enter notes that a row is there as it is: in the totals of its class, and in the tables
+// by which it is found again. Each statement that makes a row, or changes its size, its
+// arrival, its tag or its mark, stands between leave and enter.
+func (c *change) enter(r *row) error {
+	c.count(+1, r)
+	switch {
+	case r.tag.pending:
+		return c.exec(insertPending, r.timestamp, r.key)
+	case r.mark != noMark:
+		return c.exec(insertHeld, r.mark, r.key)
+	case r.tag.keep == 0:
+		if c.untagged[1] == 0 {
+			c.untagged[0] = r.key
+		}
+		c.untagged = [2]int64{min(c.untagged[0], r.key), max(c.untagged[1], r.key)}
+	case r.tag.keep != audit.ForeverMicros:
+		if e := (end{r.tag.keep, r.key >> blockBits}); e != c.last {
+			c.last = e
+			c.expiring[e] = struct{}{}
+		}
+	}
+	return nil
+}
+
+// leave takes back what enter noted.
+func (c *change) leave(r *row) error {
+	c.count(-1, r)
+	switch {
+	case r.tag.pending:
+		return c.exec(deletePending, r.timestamp, r.key)
+	case r.mark != noMark:
+		return c.exec(deleteHeld, r.mark, r.key)
+	}
+	return nil
+}
+
 // count adds a row to the totals of its class, or takes it away with a sign of -1.
-func (c *change) count(sign int64, t *tag, size int64, held bool) {
-	total := c.totals[t.class]
+func (c *change) count(sign int64, r *row) {
+	total := c.totals[r.tag.class]
 	if total == nil {
 		total = new(forwarder.ClassTotal)
-		c.totals[t.class] = total
+		c.totals[r.tag.class] = total
 	}
 	total.Entries += sign
-	total.Bytes += sign * size
-	if held {
+	total.Bytes += sign * r.size
+	if r.mark != noMark {
 		total.Held += sign
 	}
-	if t.pending {
+	if r.tag.pending {
 		total.Pending += sign
 	}
 }
 
 // restamp sets a row's tag.
 func (c *change) restamp(r *row, t tag, slug string) error {
-	if r.tag == t && r.slug == slug && !r.held {
+	if r.tag == t && r.slug == slug && r.mark == noMark {
 		return nil
 	}
+	if err := c.leave(r); err != nil {
+		return err
+	}
+	r.tag, r.slug, r.mark = t, slug, noMark
 	if err := c.exec(stampEntry, append(t.values(), unknown(slug), r.key)...); err != nil {
 		return err
 	}
-	c.count(-1, &r.tag, r.size, r.held)
-	c.count(+1, &t, r.size, false)
-	r.tag, r.slug, r.held = t, slug, false
-	return nil
+	return c.enter(r)
 }
 
 // goes notes that a sequence is gone for a good reason.
@@ -294,6 +348,11 @@ func (c *change) commit() error {
 	for _, r := range c.gone.merged() {
 		if err := c.merge("gone", r); err != nil {
 			return fmt.Errorf("noting sequences %d to %d as gone: %w", r.First, r.Last, err)
+		}
+	}
+	for e := range c.expiring {
+		if err := c.exec(insertExpiring, e.keep, e.block); err != nil {
+			return fmt.Errorf("noting what expires: %w", err)
 		}
 	}
 	if c.untagged[1] != 0 {

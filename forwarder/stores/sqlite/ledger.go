@@ -44,9 +44,10 @@ func (r *Reader) totals(ctx context.Context, query string, args ...any) (all []f
 }
 
 // ending are the rows whose retention ends before a time, which is given three times.
-const ending = ` FROM entry WHERE pending IS NULL AND keep_until < 9223372036854775807 AND held IS NULL AND keep_until < ?
-	UNION ALL SELECT %[1]s FROM entry WHERE pending IS NULL AND keep_until < 9223372036854775807 AND held >= 0 AND keep_until < ?
-	UNION ALL SELECT %[1]s FROM entry INDEXED BY entry_pending WHERE pending IS NOT NULL AND keep_until < ?`
+const ending = `%[1]s FROM expiring AS x CROSS JOIN entry ON entry.key BETWEEN x.block << 8 AND (x.block << 8) + 255
+		WHERE x.keep_until < ? AND entry.keep_until = x.keep_until AND pending IS NULL AND held IS NULL
+	UNION ALL SELECT %[1]s FROM held CROSS JOIN entry ON entry.key = held.key WHERE keep_until < ?
+	UNION ALL SELECT %[1]s FROM pending AS p CROSS JOIN entry ON entry.key = p.key WHERE keep_until < ?`
 
 // Expiring implements forwarder.Ledger. If a hold is in force, each of the entries is
 // asked whether it is held. That takes 8 bytes for each of them.
@@ -70,14 +71,14 @@ func (r *Reader) Expiring(ctx context.Context, before time.Time) ([]forwarder.Cl
 		}
 		return all, nil
 	}
-	const columns = `class, octet_length(document) AS size, pending`
-	return r.totals(ctx, `SELECT class, count(*), sum(size), 0, count(pending) FROM (SELECT `+columns+fmt.Sprintf(ending, columns)+`)
+	return r.totals(ctx, `SELECT class, count(*), sum(size), 0, count(pending) FROM
+		(SELECT `+fmt.Sprintf(ending, `class, octet_length(document) AS size, entry.pending`)+`)
 		GROUP BY class ORDER BY class`, at, at, at)
 }
 
 func (r *Reader) expiringHeld(ctx context.Context, at int64, holds []forwarder.Hold) ([]forwarder.ClassTotal, error) {
 	var keys []int64
-	err := each(ctx, r.db, `SELECT key`+fmt.Sprintf(ending, "key"), func(rows *sql.Rows) error {
+	err := each(ctx, r.db, `SELECT `+fmt.Sprintf(ending, "entry.key"), func(rows *sql.Rows) error {
 		var key int64
 		err := rows.Scan(&key)
 		keys = append(keys, key)

@@ -24,6 +24,8 @@ func TestMain(m *testing.M) {
 		os.Exit(m.Run())
 	case "write":
 		err = writeForEver(path)
+	case "prune":
+		err = pruneForEver(path)
 	case "read":
 		err = readOnce(path)
 	}

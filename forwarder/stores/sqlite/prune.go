@@ -3,6 +3,8 @@ package sqlite
 import (
 	"cmp"
 	"context"
+	"database/sql"
+	"errors"
 	"fmt"
 	"time"
 
@@ -78,30 +80,25 @@ func (s *Store) expire(e *forwarder.Expiry, step time.Duration) (p forwarder.Pru
 	if err != nil {
 		return p, 0, err
 	}
-	due, err := c.rows(selectExpired, e.Now.UnixMicro(), limit-released)
-	if err != nil {
-		return p, 0, err
-	}
-	if released+len(due) == 0 {
-		return p, 0, nil
-	}
-	x := expiring{change: c, Expiry: e, deleted: map[string]*forwarder.ClassTotal{}}
+	x := expiring{change: c, Expiry: e, pruned: &p, deleted: map[string]*forwarder.ClassTotal{}}
 	if x.holds, err = c.holds(); err != nil {
 		return p, 0, err
 	}
 	if err := c.row(selectState, stateReleased).Scan(&x.mark); err != nil {
 		return p, 0, err
 	}
+	// The rest of the step is the commit's.
+	x.deadline = begun.Add(step - min(s.pace.sync, step/2))
 	done = released
-	for i := range due {
-		// The rest of the step is the commit's.
-		if i > 0 && time.Since(begun) > step-min(s.pace.sync, step/2) {
-			break
+	for more := true; more && done < limit; {
+		var n int
+		if n, more, err = x.block(limit - done); err != nil {
+			return p, 0, err
 		}
-		if err := x.expire(&due[i], &p); err != nil {
-			return p, 0, fmt.Errorf("deleting sequence %d of %s: %w", due[i].place.sequence, due[i].place.instance, err)
-		}
-		done++
+		done += n
+	}
+	if done == 0 {
+		return p, 0, nil
 	}
 	committing := time.Now()
 	if err := c.commit(); err != nil {
@@ -124,31 +121,65 @@ func paced(limit, done int, step, took time.Duration, least, most int) int {
 type expiring struct {
 	*change
 	*forwarder.Expiry
-	holds   []forwarder.Hold
-	mark    int64 // how many holds have ended
-	deleted map[string]*forwarder.ClassTotal
+	holds    []forwarder.Hold
+	mark     int64 // how many holds have ended
+	deadline time.Time
+	pruned   *forwarder.Pruned
+	deleted  map[string]*forwarder.ClassTotal
+}
+
+// block does up to so many rows of the block whose retention has ended first. It returns
+// how much it did, of which the block itself is one, and whether there may be more.
+func (x *expiring) block(limit int) (done int, more bool, err error) {
+	var e end
+	err = x.row(selectEnded, x.Now.UnixMicro()).Scan(&e.keep, &e.block)
+	if errors.Is(err, sql.ErrNoRows) {
+		return 0, false, nil
+	}
+	if err != nil {
+		return 0, false, err
+	}
+	rows, err := x.rows(selectExpired, e.block<<blockBits, (e.block+1)<<blockBits-1, e.keep, limit)
+	if err != nil {
+		return 0, false, err
+	}
+	for i := range rows {
+		// A step does something, however late it is.
+		if i > 0 && time.Now().After(x.deadline) {
+			return done, false, nil
+		}
+		if err := x.expire(&rows[i]); err != nil {
+			return 0, false, fmt.Errorf("deleting sequence %d of %s: %w", rows[i].place.sequence, rows[i].place.instance, err)
+		}
+		done++
+	}
+	if len(rows) == limit {
+		return done, false, nil // the block may have more
+	}
+	return done + 1, time.Now().Before(x.deadline), x.exec(deleteExpiring, e.keep, e.block)
 }
 
 // expire deletes a row whose own retention has ended, unless the terms of now keep it for
 // longer, or a hold does.
-func (x *expiring) expire(r *row, p *forwarder.Pruned) error {
+func (x *expiring) expire(r *row) error {
 	var until int64
 	if x.Until != nil {
 		until = x.Until(r.tag.class, r.timestamp)
 	}
 	if until = max(until, r.tag.keep); until > x.Now.UnixMicro() {
-		p.Extended++
-		return x.exec(extendEntry, until, r.key)
+		x.pruned.Extended++
+		return x.set(r, func() { r.tag.keep = until }, extendEntry, until)
 	}
 	held, err := x.isHeld(x.holds, r)
 	if err != nil {
 		return err
 	}
 	if held {
-		p.Held++
-		x.count(-1, &r.tag, r.size, false)
-		x.count(+1, &r.tag, r.size, true)
-		return x.exec(holdEntry, x.mark, r.key)
+		x.pruned.Held++
+		return x.set(r, func() { r.mark = x.mark }, holdEntry, x.mark)
+	}
+	if err := x.leave(r); err != nil {
+		return err
 	}
 	if err := x.exec(deleteEntry, r.key); err != nil {
 		return err
@@ -156,7 +187,6 @@ func (x *expiring) expire(r *row, p *forwarder.Pruned) error {
 	if err := x.exec(deleteTokens, r.key); err != nil {
 		return err
 	}
-	x.count(-1, &r.tag, r.size, false)
 	total := x.deleted[r.tag.class]
 	if total == nil {
 		total = new(forwarder.ClassTotal)
@@ -170,6 +200,18 @@ func (x *expiring) expire(r *row, p *forwarder.Pruned) error {
 	}
 	x.receipt(x.Now, r.tag.class, rule, r.place, r.timestamp, until, false)
 	return nil
+}
+
+// set changes one column of a row.
+func (c *change) set(r *row, change func(), query string, value any) error {
+	if err := c.leave(r); err != nil {
+		return err
+	}
+	change()
+	if err := c.exec(query, value, r.key); err != nil {
+		return err
+	}
+	return c.enter(r)
 }
 
 // release takes the marks from some rows that were held before a hold ended, so that they
@@ -186,11 +228,9 @@ func (c *change) release(limit int) (int, error) {
 	}
 	for i := range rows {
 		r := &rows[i]
-		if err := c.exec(holdEntry, nil, r.key); err != nil {
+		if err := c.set(r, func() { r.mark = noMark }, holdEntry, nil); err != nil {
 			return 0, err
 		}
-		c.count(-1, &r.tag, r.size, true)
-		c.count(+1, &r.tag, r.size, false)
 	}
 	return len(rows), nil
 }

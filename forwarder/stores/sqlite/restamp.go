@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"fmt"
 	"iter"
+	"math"
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
@@ -84,7 +85,7 @@ func (s *Store) untagged(ctx context.Context, visit func(forwarder.Record) bool)
 		return false, err
 	}
 	for from := first - 1; from < last; {
-		p, err := s.records(ctx, `SELECT key, timestamp, id, document, `+tagColumns+` FROM entry
+		p, err := s.records(ctx, `SELECT key, timestamp, document, `+tagColumns+` FROM entry
 			WHERE key > ? AND key <= ? AND keep_until IS NULL AND pending IS NULL ORDER BY key LIMIT ?`, from, last, pageEntries)
 		if err != nil {
 			return false, err
@@ -112,7 +113,7 @@ func (s *Store) narrow(ctx context.Context) (first, last int64, err error) {
 	if err != nil || !f.Valid {
 		return 1, 0, err
 	}
-	err = s.db.QueryRow(`SELECT (SELECT key FROM entry WHERE key BETWEEN ? AND ? AND keep_until IS NULL ORDER BY key LIMIT 1)`, f.Int64, l.Int64).Scan(&next)
+	err = s.db.QueryRow(`SELECT (SELECT key FROM entry WHERE key BETWEEN ? AND ? AND keep_until IS NULL AND pending IS NULL ORDER BY key LIMIT 1)`, f.Int64, l.Int64).Scan(&next)
 	switch {
 	case err != nil:
 		return 0, 0, err
@@ -127,17 +128,18 @@ func (s *Store) narrow(ctx context.Context) (first, last int64, err error) {
 
 // pending walks what is pending, by arrival.
 func (s *Store) pending(ctx context.Context, visit func(forwarder.Record) bool) (bool, error) {
-	timestamp, id := int64(-1<<63), ""
+	timestamp, key := int64(math.MinInt64), int64(0)
 	for {
-		p, err := s.records(ctx, `SELECT key, timestamp, id, document, `+tagColumns+` FROM entry INDEXED BY entry_pending
-			WHERE pending IS NOT NULL AND (timestamp, id) > (?, ?) ORDER BY timestamp, id LIMIT ?`, timestamp, id, pageEntries)
+		p, err := s.records(ctx, `SELECT entry.key, entry.timestamp, document, `+tagColumns+` FROM pending AS p
+			CROSS JOIN entry ON entry.key = p.key WHERE (p.timestamp, p.key) > (?, ?) AND entry.pending IS NOT NULL
+			ORDER BY p.timestamp, p.key LIMIT ?`, timestamp, key, pageEntries)
 		if err != nil {
 			return false, err
 		}
 		if more := p.visit(visit); !more || p.key == 0 {
 			return more, nil
 		}
-		timestamp, id = p.timestamp, p.id
+		timestamp, key = p.timestamp, p.key
 	}
 }
 
@@ -146,7 +148,6 @@ type recordPage struct {
 	records   []forwarder.Record
 	key       int64 // of the last row; zero if there was none
 	timestamp int64
-	id        string
 }
 
 func (p *recordPage) visit(visit func(forwarder.Record) bool) bool {
@@ -169,7 +170,7 @@ func (s *Store) records(ctx context.Context, query string, args ...any) (p recor
 	for size < pageBytes && rows.Next() {
 		var doc []byte
 		var t tag
-		if err := rows.Scan(t.into(&p.key, &p.timestamp, &p.id, &doc)...); err != nil {
+		if err := rows.Scan(t.into(&p.key, &p.timestamp, &doc)...); err != nil {
 			return p, err
 		}
 		size += len(doc)

@@ -78,11 +78,17 @@ CREATE TABLE received (
 // what was captured, and the stamp only as tag.add says. organization_slug is now that
 // which was captured, or else the stamped one: one index finds both.
 //
-// keep_until is NULL for what has no stamp; the greatest integer is for ever. A row that
-// has to be kept for another reason is not in entry_by_end among those that may be
-// deleted: it is pending, or held is not NULL. held is the number of holds that had ended
-// when one was found that keeps the row; once another one has ended it is asked again.
-// held says nothing to anybody else: what a hold keeps is asked of the hold.
+// keep_until is NULL for what has no stamp; the greatest integer is for ever. held is the
+// number of holds that had ended when one was found that keeps the row; once another one
+// has ended it is asked again. It says nothing to anybody else: what a hold keeps is
+// asked of the hold.
+//
+// No index has the new columns. An index costs each insert a tenth, and making it reads
+// all of a large table. Instead there are expiring, pending and held, which are written
+// together with the rows that they are about, see change.enter: expiring has one row for
+// all entries of a block of 256 keys that are kept until one time, which is midnight, and
+// are neither pending nor held. It may have one too many, for entries that are not so any
+// more, and never one too few.
 //
 // gone has the sequences that have arrived and are in no row for a good reason: replaced
 // by a higher revision, ignored because of one, deleted with a receipt, or expired before
@@ -100,8 +106,21 @@ ALTER TABLE entry ADD COLUMN stamped_organization_id TEXT;
 ALTER TABLE entry ADD COLUMN stamped_organization_slug TEXT;
 ALTER TABLE entry ADD COLUMN pending INTEGER;                   -- 1, or NULL
 ALTER TABLE entry ADD COLUMN held INTEGER;
-CREATE INDEX entry_by_end ON entry (held, keep_until) WHERE pending IS NULL AND keep_until < 9223372036854775807;
-CREATE INDEX entry_pending ON entry (timestamp, id) WHERE pending IS NOT NULL;
+CREATE TABLE expiring (
+	keep_until INTEGER NOT NULL,
+	block      INTEGER NOT NULL, -- key >> 8
+	PRIMARY KEY (keep_until, block)
+) WITHOUT ROWID;
+CREATE TABLE pending (
+	timestamp INTEGER NOT NULL,
+	key       INTEGER NOT NULL,
+	PRIMARY KEY (timestamp, key)
+) WITHOUT ROWID;
+CREATE TABLE held (
+	mark INTEGER NOT NULL, -- entry.held
+	key  INTEGER NOT NULL,
+	PRIMARY KEY (mark, key)
+) WITHOUT ROWID;
 CREATE INDEX other_token_by_key ON other_token (key);
 CREATE TABLE gone (
 	instance TEXT    NOT NULL,
@@ -268,10 +287,9 @@ func canVacuum(ctx context.Context, q querier) (bool, error) {
 	return mode == 2, err
 }
 
-// migrate2 makes version 2 of version 1. New columns cost nothing. The table is read
-// through three times: twice for the indexes, which find nothing to take, and once to
-// count what is there, and to take what is in no row as gone: of what was replaced before
-// this version nobody has kept a record.
+// migrate2 makes version 2 of version 1. New columns cost nothing. The entries are read
+// through once, to count them, and to take the sequences that are in none as gone: of what
+// was replaced before this version nobody has kept a record.
 func migrate2(ctx context.Context, tx *sql.Tx) error {
 	_, err := tx.ExecContext(ctx, fmt.Sprintf("%s PRAGMA user_version = %d;", schema2, 2))
 	if err != nil {

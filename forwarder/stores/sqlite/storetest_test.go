@@ -96,7 +96,7 @@ func pruneThese(path string, ids []string) error {
 		return err
 	}
 	for _, id := range ids {
-		if _, err := s.db.Exec(`UPDATE entry SET keep_until = 1 WHERE id = ?`, id); err != nil {
+		if _, err := s.db.Exec(`UPDATE entry SET keep_until = 1 WHERE id = ?1; INSERT OR IGNORE INTO expiring SELECT 1, key >> 8 FROM entry WHERE id = ?1`, id); err != nil {
 			return errors.Join(err, s.Close())
 		}
 	}

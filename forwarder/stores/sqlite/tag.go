@@ -173,9 +173,12 @@ type row struct {
 	place     place
 	slug      string // organization_slug: captured, or else stamped
 	size      int64  // of the document
-	held      bool
+	mark      int64  // held; noMark if it is not
 	tag       tag
 }
+
+// noMark says that no hold was found to keep a row.
+const noMark = -1
 
 // place is where an entry came from.
 type place struct {
@@ -183,10 +186,10 @@ type place struct {
 	sequence int64
 }
 
-const rowColumns = `key, revision, timestamp, instance, sequence, ifnull(organization_slug, ''), octet_length(document), held IS NOT NULL, ` + tagColumns
+const rowColumns = `key, revision, timestamp, instance, sequence, ifnull(organization_slug, ''), octet_length(document), ifnull(held, -1), ` + tagColumns
 
 func (r *row) scan(from interface{ Scan(...any) error }) error {
-	return from.Scan(r.tag.into(&r.key, &r.revision, &r.timestamp, &r.place.instance, &r.place.sequence, &r.slug, &r.size, &r.held)...)
+	return from.Scan(r.tag.into(&r.key, &r.revision, &r.timestamp, &r.place.instance, &r.place.sequence, &r.slug, &r.size, &r.mark)...)
 }
 
 // entry is a row's document, decoded and without the stamp; nil if it cannot be.

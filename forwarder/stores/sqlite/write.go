@@ -85,7 +85,11 @@ type writing struct {
 	read bool
 	// late are the entries that had expired. One may come twice in a batch.
 	late map[place]bool
+	args [insertArgs]any
 }
+
+// insertArgs is how many parameters insertEntry has.
+const insertArgs = 19
 
 // deleted bounds what the receipts of a class are for.
 type deleted struct{ arrival, until int64 }
@@ -139,11 +143,10 @@ var errNoRow = errors.New("its row is neither there nor can it be made: look for
 // insert makes the entry's row, and returns its key; zero if it has one.
 func (w *writing) insert(r *forwarder.Record, t *tag, from organization) (key int64, err error) {
 	e, a := r.Entry, &r.Entry.Actor
-	tagged := t.values()
-	result, err := w.stmt(insertEntry).Exec(append([]any{
+	result, err := w.stmt(insertEntry).Exec(append(append(w.args[:0],
 		e.ID, e.Revision, e.Timestamp, unknown(or(from.slug, t.stamped.slug)), unknown(e.ProjectRef),
 		mark(a.TokenHash), mark(a.SessionID), mark(a.UserID), mark(a.IP), e.Origin.Instance, int64(e.Origin.Sequence), string(r.JSON),
-	}, tagged...)...)
+	), t.values()...)...)
 	if err != nil {
 		return 0, err
 	}
@@ -153,12 +156,9 @@ func (w *writing) insert(r *forwarder.Record, t *tag, from organization) (key in
 	if key, err = result.LastInsertId(); err != nil {
 		return 0, err
 	}
-	w.count(+1, t, int64(len(r.JSON)), false)
-	if t.keep == 0 {
-		if w.untagged[1] == 0 {
-			w.untagged[0] = key
-		}
-		w.untagged = [2]int64{min(w.untagged[0], key), max(w.untagged[1], key)}
+	made := row{key: key, timestamp: e.Timestamp, size: int64(len(r.JSON)), mark: noMark, tag: *t}
+	if err := w.enter(&made); err != nil {
+		return 0, err
 	}
 	return key, w.tokens(a.OtherTokenHashes, key)
 }
@@ -184,14 +184,18 @@ func (w *writing) putAgain(r *forwarder.Record, t tag, from organization, there 
 		if p != there.place {
 			w.goes(there.place)
 		}
+		if err := w.leave(there); err != nil {
+			return err
+		}
 		err = w.exec(replaceEntry, e.Revision, e.Timestamp, unknown(e.ProjectRef), mark(a.TokenHash), mark(a.SessionID), mark(a.UserID), mark(a.IP),
 			p.instance, p.sequence, string(r.JSON), there.key)
 		if err != nil {
 			return err
 		}
-		w.count(-1, &there.tag, there.size, there.held)
-		there.size = int64(len(r.JSON))
-		w.count(+1, &there.tag, there.size, there.held)
+		there.size, there.timestamp = int64(len(r.JSON)), e.Timestamp
+		if err := w.enter(there); err != nil {
+			return err
+		}
 		if err := w.tokens(a.OtherTokenHashes, there.key); err != nil {
 			return err
 		}
