@@ -24,10 +24,11 @@ import (
 type Keeper interface {
 	Store
 	Ledger
-	// Pending yields the entries whose stamp is pending, oldest first. It holds no lock
-	// between entries, and may be ended at any time. What a Record holds is valid until
-	// the next iteration.
-	Pending(ctx context.Context) iter.Seq2[Record, error]
+	// Pending yields the entries whose stamp is pending, oldest first, and with untagged
+	// also those without a retention, which an earlier version or a configuration without
+	// one has left. It holds no lock between entries, and may be ended at any time. What a
+	// Record holds is valid until the next iteration.
+	Pending(ctx context.Context, untagged bool) iter.Seq2[Record, error]
 	// Restamp puts stamps on entries, in one transaction. Entries that are not there any
 	// more are passed over, and so are organizations of entries that have one. Pending
 	// becomes what the stamp says. It is given a few hundred at most.

@@ -174,14 +174,15 @@ func (k *Keeping) restamp(ctx context.Context) error {
 	return k.use(func(store Keeper) error {
 		var stamps []Restamp
 		looked := 0
-		for r, err := range store.Pending(ctx) {
+		for r, err := range store.Pending(ctx, k.o.Keep != nil) {
 			if err != nil {
 				return fmt.Errorf("looking for pending stamps: %w", err)
 			}
 			if looked++; looked > maxLooked {
 				break
 			}
-			if s := k.o.Stamper.Stamp(r.Entry); !s.Pending || r.Stamp == nil {
+			isTagged := r.Stamp != nil && (r.Stamp.Retention != nil || k.o.Keep == nil)
+			if s := k.o.Stamper.Stamp(r.Entry); !s.Pending || !isTagged {
 				stamps = append(stamps, Restamp{r.Entry.ID, r.Entry.Timestamp, s})
 			}
 			if len(stamps) == maxRestamp {

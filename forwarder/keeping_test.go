@@ -61,7 +61,7 @@ func (k *fakeKeeper) classOf(id string) string {
 	return ""
 }
 
-func (k *fakeKeeper) Pending(context.Context) iter.Seq2[Record, error] {
+func (k *fakeKeeper) Pending(_ context.Context, untagged bool) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
 		for id := range strings.FieldsSeq(k.ids()) {
 			k.mu.Lock()
@@ -72,7 +72,7 @@ func (k *fakeKeeper) Pending(context.Context) iter.Seq2[Record, error] {
 				yield(Record{}, err)
 				return
 			}
-			if (r.stamp == nil || r.stamp.Pending) && !yield(Record{Entry: r.entry, Stamp: r.stamp}, nil) {
+			if (r.stamp == nil && untagged || r.stamp != nil && r.stamp.Pending) && !yield(Record{Entry: r.entry, Stamp: r.stamp}, nil) {
 				return
 			}
 		}

@@ -31,8 +31,8 @@ import (
 //
 //	go test ./bench/retention -run Year -v -timeout 60m -organizations 1000 -days 365 -calls 3000
 var (
-	flagOrganizations = flag.Int("organizations", 40, "how many organizations there are")
-	flagDays          = flag.Int("days", 100, "how long it goes on")
+	flagOrganizations = flag.Int("organizations", 30, "how many organizations there are")
+	flagDays          = flag.Int("days", 45, "how long it goes on")
 	flagCalls         = flag.Int("calls", 120, "how many calls there are in a day")
 	flagSeed          = flag.Uint64("seed", 0, "what is random; 0 is another one each time")
 )

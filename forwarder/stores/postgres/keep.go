@@ -129,11 +129,11 @@ func (s *Store) milliseconds() string {
 
 // Pending implements forwarder.Keeper. It reads page by page, each in a transaction of
 // its own, and between them it holds nothing.
-func (s *Store) Pending(ctx context.Context) iter.Seq2[forwarder.Record, error] {
+func (s *Store) Pending(ctx context.Context, untagged bool) iter.Seq2[forwarder.Record, error] {
 	return func(yield func(forwarder.Record, error) bool) {
 		after := row{}
 		for begun := false; ; begun = true {
-			page, err := s.pending(ctx, &after, begun)
+			page, err := s.pending(ctx, &after, begun, untagged)
 			if err != nil {
 				yield(forwarder.Record{}, s.at.failing("reading", err))
 				return
@@ -151,7 +151,7 @@ func (s *Store) Pending(ctx context.Context) iter.Seq2[forwarder.Record, error] 
 }
 
 // pending is the next page, behind a row that becomes its last one.
-func (s *Store) pending(ctx context.Context, after *row, begun bool) (page []forwarder.Record, err error) {
+func (s *Store) pending(ctx context.Context, after *row, begun, untagged bool) (page []forwarder.Record, err error) {
 	where, args := "true", []any{pageEntries}
 	if begun {
 		where, args = "timestamp >= $2 AND (timestamp, id) > ($2, $3)", append(args, after.timestamp, after.id)
@@ -160,7 +160,11 @@ func (s *Store) pending(ctx context.Context, after *row, begun bool) (page []for
 	half := func(which string) string {
 		return fmt.Sprintf(`(SELECT %s FROM %s.entry WHERE %s AND %s ORDER BY timestamp, id LIMIT $1)`, rowColumns, s.at.schema, which, where)
 	}
-	sql := `SELECT * FROM (` + half("pending") + ` UNION ALL ` + half("keep_until IS NULL AND NOT pending") + `) e ORDER BY timestamp, id LIMIT $1`
+	from := half("pending")
+	if untagged {
+		from += ` UNION ALL ` + half("keep_until IS NULL AND NOT pending")
+	}
+	sql := `SELECT * FROM (` + from + `) e ORDER BY timestamp, id LIMIT $1`
 	err = s.snapshot(ctx, true, func(tx *snapshot) error {
 		var wrong error
 		err := tx.query(ctx, sql, args, func(v [][]byte) {

@@ -126,7 +126,7 @@ func TestAnEarlierVersionIsMigrated(t *testing.T) {
 	// Nothing of it expires before it is stamped, once.
 	pruneAll(t, s, inDays(100_000))
 	var stamps []forwarder.Restamp
-	for r, err := range s.Pending(t.Context()) {
+	for r, err := range s.Pending(t.Context(), true) {
 		if err != nil || r.Stamp != nil {
 			t.Fatalf("stamp %+v, %v", r.Stamp, err)
 		}
@@ -144,7 +144,7 @@ func TestAnEarlierVersionIsMigrated(t *testing.T) {
 		}
 		stamps = stamps[n:]
 		left := 0
-		for range s.Pending(t.Context()) {
+		for range s.Pending(t.Context(), true) {
 			left++
 		}
 		if left != len(stamps) {

@@ -295,7 +295,7 @@ func (o *oracle) check(t *testing.T, s *Store) {
 	lost, err := s.Lost(t.Context())
 	compare("lost", []forwarder.Range(nil), lost, err)
 	var asked []string
-	for r, err := range s.Pending(t.Context()) {
+	for r, err := range s.Pending(t.Context(), true) {
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -60,12 +60,16 @@ func (c *change) restampEntry(s *forwarder.Restamp) error {
 	return c.restamp(there, merged, or(from.slug, merged.stamped.slug))
 }
 
-// Pending implements forwarder.Keeper. What has no stamp comes first, in the order in
-// which it was written: an earlier version has left it. A document that nobody can decode
+// Pending implements forwarder.Keeper. What has no retention comes last, in the order in
+// which it was written. A document that nobody can decode
 // is passed over, and stays.
-func (s *Store) Pending(ctx context.Context) iter.Seq2[forwarder.Record, error] {
+func (s *Store) Pending(ctx context.Context, untagged bool) iter.Seq2[forwarder.Record, error] {
 	return func(yield func(forwarder.Record, error) bool) {
-		for _, walk := range []func(context.Context, func(forwarder.Record) bool) (bool, error){s.untagged, s.pending} {
+		walks := []func(context.Context, func(forwarder.Record) bool) (bool, error){s.pending}
+		if untagged {
+			walks = append(walks, s.untagged)
+		}
+		for _, walk := range walks {
 			more, err := walk(ctx, func(r forwarder.Record) bool { return yield(r, nil) })
 			if err != nil {
 				yield(forwarder.Record{}, fmt.Errorf("reading what is pending in audit store %q: %w%s", s.path, err, cure(err)))
