@@ -1,8 +1,6 @@
 package attribution
 
-import (
-	"time"
-)
+import "time"
 
 const (
 	// maxMoves bounds the transfers that nobody has looked at yet.
@@ -23,7 +21,9 @@ type move struct {
 // Transferred tells that a project may belong to another organization now, by a call that
 // arrived and was answered then: see audit.Operation.Transfers. What was known of it ends
 // with that call, which is still the old owner's. Without a project, it is one of those
-// that were offered. It never waits.
+// that were offered. It is to be told of every such call that may have had its effect, so
+// also where nobody knows how it ended: that costs a question at most. What went around
+// this sidecar is found when the TTL has passed. It never waits.
 func (d *Directory) Transferred(project string, arrived, answered time.Time) {
 	d.moved(move{project, arrived.UnixMicro(), answered.UnixMicro(), false})
 }
