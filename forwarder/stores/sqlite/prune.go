@@ -25,8 +25,8 @@ const (
 	firstRows  = 64
 	leastRows  = 32 // much less than a commit
 	mostRows   = 8192
-	firstPages = 16
-	leastPages = 4
+	firstPages = 64
+	leastPages = 32
 	mostPages  = 4096
 )
 
