@@ -64,9 +64,8 @@ ON CONFLICT (id) DO NOTHING`
 		kept_until     = max(kept_until, excluded.kept_until),
 		entries        = entries + excluded.entries, late = late + excluded.late,
 		deleted_from   = min(deleted_from, excluded.deleted_from), deleted_to = max(deleted_to, excluded.deleted_to)`
-	addDeleted = `INSERT INTO class_total (class, deleted_arrival, deleted_until) VALUES (?, ?, ?)
-	ON CONFLICT (class) DO UPDATE SET deleted_arrival = max(ifnull(deleted_arrival, excluded.deleted_arrival), excluded.deleted_arrival),
-		deleted_until = max(ifnull(deleted_until, excluded.deleted_until), excluded.deleted_until)`
+	addDeleted = `INSERT INTO class_total (class, deleted_arrival, deleted_until) VALUES (?1, ?2, ?3)
+	ON CONFLICT (class) DO UPDATE SET deleted_arrival = max(ifnull(deleted_arrival, ?2), ?2), deleted_until = max(ifnull(deleted_until, ?3), ?3)`
 	addUntagged = `INSERT INTO state (name, value) VALUES ('` + stateUntagged + `', ?), ('` + stateUntaggedLast + `', ?)
 	ON CONFLICT (name) DO UPDATE SET value = CASE name WHEN '` + stateUntagged + `' THEN min(value, excluded.value) ELSE max(value, excluded.value) END`
 
@@ -143,8 +142,12 @@ func (c *change) stmt(query string) *sql.Stmt {
 }
 
 func (c *change) exec(query string, args ...any) error {
-	_, err := c.stmt(query).Exec(args...)
+	_, err := c.result(query, args...)
 	return err
+}
+
+func (c *change) result(query string, args ...any) (sql.Result, error) {
+	return c.stmt(query).Exec(args...)
 }
 
 func (c *change) query(query string, args ...any) (*sql.Rows, error) {

@@ -87,7 +87,7 @@ func (r *Reader) expiringHeld(ctx context.Context, at int64, holds []forwarder.H
 	if err != nil {
 		return nil, err
 	}
-	fetch, err := r.db.PrepareContext(ctx, `SELECT document, `+tagColumns+` FROM entry WHERE key = ?`)
+	fetch, err := r.db.PrepareContext(ctx, selectTagged)
 	if err != nil {
 		return nil, err
 	}

@@ -23,10 +23,10 @@ type pace struct {
 // The bounds of a step. It begins small.
 const (
 	firstRows  = 64
-	leastRows  = 8
+	leastRows  = 32 // much less than a commit
 	mostRows   = 8192
-	firstPages = 16
-	leastPages = 4
+	firstPages = 64
+	leastPages = 32
 	mostPages  = 4096
 )
 
@@ -112,6 +112,9 @@ func (s *Store) expire(e *forwarder.Expiry, step time.Duration) (p forwarder.Pru
 
 // paced is how much the next step may do, if this one did so much in that time.
 func paced(limit, done int, step, took time.Duration, least, most int) int {
+	if done < limit && took < step {
+		return max(limit, least) // there was no more to do, which says nothing
+	}
 	n := int(float64(done) * float64(step) / float64(max(took, 1)))
 	// One step that was delayed, or quick, says little.
 	return min(max(n, limit/2, least), limit*2, most)

@@ -33,7 +33,11 @@ func (r *Reader) readMarked(ctx context.Context, q forwarder.Query) iter.Seq2[[]
 			yield(nil, r.reading(err))
 			return
 		}
-		fetch, err := r.db.PrepareContext(ctx, `SELECT document, `+columns+` FROM entry WHERE key = ?`)
+		query := selectTagged
+		if columns == noTagColumns {
+			query = selectUntagged
+		}
+		fetch, err := r.db.PrepareContext(ctx, query)
 		if err != nil {
 			yield(nil, r.reading(err))
 			return
@@ -58,6 +62,12 @@ func (r *Reader) readMarked(ctx context.Context, q forwarder.Query) iter.Seq2[[]
 		}
 	}
 }
+
+// The statements that read an entry's document and its stamp.
+const (
+	selectTagged   = `SELECT document, ` + tagColumns + ` FROM entry WHERE key = ?`
+	selectUntagged = `SELECT document, ` + noTagColumns + ` FROM entry WHERE key = ?`
+)
 
 // findMarked returns the keys of the candidates in the query's order.
 func findMarked(ctx context.Context, db *sql.DB, q *forwarder.Query) (keys []int64, err error) {

@@ -230,7 +230,7 @@ func TestAHoldThatIsReplacedLetsGo(t *testing.T) {
 // SetHold returned.
 func TestAHoldThatIsSetWhilePruningRuns(t *testing.T) {
 	s := newStoreAt(t)
-	write(t, s, stamped(t, 1, 3000, "short", 10))
+	write(t, s, stamped(t, 1, 600, "short", 10))
 	var running sync.WaitGroup
 	begun := make(chan struct{})
 	running.Go(func() {
@@ -261,7 +261,7 @@ func TestAHoldThatIsSetWhilePruningRuns(t *testing.T) {
 
 func TestWhatIsPendingIsYieldedAndNeverDeleted(t *testing.T) {
 	s := newStoreAt(t)
-	const total = 2*pageEntries + 100
+	const total = pageEntries + 100
 	write(t, s, records(t, 1, 20)) // no stamp
 	batch := stamped(t, 21, total, "unattributed", 10)
 	for i := range batch {
@@ -395,7 +395,7 @@ func TestSpaceIsGivenBack(t *testing.T) {
 		return info.Size()
 	}
 	s := storeAt(t, path)
-	for n := 1; n < 10_000; n += 1000 {
+	for n := 1; n < 4000; n += 1000 {
 		write(t, s, stamped(t, n, n+999, []string{"short", "long"}[n/1000%2], 10+n/1000%2*100))
 	}
 	s.Close()
@@ -406,8 +406,8 @@ func TestSpaceIsGivenBack(t *testing.T) {
 	if err := s.db.QueryRow("PRAGMA integrity_check").Scan(&check); err != nil || check != "ok" {
 		t.Errorf("integrity check: %s, %v", check, err)
 	}
-	if n := len(documents(t, s, forwarder.Query{})); n != 5000 {
-		t.Errorf("%d entries, want 5000", n)
+	if n := len(documents(t, s, forwarder.Query{})); n != 2000 {
+		t.Errorf("%d entries, want 2000", n)
 	}
 	s.Close()
 	if after := size(); after > before*6/10 {
@@ -417,7 +417,7 @@ func TestSpaceIsGivenBack(t *testing.T) {
 
 func TestWritingReadingAndPruningAtOnce(t *testing.T) {
 	s := newStoreAt(t)
-	const total, size = 4000, 100
+	const total, size = 1000, 100
 	var running sync.WaitGroup
 	ended := make(chan struct{})
 	fail := func(err error) {
@@ -493,14 +493,14 @@ func pruneForEver(path string) error {
 
 func TestAKilledStepLeavesNeitherRowsNorReceiptsAlone(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "audit.db")
-	const total = 3000
+	const total = 1000
 	s := storeAt(t, path)
 	for n := 1; n < total; n += 1000 {
 		write(t, s, stamped(t, n, n+999, "short", 10))
 	}
 	s.Close()
 	left, middle := total, 0
-	for round := range 8 {
+	for round := range 5 {
 		c := process(t, "prune", path)
 		out, err := c.StdoutPipe()
 		if err != nil {
@@ -510,7 +510,7 @@ func TestAKilledStepLeavesNeitherRowsNorReceiptsAlone(t *testing.T) {
 			t.Fatal(err)
 		}
 		lines := bufio.NewScanner(out)
-		for n := 0; n <= round && lines.Scan(); n++ { //nolint:revive // it only counts
+		for n := 0; n <= round && lines.Scan(); n++ {
 		}
 		if err := c.Process.Kill(); err != nil {
 			t.Fatal(err)

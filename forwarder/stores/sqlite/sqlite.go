@@ -107,6 +107,7 @@ func (s *Store) open(ctx context.Context, path string) error {
 		return err
 	}
 	for _, query := range statements {
+		//nolint:sqlclosecheck // Close does
 		if s.prepared[query], err = s.db.PrepareContext(ctx, query); err != nil {
 			return err
 		}

@@ -208,7 +208,7 @@ func (c *change) entry(r *row) (*audit.Entry, error) {
 	}
 	e, err := audit.Decode(doc)
 	if err != nil {
-		return nil, nil //nolint:nilerr,nilnil // it is kept as it is
+		return nil, nil //nolint:nilnil // it is kept as it is
 	}
 	return e, rows.Close()
 }

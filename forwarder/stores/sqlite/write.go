@@ -143,7 +143,7 @@ var errNoRow = errors.New("its row is neither there nor can it be made: look for
 // insert makes the entry's row, and returns its key; zero if it has one.
 func (w *writing) insert(r *forwarder.Record, t *tag, from organization) (key int64, err error) {
 	e, a := r.Entry, &r.Entry.Actor
-	result, err := w.stmt(insertEntry).Exec(append(append(w.args[:0],
+	result, err := w.result(insertEntry, append(append(w.args[:0],
 		e.ID, e.Revision, e.Timestamp, unknown(or(from.slug, t.stamped.slug)), unknown(e.ProjectRef),
 		mark(a.TokenHash), mark(a.SessionID), mark(a.UserID), mark(a.IP), e.Origin.Instance, int64(e.Origin.Sequence), string(r.JSON),
 	), t.values()...)...)
