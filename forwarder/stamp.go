@@ -7,18 +7,17 @@ import (
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
 )
 
-// Stamper says whose an entry is and how long it is kept. It is safe for concurrent use
-// and never waits.
+// Stamper says whose an entry is and how long it is kept. It is safe for concurrent use,
+// and but for Await it never waits.
 type Stamper interface {
 	// Stamp is what is known now. Pending says that somebody is being asked: what is said
 	// of the same entry later may be another stamp.
 	Stamp(e *audit.Entry) audit.Stamp
+	// Await returns when the entry's stamp is not pending any more, or ctx is done.
+	Await(ctx context.Context, e *audit.Entry)
 	// Settled is Stamp for good: what is not known by now stays unknown.
 	Settled(e *audit.Entry) audit.Stamp
 }
-
-// stampPoll is how often a pending stamp is looked at.
-const stampPoll = 50 * time.Millisecond
 
 // stamp puts a stamp on a record. It reports false, and changes nothing, if delivery has
 // to wait for it.
@@ -28,7 +27,7 @@ func (f *Forwarder) stamp(r *Record) (ok bool, err error) {
 	}
 	s := f.o.Stamper.Stamp(r.Entry)
 	if s.Pending && !f.o.StampLater {
-		if time.Since(time.UnixMicro(r.Entry.Timestamp)) < f.o.StampWait {
+		if f.stampTime(r.Entry) > 0 {
 			return false, nil
 		}
 		s = f.o.Stamper.Settled(r.Entry)
@@ -45,15 +44,19 @@ func (f *Forwarder) putStamp(r *Record, s audit.Stamp) (err error) {
 	return err
 }
 
+// stampTime is for how long an entry's stamp may be waited for. One that arrived in the
+// future, because the clock was put back, has no age to go by.
+func (f *Forwarder) stampTime(e *audit.Entry) time.Duration {
+	age := time.Since(time.UnixMicro(e.Timestamp))
+	if age < -f.o.StampWait {
+		return 0
+	}
+	return f.o.StampWait - age
+}
+
 // stampOf waits until an entry can be stamped, or ctx ends.
 func (f *Forwarder) stampOf(ctx context.Context, e *audit.Entry) {
-	tick := time.NewTicker(stampPoll)
-	defer tick.Stop()
-	for f.o.Stamper.Stamp(e).Pending && time.Since(time.UnixMicro(e.Timestamp)) < f.o.StampWait {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return
-		}
-	}
+	ctx, cancel := context.WithTimeout(ctx, f.stampTime(e))
+	defer cancel()
+	f.o.Stamper.Await(ctx, e)
 }

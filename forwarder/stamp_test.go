@@ -34,6 +34,12 @@ func (f *fakeStamper) Settled(*audit.Entry) audit.Stamp {
 	return audit.Stamp{Retention: &audit.Retention{Class: "default", KeepUntil: 3}}
 }
 
+func (f *fakeStamper) Await(ctx context.Context, e *audit.Entry) {
+	for f.Stamp(e).Pending && ctx.Err() == nil {
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
 func (f *fakeStamper) answer(ids ...string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -127,6 +133,22 @@ func TestAKeeperGetsTheStampApart(t *testing.T) {
 		if len(stamps) != 1 || stamps[0] == nil || !stamps[0].Pending || bytes.Contains(store.records[0].JSON, []byte("retention")) {
 			t.Errorf("got %+v in %s", stamps, store.records[0].JSON)
 		}
+	})
+}
+
+func TestWhatArrivedInTheFutureDoesNotWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		stamper := &fakeStamper{pending: map[string]bool{"a": true, "b": true}}
+		entries := [][]byte{arrived(t, "a", time.Now().Add(time.Hour)), arrived(t, "b", time.Now().Add(time.Second))}
+		stamped(t, Options{Stamper: stamper}, entries, func(_ *Forwarder, store *fakeStore) {
+			if got := store.got(); !slices.Equal(got, []uint64{1}) {
+				t.Errorf("at once: %v", got)
+			}
+			time.Sleep(2 * DefaultStampWait)
+			if got := store.got(); !slices.Equal(got, []uint64{1, 2}) {
+				t.Errorf("later: %v", got)
+			}
+		})
 	})
 }
 

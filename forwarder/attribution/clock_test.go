@@ -26,7 +26,7 @@ func TestAnEntryOfTheFutureArrivedNow(t *testing.T) {
 		}
 		p.set(func(p *platform) { p.fails = errDown })
 		began := time.Now()
-		if s := r.Await(t.Context(), call(organization("other"), at(began.Add(day)))); s.Pending || time.Since(began) != DefaultMaxWait {
+		if s := await(t.Context(), r.Directory, call(organization("other"), at(began.Add(day)))); s.Pending || time.Since(began) != patience {
 			t.Errorf("waited %s", time.Since(began))
 		}
 	})

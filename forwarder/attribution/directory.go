@@ -26,7 +26,6 @@ const (
 	DefaultTTL         = time.Hour
 	DefaultNegativeTTL = 5 * time.Minute
 	DefaultTimeout     = 2 * time.Second
-	DefaultMaxWait     = 10 * time.Second
 	DefaultRate        = 10.0
 )
 
@@ -56,8 +55,6 @@ type Options struct {
 	TTL, NegativeTTL time.Duration
 	// Timeout bounds one question. Default and maximum: 2 s.
 	Timeout time.Duration
-	// MaxWait is for how long after an entry's arrival Await waits. Default: 10 s.
-	MaxWait time.Duration
 	// Rate bounds the questions in a second, over all. Default: 10.
 	Rate float64
 	// File is where what is known outlives a restart. Default: nowhere. Two Directories
@@ -198,7 +195,7 @@ func (d *Directory) Configure(o Options) error {
 			return errors.New("an organization's plan: both must be plain text, as in: acme enterprise")
 		}
 	}
-	if o.TTL < 0 || o.NegativeTTL < 0 || o.Timeout < 0 || o.MaxWait < 0 || o.Rate < 0 || math.IsNaN(o.Rate) {
+	if o.TTL < 0 || o.NegativeTTL < 0 || o.Timeout < 0 || o.Rate < 0 || math.IsNaN(o.Rate) {
 		return errors.New("a time or a rate is below zero: leave it away for the default")
 	}
 	if o.Timeout > DefaultTimeout {
@@ -210,7 +207,6 @@ func (d *Directory) Configure(o Options) error {
 	orDefault(&s.TTL, DefaultTTL)
 	orDefault(&s.NegativeTTL, DefaultNegativeTTL)
 	orDefault(&s.Timeout, DefaultTimeout)
-	orDefault(&s.MaxWait, DefaultMaxWait)
 	orDefault(&s.Rate, DefaultRate)
 	s.Static = maps.Clone(o.Static)
 	s.ttl, s.negativeTTL = s.TTL.Microseconds(), s.NegativeTTL.Microseconds()

@@ -99,7 +99,7 @@ func TestSupabaseIsAskedAtItsManagementAPI(t *testing.T) {
 			}
 			_, _ = io.WriteString(w, c.organization)
 		})
-		s := d.Await(t.Context(), call(project(ref)))
+		s := await(t.Context(), d, call(project(ref)))
 		if s.Retention.Plan != "enterprise" || s.OrganizationID == "" || s.Membership != audit.MembershipProven {
 			t.Errorf("%s: %s", c.name, say(s))
 		}
@@ -236,7 +236,7 @@ func TestARotatedTokenIsFound(t *testing.T) {
 	now.Store("")
 	until(t, "none", func() bool { d.Stamp(e); return strings.Count(got.String(), "failed") == 2 })
 	now.Store("new-" + secret)
-	if s := d.Await(t.Context(), e); s.Retention.Plan != "free" {
+	if s := await(t.Context(), d, e); s.Retention.Plan != "free" {
 		t.Error(say(s))
 	}
 	if strings.Contains(l.String(), secret[4:]) {
@@ -303,7 +303,7 @@ func TestNamesAreEscapedAndPathsFollowed(t *testing.T) {
 			Pattern: func(string) bool { return true },
 		}
 	})
-	s := d.Await(t.Context(), call(organization("x%2f..%2fadmin/../?a#b")))
+	s := await(t.Context(), d, call(organization("x%2f..%2fadmin/../?a#b")))
 	if got := path.Load(); got != "/orgs/x%252f..%252fadmin%2F..%2F%3Fa%23b/info?v=2" {
 		t.Errorf("asked %s", got)
 	}

@@ -221,4 +221,15 @@ func (r *rig) close() {
 	}
 }
 
+// patience is for how long await waits.
+const patience = 10 * time.Second
+
+// await is a stamp for good, which the answer is waited for.
+func await(ctx context.Context, d *Directory, e *audit.Entry) audit.Stamp {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	d.Await(ctx, e)
+	return d.Settled(e)
+}
+
 func itoa(n int64) string { return strconv.FormatInt(n, 10) }

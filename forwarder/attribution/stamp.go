@@ -17,26 +17,27 @@ func (d *Directory) Stamp(e *audit.Entry) audit.Stamp {
 	return s
 }
 
-// Await is Stamp for a store that cannot change a stamp later. It waits for an answer
-// until the entry is MaxWait old, by its arrival, so that a backlog passes at once, or
-// until ctx is done. Then the entry is stamped for good with what is known. Whoever has
+// Settled is Stamp for good: what is not known by now stays unknown.
+func (d *Directory) Settled(e *audit.Entry) audit.Stamp {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	s, _ := d.stamp(e, true)
+	return s
+}
+
+// Await waits until an entry's stamp is not pending any more, or ctx is done. Whoever has
 // several entries should call Stamp with each of them first, so that one does not wait for
 // another one's question.
-func (d *Directory) Await(ctx context.Context, e *audit.Entry) audit.Stamp {
-	began := time.Now()
-	for {
+func (d *Directory) Await(ctx context.Context, e *audit.Entry) {
+	for ctx.Err() == nil {
 		d.mu.Lock()
 		s, w := d.stamp(e, false)
-		// A clock that was put back must not make it wait for a day.
-		left := min(time.Until(time.UnixMicro(e.Timestamp)), -time.Since(began)) + d.set.MaxWait
-		if s.Pending && (left <= 0 || ctx.Err() != nil || d.closed) {
-			s, _ = d.stamp(e, true)
-		}
+		closed := d.closed
 		d.mu.Unlock()
-		if !s.Pending {
-			return s
+		if !s.Pending || closed {
+			return
 		}
-		timer := time.NewTimer(min(left, w.again))
+		timer := time.NewTimer(w.again)
 		select {
 		case <-w.done:
 		case <-timer.C:

@@ -218,7 +218,7 @@ func TestAThousandCallsOfOneProjectAskOnce(t *testing.T) {
 		var all sync.WaitGroup
 		for range 1000 {
 			all.Go(func() {
-				if s := r.Await(t.Context(), call(project(ref))); say(s) != final {
+				if s := await(t.Context(), r.Directory, call(project(ref))); say(s) != final {
 					t.Error(say(s))
 				}
 			})
@@ -230,29 +230,27 @@ func TestAThousandCallsOfOneProjectAskOnce(t *testing.T) {
 	})
 }
 
-func TestAwaitWaitsByTheAgeOfTheEntry(t *testing.T) {
+func TestAwaitWaitsForAnAnswerOrItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPlatform()
 		p.fails = errDown
 		r := newRig(t, p)
 		defer r.close()
-		for _, c := range []struct{ age, waits time.Duration }{{0, 10 * time.Second}, {7 * time.Second, 3 * time.Second}, {time.Hour, 0}} {
-			began := time.Now()
-			s := r.Await(t.Context(), call(project(ref), at(time.Now().Add(-c.age))))
-			if took := time.Since(began); took != c.waits || say(s) != "- - - default -" {
-				t.Errorf("%s old: %q after %s", c.age, say(s), took)
-			}
+		started := time.Now()
+		s := await(t.Context(), r.Directory, call(project(ref)))
+		if took := time.Since(started); took != patience || say(s) != "- - - default -" {
+			t.Errorf("%q after %s", say(s), took)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		began := time.Now()
-		if s := r.Await(ctx, call(project(ref))); s.Pending || time.Since(began) != time.Second {
+		if s := await(ctx, r.Directory, call(project(ref))); s.Pending || time.Since(began) != time.Second {
 			t.Errorf("waited %s after its context was done", time.Since(began))
 		}
 		// It is asked again while somebody waits, and then nobody waits any more.
 		p.set(func(p *platform) { p.fails = nil })
 		time.Sleep(lastRetry)
-		if s := r.Await(t.Context(), call(project(ref))); say(s) != final {
+		if s := await(t.Context(), r.Directory, call(project(ref))); say(s) != final {
 			t.Error(say(s))
 		}
 	})
