@@ -395,8 +395,8 @@ func TestSpaceIsGivenBack(t *testing.T) {
 		return info.Size()
 	}
 	s := storeAt(t, path)
-	for n := 1; n < 4000; n += 1000 {
-		write(t, s, stamped(t, n, n+999, []string{"short", "long"}[n/1000%2], 10+n/1000%2*100))
+	for n := 1; n < 2000; n += 500 {
+		write(t, s, stamped(t, n, n+499, []string{"short", "long"}[n/500%2], 10+n/500%2*100))
 	}
 	s.Close()
 	before := size()
@@ -406,18 +406,18 @@ func TestSpaceIsGivenBack(t *testing.T) {
 	if err := s.db.QueryRow("PRAGMA integrity_check").Scan(&check); err != nil || check != "ok" {
 		t.Errorf("integrity check: %s, %v", check, err)
 	}
-	if n := len(documents(t, s, forwarder.Query{})); n != 2000 {
-		t.Errorf("%d entries, want 2000", n)
+	if n := len(documents(t, s, forwarder.Query{})); n != 1000 {
+		t.Errorf("%d entries, want 1000", n)
 	}
 	s.Close()
-	if after := size(); after > before*6/10 {
+	if after := size(); after > before*7/10 {
 		t.Errorf("the file has %d bytes of %d after half of it has expired", after, before)
 	}
 }
 
 func TestWritingReadingAndPruningAtOnce(t *testing.T) {
 	s := newStoreAt(t)
-	const total, size = 1000, 100
+	const total, size = 600, 100
 	var running sync.WaitGroup
 	ended := make(chan struct{})
 	fail := func(err error) {
