@@ -58,8 +58,6 @@ func Open(ctx context.Context, c Config, log *slog.Logger) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, at.timeout)
-	defer cancel()
 	reader, err := newReader(ctx, at)
 	if err != nil {
 		return nil, at.failing("opening", err)
@@ -72,18 +70,23 @@ func Open(ctx context.Context, c Config, log *slog.Logger) (*Store, error) {
 	return s, nil
 }
 
-func (s *Store) open(ctx context.Context, noMigrate bool) (err error) {
+func (s *Store) open(unbounded context.Context, noMigrate bool) (err error) {
+	ctx, cancel := context.WithTimeout(unbounded, s.at.timeout)
+	defer cancel()
 	if s.conn, err = s.at.connect(ctx); err != nil {
 		return err
 	}
 	if noMigrate {
 		err = check(ctx, s.conn, s.at.schema)
 	} else {
-		err = migrate(ctx, s.conn, s.at.schema)
+		err = migrate(ctx, unbounded, s.conn, s.at.schema)
 	}
 	if err != nil {
 		return err
 	}
+	// Migrating may have taken all of the time.
+	ctx, cancel = context.WithTimeout(unbounded, s.at.timeout)
+	defer cancel()
 	return s.prepare(ctx, s.conn, nil)
 }
 

@@ -161,9 +161,6 @@ func (p *step) begin(ctx context.Context) (mine bool, dropping string, err error
 	return true, dropping, err
 }
 
-var errNoOwner = errors.New(`its role may only add entries, and deletes none: let one sidecar prune whose DSN has the role that owns the tables, ` +
-	`or grant it as in: GRANT audit_owner TO audit_writer`)
-
 // end ends the transaction.
 func (p *step) end(ctx context.Context, how string) error {
 	_, err := p.conn.Exec(ctx, how)

@@ -146,8 +146,12 @@ func TestAWholePartitionIsDroppedAndCounted(t *testing.T) {
 func TestAPartitionOfWhichOneIsKeptIsNotDropped(t *testing.T) {
 	term := terms{"default": 20}
 	for name, keep := range map[string]func(t *testing.T, s *Store){
-		"pending":       func(t *testing.T, s *Store) { run(t, s.conn, s.at.schema, `UPDATE {schema}.entry SET pending = true WHERE sequence = 7`) },
-		"without stamp": func(t *testing.T, s *Store) { run(t, s.conn, s.at.schema, `UPDATE {schema}.entry SET keep_until = NULL WHERE sequence = 7`) },
+		"pending": func(t *testing.T, s *Store) {
+			run(t, s.conn, s.at.schema, `UPDATE {schema}.entry SET pending = true WHERE sequence = 7`)
+		},
+		"without stamp": func(t *testing.T, s *Store) {
+			run(t, s.conn, s.at.schema, `UPDATE {schema}.entry SET keep_until = NULL WHERE sequence = 7`)
+		},
 		"for ever": func(t *testing.T, s *Store) {
 			run(t, s.conn, s.at.schema, `UPDATE {schema}.entry SET keep_until = 9223372036854775807 WHERE sequence = 7`)
 		},
