@@ -27,6 +27,8 @@ type keeping struct {
 	pass   *pass     // of pruning; nil between two
 	// rows is how many rows a step of pruning looks at, by how long those before took.
 	rows int
+	// failed counts the steps in turn in whose way somebody was.
+	failed int
 }
 
 // keeper calls f with the connection for retention, which is made if there is none. After

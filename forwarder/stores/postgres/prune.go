@@ -30,6 +30,8 @@ const (
 	// detachTries is how often a partition's lock is tried in one pass before its rows
 	// are deleted one by one.
 	detachTries = 20
+	// stepTries is how often a step is tried while others are in its way.
+	stepTries = 10
 	// dropTimeout bounds the counting of a whole partition, which nobody waits for.
 	dropTimeout = 15 * time.Minute
 )
@@ -74,13 +76,35 @@ func (s *Store) Prune(ctx context.Context, e forwarder.Expiry) (forwarder.Pruned
 	p := &step{Store: s, expiry: &e, counts: totals{}}
 	err := s.keeper(ctx, func(conn *pgx.Conn) error {
 		p.conn = conn
-		return p.run(ctx)
+		err := p.run(ctx)
+		if err == nil {
+			s.keeping.failed = 0
+		}
+		return err
 	})
+	if err != nil && s.keeping.inTheWay(err) {
+		return forwarder.Pruned{More: true}, nil
+	}
 	if err != nil {
 		return forwarder.Pruned{}, s.at.failing("deleting what has expired from", err)
 	}
 	p.result.Deleted = p.counts.sorted()
 	return p.result, nil
+}
+
+// inTheWay reports whether a step has failed because of what others do at the moment, and
+// is to be tried again: a few times, since it may be for long.
+func (k *keeping) inTheWay(err error) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	switch sqlState(err) {
+	case "55P03", "40P01", "40001":
+		k.failed++
+	default:
+		k.failed = 0
+		return false
+	}
+	return k.failed%stepTries != 0
 }
 
 // run makes the step: the first of these that has something to do. What was detached is
@@ -243,8 +267,7 @@ func (p *step) clearMarks(ctx context.Context) (did bool, err error) {
 
 // found is a row that has expired by its own retention.
 type found struct {
-	table       string // and its place there
-	ctid        string
+	ctid        string // its place
 	class       string
 	instance    string
 	sequence    int64

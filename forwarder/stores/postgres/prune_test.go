@@ -537,7 +537,20 @@ func TestAFilledSchemaOfVersion1IsMigrated(t *testing.T) {
 	old([]forwarder.Record{second})
 	run(t, conn, schema, `INSERT INTO {schema}.pruned (class, first, last) VALUES ('default', 5, 10)`)
 
+	// Roles as the manual of version 1 made them.
+	role := "old_writer_of_" + schema
+	run(t, conn, schema, `CREATE ROLE `+role+` LOGIN PASSWORD 'of the test'; GRANT USAGE ON SCHEMA {schema} TO `+role+`;
+		GRANT SELECT ON {schema}.schema_version, {schema}.received, {schema}.entry TO `+role+`;
+		GRANT EXECUTE ON FUNCTION {schema}.write, {schema}.prepare TO `+role)
+
 	s := openStore(t, configAt(server, schema))
+	writer := openStore(t, Config{
+		DSN: literally(server.DSN(map[string]string{"user": role, "password": "of the test"})), Schema: schema, NoMigrate: true,
+	})
+	write(t, writer, first[:3])
+	if n := entriesOf(t, writer)[""]; n != 40 {
+		t.Errorf("a role of version 1 counts %d entries, want 40", n)
+	}
 	checkLost(t, s) // 5 was replaced
 	want := texts(first)
 	want[4] = string(second.JSON)
