@@ -77,7 +77,6 @@ var errNotExpired = errors.New("it has not expired any more")
 func (p *step) detachOne(ctx context.Context, l *leaf) (name string, err error) {
 	name = "dropping:" + strconv.FormatInt(l.from, 10) + ":" + l.class
 	for _, sql := range []string{
-		`SET LOCAL synchronous_commit = off`,
 		// Whoever has a lock on the partition has one on what it is in, too. So this is the
 		// only one that is waited for.
 		`LOCK TABLE ONLY ` + p.table(l.parent) + ` IN ACCESS EXCLUSIVE MODE`,

@@ -16,11 +16,12 @@ import (
 )
 
 // Store keeps entries in one schema of a PostgreSQL database. It is a forwarder.Store,
-// with delivery once, a forwarder.Reader, a forwarder.Checker and a forwarder.Witness.
+// with delivery once, a forwarder.Reader, a forwarder.Checker, a forwarder.Witness and a
+// forwarder.Keeper. Only the role that owns the tables can prune, see Prune.
 //
 // What Write has returned from is committed with synchronous_commit, on disk and on
 // whatever standbys the server waits for. Reading never delays it: it has connections of
-// its own, which exist while somebody reads. All methods may be called from any
+// its own, which exist while somebody reads; and so have Prune and Restamp, one that stays. All methods may be called from any
 // goroutine.
 type Store struct {
 	*Reader

@@ -175,7 +175,9 @@ func (p *step) begin(ctx context.Context) (mine bool, dropping string, err error
 	p.now = min(clock, p.expiry.Now.UnixMicro())
 	var more pgx.Batch
 	more.Queue(`SELECT pg_advisory_xact_lock_shared(` + p.at.lock(lockHold) + `)`)
-	more.Queue(`SELECT set_config('lock_timeout', $1, true)`, pruneLock)
+	// Nobody relies on a step: one that a crash undoes is made again. So it does not keep
+	// the disk from those who wait for it.
+	more.Queue(`SELECT set_config('lock_timeout', $1, true), set_config('synchronous_commit', 'off', true)`, pruneLock)
 	more.Queue(fmt.Sprintf(`SELECT unmark, coalesce((SELECT min(name) FROM %[1]s.dropping), '') FROM %[1]s.pruning`, p.at.schema)).
 		QueryRow(func(row pgx.Row) error { return row.Scan(&p.unmark, &dropping) })
 	if err := p.conn.SendBatch(ctx, &more).Close(); err != nil {

@@ -34,6 +34,8 @@ func BenchmarkPrune(b *testing.B) {
 		// One is kept, so that its month is not dropped.
 		run(b, s.conn, s.at.schema, `UPDATE {schema}.entry SET keep_until = 9223372036854775807 WHERE id = (SELECT id FROM {schema}.entry LIMIT 1)`)
 
+		run(b, s.conn, s.at.schema, `CHECKPOINT`)
+
 		ctx, stop := context.WithCancel(b.Context())
 		var all sync.WaitGroup
 		var mu sync.Mutex
@@ -110,6 +112,8 @@ func BenchmarkPrune(b *testing.B) {
 		}
 		took := time.Since(begin)
 		tell("with")
+		time.Sleep(20 * time.Second)
+		tell("after")
 		stop()
 		all.Wait()
 		b.Logf("deleted %d in %v: %d steps, the slowest %v", deleted, took, steps, slowest)

@@ -342,46 +342,49 @@ func TestAPruningThatIsKilledHasDoneAllOrNothing(t *testing.T) {
 			t.Errorf("%d entries and receipts of %d, want %d in all", left, noted, total+1000)
 		}
 	}
-	expiry := term.expiry(18)
-	if _, err := s.Prune(t.Context(), expiry); err != nil {
-		t.Fatal(err)
-	}
-	for i := range 6 {
+	// Each step takes long between its deletion and its end.
+	conn := superuser(t, server)
+	run(t, conn, schema, `CREATE FUNCTION {schema}.slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.3); RETURN new; END $$;
+		CREATE TRIGGER slow BEFORE INSERT ON {schema}.receipt FOR EACH ROW EXECUTE FUNCTION {schema}.slow()`)
+	interrupt := func(expiry forwarder.Expiry, how func()) {
+		t.Helper()
 		done := make(chan error, 1)
 		go func() {
-			for {
-				p, err := s.Prune(context.Background(), expiry)
-				if err != nil || !p.More {
-					done <- err
-					return
-				}
-			}
+			_, err := s.Prune(context.Background(), expiry)
+			done <- err
 		}()
-		time.Sleep(time.Duration(3+7*i) * time.Millisecond)
-		if i%3 == 2 {
-			if err := server.Kill(); err != nil {
-				t.Fatal(err)
-			}
-			<-done
-			if err := server.Up(); err != nil {
-				t.Fatal(err)
-			}
-		} else {
-			conn := superuser(t, server)
-			run(t, conn, schema, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND (query LIKE '%ctid%' OR query LIKE '%COMMIT%')`)
-			<-done
+		time.Sleep(150 * time.Millisecond)
+		how()
+		if err := <-done; err == nil {
+			t.Error("a step that was interrupted has not failed")
 		}
 		check()
-		if t.Failed() {
-			return
+	}
+	cut := func() {
+		conn := superuser(t, server)
+		if !value[bool](t, conn, schema, `SELECT coalesce(bool_or(pg_terminate_backend(pid)), false) FROM pg_stat_activity WHERE wait_event = 'PgSleep'`) {
+			t.Error("no step was under way")
 		}
 	}
-	// A partition that is detached and not yet dropped: what a kill leaves between the two.
-	expiry = term.expiry(80)
-	p := &step{Store: s, expiry: &expiry, counts: totals{}}
-	pruneDetached(t, s, p)
+	kill := func() {
+		if err := errors.Join(server.Kill(), server.Up()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	expiry := term.expiry(18)
+	interrupt(expiry, cut)
+	interrupt(expiry, kill)
+	if p, err := s.Prune(t.Context(), expiry); err != nil || len(p.Deleted) == 0 {
+		t.Errorf("a step after it was killed: %+v, %v", p, err)
+	}
 	check()
-	pruneAll(t, s, expiry)
+	// A partition that is being counted.
+	interrupt(term.expiry(80), kill)
+	if n := len(documents(t, s, forwarder.Query{})); n == 0 {
+		t.Error("one partition was detached, and nothing is left")
+	}
+	run(t, superuser(t, server), schema, `DROP TRIGGER slow ON {schema}.receipt`)
+	pruneAll(t, s, term.expiry(80))
 	check()
 	if n := len(documents(t, s, forwarder.Query{})); n != 0 {
 		t.Errorf("%d entries are left", n)
