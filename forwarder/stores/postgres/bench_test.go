@@ -5,11 +5,13 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/caddy-audit-log/caddy-audit-log/audit"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
 )
 
@@ -58,6 +60,64 @@ func BenchmarkWrite(b *testing.B) {
 			b.ReportMetric(float64(bytes)/float64(n), "B/document")
 			size := value[int64](b, s.conn, s.at.schema, `SELECT sum(pg_total_relation_size(relid))::bigint FROM pg_partition_tree('{schema}.entry')`)
 			b.ReportMetric(float64(size)/float64(n), "B/entry")
+		})
+	}
+}
+
+// BenchmarkWriteStamped writes stamped entries through the function of this version and the
+// same without stamps through that of version 1, in turn. The ratio is that of the medians
+// of their times.
+func BenchmarkWriteStamped(b *testing.B) {
+	for _, size := range []int{250, 1000} {
+		b.Run(fmt.Sprint(size), func(b *testing.B) {
+			s, old := newStore(b), newStore(b)
+			ctx := context.Background()
+			run(b, old.conn, old.at.schema, `DROP SCHEMA {schema} CASCADE; CREATE SCHEMA {schema}`)
+			sql, err := migration(1, old.at.schema)
+			if err != nil {
+				b.Fatal(err)
+			}
+			run(b, old.conn, old.at.schema, sql+`; SELECT {schema}.prepare('{2025-10-01}')`)
+			var now, before []time.Duration
+			for n := 0; b.Loop(); n += size {
+				batch := records(b, n+1, n+size)
+				for i := range batch {
+					e := batch[i].Entry
+					batch[i].Stamp = &audit.Stamp{
+						OrganizationID: "b2f7c1a0-0000-4000-8000-000000000001", Membership: audit.MembershipProven,
+						Retention: &audit.Retention{Class: defaultClass, Plan: "team", KeepUntil: audit.Days(4000).KeepMicros(e.Timestamp)},
+					}
+				}
+				args := arguments(batch, time.Now().UnixMicro())
+				if err := s.prepare(ctx, s.conn, partitionsOf(batch)); err != nil {
+					b.Fatal(err)
+				}
+				do := []func(){
+					func() {
+						begin := time.Now()
+						if _, err := s.conn.Exec(ctx, writeSQL(s.at.schema), args...); err != nil {
+							b.Fatal(err)
+						}
+						now = append(now, time.Since(begin))
+					},
+					func() {
+						begin := time.Now()
+						_, err := old.conn.Exec(ctx, replaceSchema(`SELECT {schema}.write($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`, old.at.schema),
+							append(slices.Clone(args[:10]), args[20:23]...)...)
+						if err != nil {
+							b.Fatal(err)
+						}
+						before = append(before, time.Since(begin))
+					},
+				}
+				first := n / size % 2
+				do[first]()
+				do[1-first]()
+			}
+			slices.Sort(now)
+			slices.Sort(before)
+			b.ReportMetric(now[len(now)/2].Seconds()/before[len(before)/2].Seconds(), "of-version-1")
+			b.ReportMetric(now[len(now)/4].Seconds()/before[len(before)/4].Seconds(), "of-version-1-quartile")
 		})
 	}
 }

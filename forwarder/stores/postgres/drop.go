@@ -32,7 +32,7 @@ func (p *step) detach(ctx context.Context) (name string, tried bool, err error) 
 		if until := p.until(l.class, l.to-1); until > p.now || l.tries >= detachTries {
 			continue
 		}
-		ok, kept, err := p.hasExpired(ctx, l.name)
+		ok, _, err := p.hasExpired(ctx, l.name)
 		if err != nil {
 			return "", false, p.commit(ctx, err)
 		}
@@ -41,7 +41,7 @@ func (p *step) detach(ctx context.Context) (name string, tried bool, err error) 
 			continue
 		}
 		l.tries++
-		name, err := p.detachOne(ctx, l, kept)
+		name, err := p.detachOne(ctx, l)
 		switch {
 		case errors.Is(err, errNotExpired):
 			l.whole = false
@@ -73,10 +73,10 @@ func (p *step) hasExpired(ctx context.Context, name string) (ok bool, kept int64
 // errNotExpired says that something has come to a partition before it was detached.
 var errNotExpired = errors.New("it has not expired any more")
 
-func (p *step) detachOne(ctx context.Context, l *leaf, kept int64) (name string, err error) {
+// detachOne detaches a partition and writes a receipt for its arrivals.
+func (p *step) detachOne(ctx context.Context, l *leaf) (name string, err error) {
 	name = "dropping:" + strconv.FormatInt(l.from, 10) + ":" + l.class
 	for _, sql := range []string{
-		`SET LOCAL synchronous_commit = off`,
 		// Whoever has a lock on the partition has one on what it is in, too. So this is the
 		// only one that is waited for.
 		`LOCK TABLE ONLY ` + p.table(l.parent) + ` IN ACCESS EXCLUSIVE MODE`,

@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"os"
 	"slices"
@@ -29,8 +30,13 @@ const testInstance = "0198c0de-0000-7000-8000-000000000001"
 const epoch = 1_760_000_000_000_000
 
 // shared is the server of all tests that do it no harm. Each has a schema of its own.
+// Nobody kills it, so it need not wait for the disk, unless that is measured.
 var shared = sync.OnceValues(func() (*pgtest.Server, error) {
-	return pgtest.Start(map[string]string{"max_connections": "200"})
+	fsync := "off"
+	if flag.Lookup("test.bench").Value.String() != "" {
+		fsync = "on"
+	}
+	return pgtest.Start(map[string]string{"max_connections": "200", "fsync": fsync})
 })
 
 func TestMain(m *testing.M) {

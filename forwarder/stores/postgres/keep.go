@@ -27,6 +27,8 @@ type keeping struct {
 	pass   *pass     // of pruning; nil between two
 	// rows is how many rows a step of pruning looks at, by how long those before took.
 	rows int
+	// failed counts the steps in turn in whose way somebody was.
+	failed int
 }
 
 // keeper calls f with the connection for retention, which is made if there is none. After
@@ -135,6 +137,7 @@ func (s *Store) Pending(ctx context.Context, untagged bool) iter.Seq2[forwarder.
 		for begun := false; ; begun = true {
 			page, err := s.pending(ctx, &after, begun, untagged)
 			if err != nil {
+				err = ownerOnly(err)
 				yield(forwarder.Record{}, s.at.failing("reading", err))
 				return
 			}
@@ -193,6 +196,18 @@ func (s *Store) pending(ctx context.Context, after *row, begun, untagged bool) (
 	return page, err
 }
 
+// errNoOwner is what a role gets that may only add entries.
+var errNoOwner = errors.New("its role may only add entries: let one sidecar hold it to its retention whose DSN has the role that owns the tables, " +
+	"or grant that to this one's role, as in GRANT audit_owner TO audit_writer")
+
+// ownerOnly says what to do where the role of the DSN may not do something.
+func ownerOnly(err error) error {
+	if sqlState(err) == "42501" {
+		return errNoOwner
+	}
+	return err
+}
+
 // lockHold is the advisory lock that whoever deletes shares, and who changes a hold has
 // alone; lockPrune is that of the one who prunes.
 const (
@@ -232,7 +247,7 @@ func (s *Store) SetHold(ctx context.Context, h forwarder.Hold) error {
 		ON CONFLICT (id) DO UPDATE SET hold = excluded.hold, organization = excluded.organization, stamped = excluded.stamped,
 			actor = excluded.actor, first = excluded.first, before = excluded.before`,
 		column(h.ID), string(b), stored(h.Organization), stamped(h.Organization), stored(h.Actor), first, before)
-	return s.at.failing("setting a hold in", err)
+	return s.at.failing("setting a hold in", ownerOnly(err))
 }
 
 // stored is a text as documents have it, see document; NULL for the empty one.
@@ -249,7 +264,7 @@ func stored(text string) *string {
 func (s *Store) ReleaseHold(ctx context.Context, id string) error {
 	err := s.changeHold(ctx, `WITH released AS (DELETE FROM {schema}.hold WHERE id = $1 RETURNING 1)
 		UPDATE {schema}.pruning SET unmark = true WHERE EXISTS (SELECT FROM released)`, column(id))
-	return s.at.failing("releasing a hold in", err)
+	return s.at.failing("releasing a hold in", ownerOnly(err))
 }
 
 // changeHold has a connection of its own: what prunes may be counting a partition.

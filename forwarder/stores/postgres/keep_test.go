@@ -159,6 +159,15 @@ type oracleRow struct {
 	stamp  *audit.Stamp
 }
 
+func decoded(t testing.TB, doc []byte) *audit.Entry {
+	t.Helper()
+	e, err := audit.Decode(doc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
 func (o *oracle) isHeld(r *oracleRow) bool {
 	e, err := audit.Decode(r.record.JSON)
 	if err != nil {
@@ -258,11 +267,17 @@ func (o *oracle) prune(now int64, t terms) (deleted, extended int64) {
 }
 
 // documents are what Read must yield.
-func (o *oracle) documents(t *testing.T) (docs []string) {
+func (o *oracle) documents(t *testing.T, organization string) (docs []string) {
 	t.Helper()
 	var all []*oracleRow
 	for _, r := range o.rows {
-		all = append(all, r)
+		slug := decoded(t, r.record.JSON).OrganizationSlug
+		if slug == "" && r.stamp != nil {
+			slug = r.stamp.OrganizationSlug
+		}
+		if organization == "" || slug == organization {
+			all = append(all, r)
+		}
 	}
 	slices.SortFunc(all, func(a, b *oracleRow) int { return int(a.record.Entry.Timestamp - b.record.Entry.Timestamp) })
 	for _, r := range all {
@@ -331,8 +346,13 @@ func TestRetentionIsThatOfTheOracle(t *testing.T) {
 				}
 				e.DurationUS = rng.Int64N(1000)
 				sequence++
-				r := record(t, e, sequence)
-				r.Stamp = stamp(e)
+				return record(t, e, sequence)
+			}
+			// As the forwarder stamps: by the terms as they are now, also on the entry.
+			stamped := func(r forwarder.Record) forwarder.Record {
+				r.Entry = decoded(t, r.JSON)
+				r.Stamp = stamp(r.Entry)
+				r.Stamp.On(r.Entry)
 				return r
 			}
 			for i := range 160 {
@@ -341,13 +361,11 @@ func TestRetentionIsThatOfTheOracle(t *testing.T) {
 				case 0, 1, 2, 3, 4:
 					var batch []forwarder.Record
 					for range 1 + rng.IntN(12) {
-						if r := one(); len(sent) > 0 && rng.IntN(5) == 0 {
+						r := one()
+						if len(sent) > 0 && rng.IntN(5) == 0 {
 							r = sent[rng.IntN(len(sent))]
-							r.Stamp = stamp(r.Entry) // by the terms as they are now
-							batch = append(batch, r)
-						} else {
-							batch = append(batch, r)
 						}
+						batch = append(batch, stamped(r))
 					}
 					write(t, s, batch)
 					o.write(batch, at(day), number)
@@ -409,8 +427,10 @@ func TestRetentionIsThatOfTheOracle(t *testing.T) {
 				if op != 11 && i%8 != 0 {
 					continue
 				}
-				if diff := cmp.Diff(o.documents(t), documents(t, s, forwarder.Query{})); diff != "" {
-					t.Fatalf("entries (-want +got):\n%s", diff)
+				for _, organization := range []string{"", "stamped", "org-3"} {
+					if diff := cmp.Diff(o.documents(t, organization), documents(t, s, forwarder.Query{Organization: organization})); diff != "" {
+						t.Fatalf("entries of %q (-want +got):\n%s", organization, diff)
+					}
 				}
 				checkLost(t, s)
 				checkTotals(t, s)

@@ -253,7 +253,7 @@ func (r *Reader) Lost(ctx context.Context) ([]forwarder.Range, error) {
 		fmt.Fprintf(&sql, `SELECT instance, sequence AS first, sequence AS last, 0 AS what FROM %[1]s.entry
 			UNION ALL SELECT instance, first, last, 0 FROM %[1]s.gone UNION ALL SELECT instance, first, last, 1 FROM %[1]s.received`, tx.schema)
 		for _, name := range dropping {
-			fmt.Fprintf(&sql, ` UNION ALL SELECT instance, sequence, sequence, 0 FROM %s.%s`, tx.schema, pgx.Identifier{name}.Sanitize())
+			fmt.Fprintf(&sql, ` UNION ALL SELECT instance, sequence AS first, sequence AS last, 0 FROM %s.%s`, tx.schema, pgx.Identifier{name}.Sanitize())
 		}
 		// What was received comes before what accounts for it.
 		sql.WriteString(` ORDER BY instance, first, what DESC`)

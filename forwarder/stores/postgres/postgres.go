@@ -16,11 +16,12 @@ import (
 )
 
 // Store keeps entries in one schema of a PostgreSQL database. It is a forwarder.Store,
-// with delivery once, a forwarder.Reader, a forwarder.Checker and a forwarder.Witness.
+// with delivery once, a forwarder.Reader, a forwarder.Checker, a forwarder.Witness and a
+// forwarder.Keeper. Only the role that owns the tables can prune, see Prune.
 //
 // What Write has returned from is committed with synchronous_commit, on disk and on
 // whatever standbys the server waits for. Reading never delays it: it has connections of
-// its own, which exist while somebody reads. All methods may be called from any
+// its own, which exist while somebody reads; and so have Prune and Restamp, one that stays. All methods may be called from any
 // goroutine.
 type Store struct {
 	*Reader
@@ -58,8 +59,6 @@ func Open(ctx context.Context, c Config, log *slog.Logger) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, at.timeout)
-	defer cancel()
 	reader, err := newReader(ctx, at)
 	if err != nil {
 		return nil, at.failing("opening", err)
@@ -72,18 +71,23 @@ func Open(ctx context.Context, c Config, log *slog.Logger) (*Store, error) {
 	return s, nil
 }
 
-func (s *Store) open(ctx context.Context, noMigrate bool) (err error) {
+func (s *Store) open(unbounded context.Context, noMigrate bool) (err error) {
+	ctx, cancel := context.WithTimeout(unbounded, s.at.timeout)
+	defer cancel()
 	if s.conn, err = s.at.connect(ctx); err != nil {
 		return err
 	}
 	if noMigrate {
 		err = check(ctx, s.conn, s.at.schema)
 	} else {
-		err = migrate(ctx, s.conn, s.at.schema)
+		err = migrate(ctx, unbounded, s.conn, s.at.schema)
 	}
 	if err != nil {
 		return err
 	}
+	// Migrating may have taken all of the time.
+	ctx, cancel = context.WithTimeout(unbounded, s.at.timeout)
+	defer cancel()
 	return s.prepare(ctx, s.conn, nil)
 }
 

@@ -30,6 +30,8 @@ const (
 	// detachTries is how often a partition's lock is tried in one pass before its rows
 	// are deleted one by one.
 	detachTries = 20
+	// stepTries is how often a step is tried while others are in its way.
+	stepTries = 10
 	// dropTimeout bounds the counting of a whole partition, which nobody waits for.
 	dropTimeout = 15 * time.Minute
 )
@@ -74,13 +76,35 @@ func (s *Store) Prune(ctx context.Context, e forwarder.Expiry) (forwarder.Pruned
 	p := &step{Store: s, expiry: &e, counts: totals{}}
 	err := s.keeper(ctx, func(conn *pgx.Conn) error {
 		p.conn = conn
-		return p.run(ctx)
+		err := p.run(ctx)
+		if err == nil {
+			s.keeping.failed = 0
+		}
+		return err
 	})
+	if err != nil && s.keeping.inTheWay(err) {
+		return forwarder.Pruned{More: true}, nil
+	}
 	if err != nil {
 		return forwarder.Pruned{}, s.at.failing("deleting what has expired from", err)
 	}
 	p.result.Deleted = p.counts.sorted()
 	return p.result, nil
+}
+
+// inTheWay reports whether a step has failed because of what others do at the moment, and
+// is to be tried again: a few times, since it may be for long.
+func (k *keeping) inTheWay(err error) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	switch sqlState(err) {
+	case "55P03", "40P01", "40001":
+		k.failed++
+	default:
+		k.failed = 0
+		return false
+	}
+	return k.failed%stepTries != 0
 }
 
 // run makes the step: the first of these that has something to do. What was detached is
@@ -151,7 +175,9 @@ func (p *step) begin(ctx context.Context) (mine bool, dropping string, err error
 	p.now = min(clock, p.expiry.Now.UnixMicro())
 	var more pgx.Batch
 	more.Queue(`SELECT pg_advisory_xact_lock_shared(` + p.at.lock(lockHold) + `)`)
-	more.Queue(`SELECT set_config('lock_timeout', $1, true)`, pruneLock)
+	// Nobody relies on a step: one that a crash undoes is made again. So it does not keep
+	// the disk from those who wait for it.
+	more.Queue(`SELECT set_config('lock_timeout', $1, true), set_config('synchronous_commit', 'off', true)`, pruneLock)
 	more.Queue(fmt.Sprintf(`SELECT unmark, coalesce((SELECT min(name) FROM %[1]s.dropping), '') FROM %[1]s.pruning`, p.at.schema)).
 		QueryRow(func(row pgx.Row) error { return row.Scan(&p.unmark, &dropping) })
 	if err := p.conn.SendBatch(ctx, &more).Close(); err != nil {
@@ -160,9 +186,6 @@ func (p *step) begin(ctx context.Context) (mine bool, dropping string, err error
 	p.holds, err = holdsOf(ctx, p.conn, p.at.schema)
 	return true, dropping, err
 }
-
-var errNoOwner = errors.New(`its role may only add entries, and deletes none: let one sidecar prune whose DSN has the role that owns the tables, ` +
-	`or grant it as in: GRANT audit_owner TO audit_writer`)
 
 // end ends the transaction.
 func (p *step) end(ctx context.Context, how string) error {
@@ -246,8 +269,7 @@ func (p *step) clearMarks(ctx context.Context) (did bool, err error) {
 
 // found is a row that has expired by its own retention.
 type found struct {
-	table       string // and its place there
-	ctid        string
+	ctid        string // its place
 	class       string
 	instance    string
 	sequence    int64

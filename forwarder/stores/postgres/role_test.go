@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5"
@@ -90,6 +91,27 @@ func TestTheManualsRolesMayDoWhatItSays(t *testing.T) {
 			t.Errorf("reading as the role that may only write: %v", err)
 		}
 	}
+	// It may stamp, and neither prune nor look for what is pending nor set a hold.
+	clockAt(s, 0)
+	late := stampedRecord(t, 40, 0, terms{"security": 5}.tag("security", at(0)))
+	write(t, s, []forwarder.Record{late})
+	if err := s.Restamp(t.Context(), []forwarder.Restamp{{ID: late.Entry.ID, Timestamp: late.Entry.Timestamp, Stamp: *terms{"other": 6}.tag("other", at(0))}}); err != nil {
+		t.Errorf("stamping anew as the role that may only write: %v", err)
+	}
+	ownersOnly := func(what string, err error) {
+		t.Helper()
+		if err == nil || refused(err) || !strings.Contains(err.Error(), "GRANT audit_owner TO audit_writer") {
+			t.Errorf("%s as the role that may only write: %v", what, err)
+		}
+	}
+	_, err = s.Prune(t.Context(), terms{"other": 6}.expiry(20))
+	ownersOnly("pruning", err)
+	ownersOnly("setting a hold", s.SetHold(t.Context(), forwarder.Hold{ID: "1", Organization: "acme"}))
+	ownersOnly("releasing a hold", s.ReleaseHold(t.Context(), "1"))
+	for _, err := range s.Pending(t.Context()) {
+		ownersOnly("looking for what is pending", err)
+	}
+	write(t, s, []forwarder.Record{late}) // goes on
 	if _, err := Open(t.Context(), as("audit_reader", false), nil); err == nil || refused(err) || !strings.Contains(err.Error(), "docs/postgres.md") {
 		t.Errorf("writing as the role that may only read: %v", err)
 	}
@@ -100,13 +122,42 @@ func TestTheManualsRolesMayDoWhatItSays(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer r.Close()
+	if got := entriesOf(t, r); got[""] != 30 || got["other"] != 1 {
+		t.Errorf("classes %v", got)
+	}
+	// The owner detaches and drops while these two are at work.
+	owner := openStore(t, as("audit_owner", false))
+	expiry := terms{"other": 6}.expiry(80)
+	if err := owner.SetHold(t.Context(), forwarder.Hold{ID: "1", Organization: "acme"}); err != nil {
+		t.Error(err)
+	}
+	if err := owner.ReleaseHold(t.Context(), "1"); err != nil {
+		t.Error(err)
+	}
+	pruneDetached(t, owner, &step{Store: owner, expiry: &expiry, counts: totals{}})
+	for range 2 {
+		if got := entriesOf(t, r); got[""] != 30 || got["other"] != 0 {
+			t.Errorf("classes %v", got)
+		}
+		if got := receiptsOf(t, r); len(got) != 1 || got[0].Class != "other" || got[0].Entries != 1 {
+			t.Errorf("receipts %+v", got)
+		}
+		checkLost(t, r)
+		if expiring, err := r.Expiring(t.Context(), time.Now()); err != nil || len(expiring) != 0 {
+			t.Errorf("expiring %+v, %v", expiring, err)
+		}
+		if holds, err := r.Holds(t.Context()); err != nil || len(holds) != 0 {
+			t.Errorf("holds %+v, %v", holds, err)
+		}
+		pruneAll(t, owner, expiry)
+	}
 	if got := len(documents(t, r, forwarder.Query{})); got != 30 {
 		t.Errorf("%d entries, want 30", got)
 	}
 	if got := sequences(t, r, forwarder.Query{User: entry(7, 1).Actor.UserID}); len(got) != 1 || got[0] != 31 {
 		t.Errorf("a search finds %v, want 31", got)
 	}
-	checkReceived(t, r, forwarder.Range{Instance: testInstance, First: 1, Last: 31})
+	checkReceived(t, r, forwarder.Range{Instance: testInstance, First: 1, Last: 31}, forwarder.Range{Instance: testInstance, First: 40, Last: 40})
 
 	neither := []string{
 		"INSERT INTO caddy_audit.entry (timestamp, revision, sequence, id, instance, document) VALUES (1, 1, 1, 'x', 'x', '{}')",
@@ -114,12 +165,14 @@ func TestTheManualsRolesMayDoWhatItSays(t *testing.T) {
 		"DELETE FROM caddy_audit.entry_default_2025_10", "SELECT * FROM caddy_audit.entry_default_2025_10", "DROP TABLE caddy_audit.entry_default_2025_10",
 		"ALTER TABLE caddy_audit.entry DISABLE TRIGGER ALL",
 		"DELETE FROM caddy_audit.received", "INSERT INTO caddy_audit.received VALUES ('x', 1, 2)", "INSERT INTO caddy_audit.pruned VALUES ('default', 0, 9223372036854775807)",
-		"UPDATE caddy_audit.schema_version SET version = 0", "CREATE TABLE caddy_audit.mine ()", "DROP FUNCTION caddy_audit.write", "DROP SCHEMA caddy_audit CASCADE",
-		"ALTER FUNCTION caddy_audit.prepare(date[]) RESET search_path", "SET ROLE audit_owner",
+		"UPDATE caddy_audit.entry SET keep_until = 0", "DELETE FROM caddy_audit.hold", "DELETE FROM caddy_audit.receipt", "DELETE FROM caddy_audit.gone",
+		"UPDATE caddy_audit.pruning SET unmark = true", "SELECT caddy_audit.forget('{x}', '{1}', '{2}')",
+		"UPDATE caddy_audit.schema_version SET version = 0", "CREATE TABLE caddy_audit.mine ()", "DROP FUNCTION caddy_audit.write_stamped", "DROP SCHEMA caddy_audit CASCADE",
+		"ALTER FUNCTION caddy_audit.prepare_class(text, date[]) RESET search_path", "SET ROLE audit_owner",
 	}
 	for role, also := range map[string][]string{
-		"audit_writer": {"SELECT * FROM caddy_audit.entry", "SELECT count(*) FROM caddy_audit.entry", "COPY caddy_audit.entry TO STDOUT", "SELECT * FROM caddy_audit.pruned"},
-		"audit_reader": {"SELECT caddy_audit.prepare('{2024-01-01}')", "SELECT caddy_audit.write(null,null,null,null,null,null,null,null,null,null,null,null,null)"},
+		"audit_writer": {"SELECT * FROM caddy_audit.entry", "SELECT count(*) FROM caddy_audit.entry", "COPY caddy_audit.entry TO STDOUT", "SELECT * FROM caddy_audit.pruned", "SELECT * FROM caddy_audit.hold"},
+		"audit_reader": {"SELECT caddy_audit.prepare_class('default', '{2024-01-01}')", "SELECT caddy_audit.restamp(null,null,null,null,null,null,null,null,null)", "SELECT caddy_audit.write(null,null,null,null,null,null,null,null,null,null,null,null,null)"},
 	} {
 		conn := connect(role)
 		for _, sql := range append(also, neither...) {

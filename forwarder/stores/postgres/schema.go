@@ -72,10 +72,16 @@ func check(ctx context.Context, q querier, schema string) error {
 // migrate brings an absent, empty or older schema to the current version, in one
 // transaction. A lock lets several sidecars start at once: the first does it, and the
 // others find it done.
-func migrate(ctx context.Context, conn *pgx.Conn, schema string) error {
-	v, err := version(ctx, conn, schema)
+//
+// Bringing a filled schema to another version takes as long as its rows are many, so that
+// is not bounded by the store's timeout, as the first look is.
+func migrate(first, ctx context.Context, conn *pgx.Conn, schema string) error {
+	v, err := version(first, conn, schema)
 	if err != nil || v == schemaVersion {
 		return err
+	}
+	if v == 0 {
+		ctx = first
 	}
 	tx, err := conn.Begin(ctx)
 	if err != nil {
