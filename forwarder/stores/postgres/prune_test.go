@@ -482,7 +482,7 @@ func TestPendingAndUntaggedEntriesAreStampedAnew(t *testing.T) {
 	write(t, s, []forwarder.Record{untagged, pending, stampedRecord(t, 3, 0, term.tag("default", at(0)))})
 	pruneAll(t, s, term.expiry(300)) // deletes the third alone
 	var restamps []forwarder.Restamp
-	for r, err := range s.Pending(t.Context()) {
+	for r, err := range s.Pending(t.Context(), true) {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -500,7 +500,7 @@ func TestPendingAndUntaggedEntriesAreStampedAnew(t *testing.T) {
 	if err := s.Restamp(t.Context(), restamps); err != nil {
 		t.Fatal(err)
 	}
-	for r, err := range s.Pending(t.Context()) {
+	for r, err := range s.Pending(t.Context(), true) {
 		t.Errorf("%d is still pending, %v", r.Sequence, err)
 	}
 	if diff := cmp.Diff(map[string]int64{"default": 2}, entriesOf(t, s)); diff != "" {

@@ -108,7 +108,7 @@ func TestTheManualsRolesMayDoWhatItSays(t *testing.T) {
 	ownersOnly("pruning", err)
 	ownersOnly("setting a hold", s.SetHold(t.Context(), forwarder.Hold{ID: "1", Organization: "acme"}))
 	ownersOnly("releasing a hold", s.ReleaseHold(t.Context(), "1"))
-	for _, err := range s.Pending(t.Context()) {
+	for _, err := range s.Pending(t.Context(), true) {
 		ownersOnly("looking for what is pending", err)
 	}
 	write(t, s, []forwarder.Record{late}) // goes on
