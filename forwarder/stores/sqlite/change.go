@@ -103,6 +103,7 @@ type change struct {
 	receipts map[receiptKey]*forwarder.Receipt
 	expiring map[end]struct{}
 	last     end      // was put there last
+	touched  int      // rows, by enter and leave
 	untagged [2]int64 // the first and the last key of what came without a stamp
 }
 
@@ -226,6 +227,7 @@ func (c *change) isHeld(holds []forwarder.Hold, r *row) (bool, error) {
 // by which it is found again. Each statement that makes a row, or changes its size, its
 // arrival, its tag or its mark, stands between leave and enter.
 func (c *change) enter(r *row) error {
+	c.touched++
 	c.count(+1, r)
 	switch {
 	case r.tag.pending:
@@ -248,6 +250,7 @@ func (c *change) enter(r *row) error {
 
 // leave takes back what enter noted.
 func (c *change) leave(r *row) error {
+	c.touched++
 	c.count(-1, r)
 	switch {
 	case r.tag.pending:
@@ -363,7 +366,13 @@ func (c *change) commit() error {
 			return fmt.Errorf("noting entries without a stamp: %w", err)
 		}
 	}
-	return c.tx.Commit()
+	if err := c.tx.Commit(); err != nil {
+		return err
+	}
+	if c.s.mover != nil {
+		c.s.mover.changed(c.touched)
+	}
+	return nil
 }
 
 // merge merges a range into those of a table that it overlaps or touches. Ranges

@@ -75,8 +75,8 @@ func syncDir(dir string) error {
 //
 // WAL with synchronous FULL syncs each commit. busy_timeout is for other
 // writers, such as a person at a SQLite prompt; it is short because waiting
-// for a lock heeds no context, and the forwarder tries again. A checkpoint
-// each 16 MiB instead of 4 lets pages collect changes.
+// for a lock heeds no context, and the forwarder tries again. The log is moved
+// into the file by mover.
 func writerDSN(path string) string {
 	return dsn(path, url.Values{
 		"mode":    {"rw"},
@@ -86,7 +86,7 @@ func writerDSN(path string) string {
 			"synchronous(FULL)",
 			"fullfsync(1)",
 			"cache_size(-16384)",
-			"wal_autocheckpoint(4096)",
+			"wal_autocheckpoint(0)",
 			"journal_size_limit(67108864)",
 			"trusted_schema(0)",
 		},

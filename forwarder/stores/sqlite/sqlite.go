@@ -55,6 +55,8 @@ type Store struct {
 	file     os.FileInfo          // what Path named when it was opened
 	vacuums  bool                 // the file can be made smaller
 	pace     pace
+
+	mover *mover // nil until open has come to its end
 }
 
 var (
@@ -116,8 +118,10 @@ func (s *Store) open(ctx context.Context, path string) error {
 		return err
 	}
 	// The log exists by now, so that a reader finds a complete file.
-	s.Reader, err = openReader(ctx, path)
-	return err
+	if s.Reader, err = openReader(ctx, path); err != nil {
+		return err
+	}
+	return s.openMover()
 }
 
 // Describe says which file it is.
@@ -129,12 +133,18 @@ func (s *Store) Describe() forwarder.Description {
 // entries that a Read is fetching, then moves the log into the file and closes it.
 func (s *Store) Close() error {
 	s.turn <- struct{}{}
-	defer s.turn.give()
-	if s.closed {
+	closed := s.closed
+	s.closed = true
+	s.turn.give()
+	if closed {
 		return nil
 	}
-	s.closed = true
 	var errs []error
+	if s.mover != nil {
+		errs = append(errs, s.mover.close())
+	}
+	s.turn <- struct{}{} // for whoever came before
+	defer s.turn.give()
 	// The writer last: only a connection that may write can move the log.
 	if s.Reader != nil {
 		errs = append(errs, s.Reader.Close())
