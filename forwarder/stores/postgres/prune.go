@@ -52,7 +52,7 @@ type leaf struct {
 	class        string
 	// from and to bound its arrivals, from <= t < to. Both are zero in a default one.
 	from, to int64
-	tries    int  // to detach it
+	tries    int // to detach it
 	deleted  int
 	whole    bool // it may be detached, as far as the catalog says
 }
