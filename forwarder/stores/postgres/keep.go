@@ -27,6 +27,9 @@ type keeping struct {
 	pass   *pass     // of pruning; nil between two
 	// rows is how many rows a step of pruning looks at, by how long those before took.
 	rows int
+	// sweep are partitions from which so many rows were deleted that whoever reads them
+	// next would meet their remains.
+	sweep []string
 	// failed counts the steps in turn in whose way somebody was.
 	failed int
 }

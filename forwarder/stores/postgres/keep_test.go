@@ -355,7 +355,7 @@ func TestRetentionIsThatOfTheOracle(t *testing.T) {
 				r.Stamp.On(r.Entry)
 				return r
 			}
-			for i := range 160 {
+			for i := range 90 {
 				op := rng.IntN(12)
 				switch op {
 				case 0, 1, 2, 3, 4:

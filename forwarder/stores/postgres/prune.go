@@ -30,6 +30,11 @@ const (
 	// detachTries is how often a partition's lock is tried in one pass before its rows
 	// are deleted one by one.
 	detachTries = 20
+	// sweepRows is how many rows are deleted from a partition before what is left of
+	// them is swept up. Autovacuum would come too, but only after a while.
+	sweepRows = 20_000
+	// sweepAgain is after how many that is done while there are more to delete.
+	sweepAgain = 200_000
 	// stepTries is how often a step is tried while others are in its way.
 	stepTries = 10
 	// dropTimeout bounds the counting of a whole partition, which nobody waits for.
@@ -47,7 +52,8 @@ type leaf struct {
 	class        string
 	// from and to bound its arrivals, from <= t < to. Both are zero in a default one.
 	from, to int64
-	tries    int  // to detach it
+	tries    int // to detach it
+	deleted  int
 	whole    bool // it may be detached, as far as the catalog says
 }
 
@@ -67,8 +73,9 @@ type step struct {
 // find nothing to do. It needs the role that owns the tables, or a member of it, since
 // nobody else can drop a partition: see docs/postgres.md.
 //
-// Write does not wait for it but for a partition that is detached, and a revision of an
-// entry that is just looked at.
+// Write waits for it only where a partition is detached, or for a revision of an entry that
+// a step has just looked at. A step that finds somebody in its way, that drops a partition
+// or that sweeps one up does nothing of what Pruned counts but says that there is more.
 func (s *Store) Prune(ctx context.Context, e forwarder.Expiry) (forwarder.Pruned, error) {
 	if e.Step <= 0 {
 		e.Step = forwarder.DefaultPruneStep
@@ -110,6 +117,11 @@ func (k *keeping) inTheWay(err error) bool {
 // run makes the step: the first of these that has something to do. What was detached is
 // counted, marks of holds are cleared, a partition is detached, and rows are deleted.
 func (p *step) run(ctx context.Context) error {
+	if n := len(p.keeping.sweep); n > 0 {
+		name := p.keeping.sweep[n-1]
+		p.keeping.sweep = p.keeping.sweep[:n-1]
+		return p.sweep(ctx, name)
+	}
 	bounded, cancel := context.WithTimeout(ctx, p.at.timeout)
 	defer cancel()
 	mine, dropping, err := p.begin(bounded)
@@ -149,6 +161,19 @@ func (p *step) run(ctx context.Context) error {
 		return p.drop(long, name)
 	}
 	return p.commit(bounded, p.rows(bounded))
+}
+
+// sweep takes the remains of deleted rows out of a partition and its indexes, which else
+// the next to read there would pass one by one. Nobody waits for it.
+func (p *step) sweep(ctx context.Context, name string) error {
+	ctx, cancel := context.WithTimeout(ctx, dropTimeout)
+	defer cancel()
+	p.result.More = true
+	_, err := p.conn.Exec(ctx, `VACUUM (INDEX_CLEANUP ON, TRUNCATE OFF) `+p.table(name))
+	if sqlState(err) == "42P01" {
+		return nil // dropped meanwhile
+	}
+	return err
 }
 
 // begin begins the transaction, and says whether it is this sidecar that prunes, and what
@@ -292,13 +317,16 @@ func (p *step) rows(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if looked = len(all); looked < k.rows {
-			k.pass.leaves = k.pass.leaves[1:]
-		}
-		if looked > 0 {
+		if looked = len(all); looked > 0 {
 			if err := p.decide(ctx, l, all); err != nil {
 				return err
 			}
+		}
+		if looked < k.rows {
+			k.pass.leaves = k.pass.leaves[1:]
+		}
+		if l.deleted >= sweepAgain || looked < k.rows && l.deleted >= sweepRows {
+			k.sweep, l.deleted = append(k.sweep, l.name), 0
 		}
 	}
 	if looked == 0 {
@@ -392,6 +420,7 @@ func (p *step) decide(ctx context.Context, l *leaf, all []found) error {
 	if len(deleted) > 0 {
 		b.Queue(`DELETE FROM `+table+` WHERE ctid = ANY ($1::text[]::tid[])`, deleted).Exec(want(len(deleted)))
 		p.receive(&b, gone)
+		l.deleted += len(deleted)
 	}
 	if b.Len() == 0 {
 		return nil

@@ -579,3 +579,76 @@ func TestAFilledSchemaOfVersion1IsMigrated(t *testing.T) {
 		t.Error("opening it again has changed it")
 	}
 }
+
+// A step that takes for ever keeps neither a Write nor a Read waiting, also of the same
+// class and buffer.
+func TestWritingAndReadingGoOnDuringAStep(t *testing.T) {
+	server, schema := sharedServer(t), newSchema()
+	s := openStore(t, configAt(server, schema))
+	clockAt(s, 0)
+	term := terms{"default": 5}
+	days(t, s, 1, 100, 0, term.tag("default", at(0)))
+	other := superuser(t, server)
+	run(t, other, schema, `CREATE FUNCTION {schema}.stop() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+			PERFORM set_config('lock_timeout', '0', true); PERFORM pg_advisory_xact_lock(4711); RETURN new; END $$;
+		CREATE TRIGGER stop BEFORE INSERT ON {schema}.receipt FOR EACH ROW WHEN (new.side = 1) EXECUTE FUNCTION {schema}.stop();
+		SELECT pg_advisory_lock(4711)`)
+	done := make(chan error, 1)
+	go func() {
+		p, err := s.Prune(context.Background(), term.expiry(18))
+		if err == nil && len(p.Deleted) != 1 {
+			err = fmt.Errorf("pruned %+v", p)
+		}
+		done <- err
+	}()
+	for !value[bool](t, other, schema, `SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND wait_event = 'advisory' AND query LIKE '%{schema}.receipt%')`) {
+		time.Sleep(5 * time.Millisecond)
+	}
+	days(t, s, 101, 200, 18, term.tag("default", at(18)))
+	e := entry(150, 2)
+	e.Timestamp = at(18) + 150
+	higher := record(t, e, 201)
+	higher.Stamp = terms{"security": 0}.tag("security", at(18))
+	write(t, s, []forwarder.Record{higher})
+	if err := s.Restamp(t.Context(), nil); err != nil {
+		t.Error(err)
+	}
+	if n := len(documents(t, s, forwarder.Query{})); n != 200 {
+		t.Errorf("%d entries before the step has ended, want 200", n)
+	}
+	select {
+	case err := <-done:
+		t.Errorf("the step has ended: %v", err)
+	default:
+	}
+	run(t, other, schema, `SELECT pg_advisory_unlock(4711)`)
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if n := len(documents(t, s, forwarder.Query{})); n != 100 {
+		t.Errorf("%d entries after the step has ended, want 100", n)
+	}
+	checkLost(t, s)
+	checkTotals(t, s)
+}
+
+// A class may be called anything, though the configuration takes only some names.
+func TestAClassWithoutAPartitionIsKeptAndPruned(t *testing.T) {
+	s := newStore(t)
+	clockAt(s, 0)
+	for i, class := range []string{`x"; DROP TABLE entry; --'`, strings.Repeat("é", 300), "\x00\\", ""} {
+		term := terms{class: 5}
+		days(t, s, 10*i+1, 10*i+5, 0, term.tag(class, at(0)))
+		if n := len(documents(t, s, forwarder.Query{})); n != 5 {
+			t.Errorf("class %.20q: %d entries, want 5", class, n)
+		}
+		pruneAll(t, s, term.expiry(80))
+		if n := len(documents(t, s, forwarder.Query{})); n != 0 {
+			t.Errorf("class %.20q: %d entries are left", class, n)
+		}
+	}
+	if n := value[int](t, s.conn, s.at.schema, `SELECT count(*) FROM pg_inherits WHERE inhparent = '{schema}.entry'::regclass`); n != 2 {
+		t.Errorf("%d partitions of classes, want default and other", n)
+	}
+	checkLost(t, s)
+}
