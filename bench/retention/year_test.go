@@ -33,9 +33,9 @@ import (
 //
 //	go test ./bench/retention -run Year -v -timeout 60m -organizations 1000 -days 365 -calls 3000
 var (
-	flagOrganizations = flag.Int("organizations", 30, "how many organizations there are")
-	flagDays          = flag.Int("days", 45, "how long it goes on")
-	flagCalls         = flag.Int("calls", 120, "how many calls there are in a day")
+	flagOrganizations = flag.Int("organizations", 20, "how many organizations there are")
+	flagDays          = flag.Int("days", 36, "how long it goes on")
+	flagCalls         = flag.Int("calls", 80, "how many calls there are in a day")
 	flagSeed          = flag.Uint64("seed", 0, "what is random; 0 is another one each time")
 )
 

@@ -119,6 +119,9 @@ type receiptKey struct {
 }
 
 func (s *Store) begin() (*change, error) {
+	if s.broken != nil {
+		return nil, s.broken
+	}
 	// Without a context: the driver would start a goroutine for each statement.
 	tx, err := s.db.Begin()
 	if err != nil {

@@ -55,13 +55,33 @@ func (s *Store) prune(e *forwarder.Expiry) (forwarder.Pruned, error) {
 		return forwarder.Pruned{}, errClosed
 	}
 	step := cmp.Or(e.Step, forwarder.DefaultPruneStep)
-	p, done, err := s.expire(e, step)
-	if err != nil || done > 0 {
-		p.More = true
-		return p, err
-	}
-	p.More, err = s.shrink(step)
+	var p forwarder.Pruned
+	err := s.unsynced(func() (err error) {
+		var done int
+		if p, done, err = s.expire(e, step); err != nil || done > 0 {
+			p.More = true
+			return err
+		}
+		p.More, err = s.shrink(step)
+		return err
+	})
 	return p, err
+}
+
+// unsynced does something whose commit does not wait for the disk, nor lets a Write wait
+// for that. A power cut may take it back, as a whole; then it is done again. The next
+// commit that is synced syncs it too.
+func (s *Store) unsynced(do func() error) error {
+	if _, err := s.db.Exec(`PRAGMA synchronous = NORMAL`); err != nil {
+		return err
+	}
+	err := do()
+	if _, back := s.db.Exec(`PRAGMA synchronous = FULL`); back != nil {
+		// No Write may return before it is on the disk.
+		s.broken = fmt.Errorf("syncing again: %w: reload, which opens it anew", back)
+		err = errors.Join(err, s.broken)
+	}
+	return err
 }
 
 // expire is a step that deletes. It returns how many rows it has done something to.

@@ -544,3 +544,21 @@ func TestAKilledStepLeavesNeitherRowsNorReceiptsAlone(t *testing.T) {
 		t.Errorf("%d entries are left, lost %v", n, lost(t, s))
 	}
 }
+
+func TestAWriteIsSyncedAfterAStepOfPruningWasNot(t *testing.T) {
+	s := newStoreAt(t)
+	write(t, s, stamped(t, 1, 100, "short", 10))
+	level := func() (n int) {
+		t.Helper()
+		if err := s.db.QueryRow(`PRAGMA synchronous`).Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	const full = 2
+	before := level()
+	pruneAll(t, s, inDays(20))
+	if after := level(); before != full || after != full {
+		t.Errorf("synchronous is %d before and %d after, want %d", before, after, full)
+	}
+}

@@ -55,6 +55,7 @@ type Store struct {
 	file     os.FileInfo          // what Path named when it was opened
 	vacuums  bool                 // the file can be made smaller
 	pace     pace
+	broken   error // why nothing must be written any more
 
 	mover *mover // nil until open has come to its end
 }
