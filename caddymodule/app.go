@@ -268,6 +268,7 @@ func (a *App) hold() (*shared, error) {
 	if s, err = buffers.acquire(a.dir, a.options()); err != nil {
 		return nil, err
 	}
+	s.attribute(a)
 	s.drain(a)
 	return s, nil
 }

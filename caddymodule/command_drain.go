@@ -20,6 +20,7 @@ import (
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
 	"github.com/caddy-audit-log/caddy-audit-log/buffer"
+	"github.com/caddy-audit-log/caddy-audit-log/forwarder/attribution"
 )
 
 func drainCommand() *cobra.Command {
@@ -159,7 +160,17 @@ func deliver(ctx context.Context, app *App, dir string, w io.Writer) (err error)
 		defer cancel()
 		err = errors.Join(err, b.Close(ctx))
 	}()
-	s := &shared{dir: dir, buf: b, leases: map[string]chan struct{}{}, last: app}
+	of, err := app.attributionOptions()
+	if err != nil {
+		return err
+	}
+	of.File = organizationsPath(dir) // whose projects were then
+	directory, err := attribution.New(of)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, directory.Close()) }()
+	s := &shared{dir: dir, buf: b, directory: directory, leases: map[string]chan struct{}{}, last: app}
 	if r := b.Recovered(); r.Unclean {
 		s.event(audit.EventUncleanStart, map[string]any{"calls_unknown": r.Unknown, "adopted": true})
 	}
@@ -170,7 +181,7 @@ func deliver(ctx context.Context, app *App, dir string, w io.Writer) (err error)
 	running, cancel := context.WithCancel(ctx)
 	var stores []*delivery
 	for _, n := range app.stores {
-		stores = append(stores, startDelivery(running, s, n, retention{buf: s.buf}, app.log, nil))
+		stores = append(stores, startDelivery(running, s, n, retention{stamper: directory, buf: b}, app.log, nil))
 	}
 	defer func() {
 		cancel()

@@ -103,14 +103,7 @@ func (s *shared) join(a *App) {
 // The caller holds mu.
 func (s *shared) attach(a *App) {
 	s.buf.Configure(a.options())
-	o, err := a.attributionOptions()
-	if err == nil {
-		err = s.directory.Configure(o)
-	}
-	if err != nil {
-		// Provisioning has looked at it; what only the machine knows may have changed since.
-		a.log.Error("asking whose calls are; it goes on by the configuration before", "error", err)
-	}
+	s.attribute(a)
 	known := s.buf.Stats().Stores
 	for _, n := range a.stores {
 		to := n.attachment(a.Buffer.MaxSize)
@@ -122,6 +115,18 @@ func (s *shared) attach(a *App) {
 		if err := s.buf.Attach(n.name, to); err != nil {
 			a.log.Error("attaching a store", "store", n.name, "error", err) // its destination is the same
 		}
+	}
+}
+
+// attribute makes it count how a configuration finds out whose calls are.
+func (s *shared) attribute(a *App) {
+	o, err := a.attributionOptions()
+	if err == nil {
+		err = s.directory.Configure(o)
+	}
+	if err != nil {
+		// Provisioning has looked at it; what only the machine knows may have changed since.
+		a.log.Error("asking whose calls are; it goes on by the configuration before", "error", err)
 	}
 }
 

@@ -17,6 +17,9 @@ import (
 // equally long the newer one. An organization that is known stays, and is never put in
 // the place of another one. An entry without a stamp has no class and is never deleted.
 //
+// Where the store takes entries of this sidecar and lets it do no more, the methods that
+// write return ErrElsewhere, wrapped.
+//
 // Write takes no entry that has expired: neither one whose retention has ended, nor one
 // of a class and an arrival that a receipt covers, unless its own retention ends later
 // than those of all that the receipt is for. Its sequence has been received all the same,

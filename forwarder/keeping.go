@@ -86,10 +86,17 @@ type KeepingStatus struct {
 	Held int64 `json:"held,omitempty"`
 	// Distrusted is how far the clock is ahead of what is believed of it.
 	Distrusted time.Duration `json:"clock_distrusted_ns,omitempty"`
+	// Elsewhere is why this sidecar leaves it to another one, if it does.
+	Elsewhere string `json:"elsewhere,omitempty"`
 	// FailingSince and LastError are about the last attempt, if that failed.
 	FailingSince time.Time `json:"failing_since,omitzero"`
 	LastError    string    `json:"last_error,omitempty"`
 }
+
+// ErrElsewhere is what a Keeper's methods return, wrapped, where this sidecar may add
+// entries and no more: then another one has to hold the store to its retention, which is
+// no failure of this one.
+var ErrElsewhere = errors.New("it is for another sidecar to do")
 
 // ErrNotOpen is what use returns while the store is not open.
 var ErrNotOpen = errors.New("the store is not open")
@@ -149,6 +156,17 @@ func (k *Keeping) Run(ctx context.Context) {
 // ended notes how a round ended, and logs when that is another end than before.
 func (k *Keeping) ended(err error) {
 	k.mu.Lock()
+	elsewhere := ""
+	if errors.Is(err, ErrElsewhere) {
+		elsewhere, err = err.Error(), nil
+	}
+	news := elsewhere != "" && k.status.Elsewhere == ""
+	k.status.Elsewhere = elsewhere
+	defer func() {
+		if news {
+			k.o.Logger.Info("this sidecar does not hold the store to its retention: see that another one does", "store", k.name, "why", elsewhere)
+		}
+	}()
 	since := k.status.FailingSince
 	if err != nil {
 		if k.status.LastError = err.Error(); since.IsZero() {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"iter"
 	"log/slog"
 	"maps"
@@ -315,6 +316,28 @@ func TestFailingKeepingIsSaidOnceAndTriedAgain(t *testing.T) {
 			}
 		})
 		if n := strings.Count(log, "\n"); n != 2 || !strings.Contains(log, "again") {
+			t.Errorf("log:\n%s", log)
+		}
+	})
+}
+
+func TestWhatAnotherSidecarHasToDoIsNoFailure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		keeper := newFakeKeeper()
+		keeper.put("a", time.Now(), nil)
+		keeper.set(func(k *fakeKeeper) { k.err = fmt.Errorf("its role may only add entries: %w", ErrElsewhere) })
+		log := kept(t, keeper.use, KeepingOptions{Keep: new(audit.Keep), Stamper: &fakeStamper{}}, func(k *Keeping) {
+			time.Sleep(5 * time.Minute)
+			if st := k.Status(); !st.FailingSince.IsZero() || !strings.Contains(st.Elsewhere, "may only add") {
+				t.Errorf("status %+v", st)
+			}
+			keeper.set(func(k *fakeKeeper) { k.err = nil })
+			time.Sleep(5 * time.Minute)
+			if st := k.Status(); st.Elsewhere != "" || st.Pruned.IsZero() {
+				t.Errorf("status %+v", st)
+			}
+		})
+		if strings.Count(log, "\n") != 1 || !strings.Contains(log, "level=INFO") {
 			t.Errorf("log:\n%s", log)
 		}
 	})

@@ -200,8 +200,8 @@ func (s *Store) pending(ctx context.Context, after *row, begun, untagged bool) (
 }
 
 // errNoOwner is what a role gets that may only add entries.
-var errNoOwner = errors.New("its role may only add entries: let one sidecar hold it to its retention whose DSN has the role that owns the tables, " +
-	"or grant that to this one's role, as in GRANT audit_owner TO audit_writer")
+var errNoOwner = fmt.Errorf("its role may only add entries: %w: one whose DSN has the role that owns the tables; "+
+	"or grant that to this one's role, as in GRANT audit_owner TO audit_writer", forwarder.ErrElsewhere)
 
 // ownerOnly says what to do where the role of the DSN may not do something.
 func ownerOnly(err error) error {
