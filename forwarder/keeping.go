@@ -23,8 +23,9 @@ const (
 	// stamps goes through.
 	maxRestamp = 200
 	maxLooked  = 20_000
-	// pruneRest is how long the store is left alone after a step, in steps.
-	pruneRest = 1
+	// pruneRest is how long the store is left alone after a step, in steps: what pruning
+	// writes, others wait for.
+	pruneRest = 3
 )
 
 // Change says that an organization has another plan: entries of it that arrived between

@@ -151,7 +151,7 @@ func BenchmarkPrune(b *testing.B) {
 					return
 				}
 				slowest = max(slowest, time.Since(at))
-				time.Sleep(time.Since(at)) // as forwarder.Keeping rests
+				time.Sleep(3 * time.Since(at)) // as forwarder.Keeping rests
 				for _, d := range p.Deleted {
 					deleted += d.Entries
 				}
