@@ -26,6 +26,8 @@ const (
 	// pruneRest is how long the store is left alone after a step, in steps: what pruning
 	// writes, others wait for.
 	pruneRest = 3
+	// maxPruneRest bounds that: a step may also be one that nobody waits for.
+	maxPruneRest = time.Second
 )
 
 // Change says that an organization has another plan: entries of it that arrived between
@@ -326,7 +328,7 @@ func (k *Keeping) prune(ctx context.Context) error {
 			break
 		}
 		select {
-		case <-time.After(pruneRest * time.Since(began)):
+		case <-time.After(min(pruneRest*time.Since(began), maxPruneRest)):
 		case <-ctx.Done():
 			return ctx.Err()
 		}
