@@ -331,9 +331,20 @@ func (c *call) answered(a audit.Answer) (leave bool) {
 }
 
 // handedOver tells of a project that may belong to another organization after this call.
+// Of a call that nobody knows the end of, only a known caller's counts: whoever leaves
+// before the answer could make us forget any project's owner.
 func (c *call) handedOver() {
 	op := c.facts.Operation
-	if op == nil || !op.Transfers && !op.Offers || c.entry.Outcome != audit.OutcomeSuccess && c.entry.Outcome != audit.OutcomeUnknown {
+	if op == nil || !op.Transfers && !op.Offers {
+		return
+	}
+	switch c.entry.Outcome {
+	case audit.OutcomeSuccess:
+	case audit.OutcomeUnknown:
+		if !c.known.Has(&c.entry.Actor) {
+			return
+		}
+	default:
 		return
 	}
 	at := time.UnixMicro(c.entry.RecordedAt)
