@@ -179,7 +179,7 @@ func TestWhatHasExpiredIsDeletedStepByStep(t *testing.T) {
 		keeper.put("f", now, tag(now))
 		var deleted int64
 		kept(t, keeper.use, KeepingOptions{Keep: keep, OnPruned: func(p Pruned) { deleted += int64(len(p.Deleted)) }}, func(k *Keeping) {
-			time.Sleep(2 * time.Minute)
+			time.Sleep(2*time.Minute + time.Second)
 			if got := keeper.ids(); got != "f" {
 				t.Errorf("left: %q", got)
 			}
@@ -236,12 +236,12 @@ func TestWhatIsPendingIsStampedWhenTheAnswerComes(t *testing.T) {
 		keeper.put("b", now, pending())
 		keeper.put("old", now, nil) // of an earlier version
 		kept(t, keeper.use, KeepingOptions{Keep: new(audit.Keep), Stamper: stamper}, func(*Keeping) {
-			time.Sleep(2 * time.Minute)
+			time.Sleep(90 * time.Second) // between two looks
 			if got := keeper.classOf("old"); got != "unattributed" {
 				t.Errorf("what nobody had stamped: %q", got)
 			}
 			stamper.answer("a", "old")
-			time.Sleep(time.Minute)
+			time.Sleep(2 * time.Minute)
 			if a, b, old := keeper.classOf("a"), keeper.classOf("b"), keeper.classOf("old"); a != "team" || b != "unattributed" || old != "team" {
 				t.Errorf("after an answer: %q, %q, %q", a, b, old)
 			}
@@ -288,7 +288,7 @@ func TestAnotherPlanIsToldOnce(t *testing.T) {
 			return all
 		}}
 		for range 2 { // the second is after a restart
-			kept(t, keeper.use, o, func(*Keeping) { time.Sleep(3 * time.Minute) })
+			kept(t, keeper.use, o, func(*Keeping) { time.Sleep(3*time.Minute + time.Second) })
 		}
 		if b, m, a := keeper.classOf("before"), keeper.classOf("between"), keeper.classOf("after"); b != "free" || m != "team" || a != "free" {
 			t.Errorf("got %q, %q, %q", b, m, a)
@@ -305,12 +305,12 @@ func TestFailingKeepingIsSaidOnceAndTriedAgain(t *testing.T) {
 		keeper.put("a", time.Now(), nil)
 		keeper.set(func(k *fakeKeeper) { k.err = errors.New("no such table") })
 		log := kept(t, keeper.use, KeepingOptions{Keep: new(audit.Keep), Stamper: &fakeStamper{}}, func(k *Keeping) {
-			time.Sleep(5 * time.Minute)
+			time.Sleep(5*time.Minute + time.Second)
 			if st := k.Status(); st.FailingSince.IsZero() || !strings.Contains(st.LastError, "no such table") {
 				t.Errorf("status %+v", st)
 			}
 			keeper.set(func(k *fakeKeeper) { k.err = nil })
-			time.Sleep(5 * time.Minute)
+			time.Sleep(5*time.Minute + time.Second)
 			if st := k.Status(); !st.FailingSince.IsZero() || st.LastError != "" {
 				t.Errorf("status %+v", st)
 			}
@@ -327,12 +327,12 @@ func TestWhatAnotherSidecarHasToDoIsNoFailure(t *testing.T) {
 		keeper.put("a", time.Now(), nil)
 		keeper.set(func(k *fakeKeeper) { k.err = fmt.Errorf("its role may only add entries: %w", ErrElsewhere) })
 		log := kept(t, keeper.use, KeepingOptions{Keep: new(audit.Keep), Stamper: &fakeStamper{}}, func(k *Keeping) {
-			time.Sleep(5 * time.Minute)
+			time.Sleep(5*time.Minute + time.Second)
 			if st := k.Status(); !st.FailingSince.IsZero() || !strings.Contains(st.Elsewhere, "may only add") {
 				t.Errorf("status %+v", st)
 			}
 			keeper.set(func(k *fakeKeeper) { k.err = nil })
-			time.Sleep(5 * time.Minute)
+			time.Sleep(5*time.Minute + time.Second)
 			if st := k.Status(); st.Elsewhere != "" || st.Pruned.IsZero() {
 				t.Errorf("status %+v", st)
 			}
@@ -347,7 +347,7 @@ func TestAStoreThatIsNotOpenIsNoFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		keeper := newFakeKeeper()
 		log := kept(t, keeper.closedUse, KeepingOptions{Keep: new(audit.Keep), Stamper: &fakeStamper{}}, func(k *Keeping) {
-			time.Sleep(5 * time.Minute)
+			time.Sleep(5*time.Minute + time.Second)
 			if st := k.Status(); !st.FailingSince.IsZero() {
 				t.Errorf("status %+v", st)
 			}

@@ -201,6 +201,21 @@ func (s *Site) Audit(ctx context.Context, w io.Writer, args ...string) error {
 	return nil
 }
 
+// captured is what of an entry's line was captured, up to its origin: the stamp behind
+// that stands beside the entry in some stores, and in others not at all. A quote in a
+// text is escaped, so no text can look like an origin.
+func captured(line []byte) []byte {
+	i := bytes.LastIndex(line, []byte(`"origin":{`))
+	if i < 0 {
+		return line
+	}
+	end := bytes.IndexByte(line[i:], '}')
+	if end < 0 {
+		return line
+	}
+	return line[:i+end]
+}
+
 // Decode reads entries, one JSON object a line. A line that is no object is
 // an error: an export that is cut must not pass for a short one.
 func Decode(r io.Reader) ([]Entry, error) {
@@ -214,7 +229,7 @@ func Decode(r io.Reader) ([]Entry, error) {
 		if err != nil {
 			return nil, fmt.Errorf("line %d is cut short: %w", n, err)
 		}
-		e := Entry{Sum: sha256.Sum256(line)}
+		e := Entry{Sum: sha256.Sum256(captured(line))}
 		if err := json.Unmarshal(line, &e); err != nil {
 			return nil, fmt.Errorf("line %d is no entry: %w: %.200q", n, err, line)
 		}

@@ -30,7 +30,7 @@ type Entry struct {
 	Outcome string  `json:"outcome"`
 	Origin  *Origin `json:"origin"`
 
-	// Sum identifies the line that the entry was read from.
+	// Sum identifies what was captured of the line that the entry was read from.
 	Sum [sha256.Size]byte `json:"-"`
 }
 
