@@ -137,7 +137,7 @@ func TestGapsNameWhatAStoreDoesNotGet(t *testing.T) {
 }
 
 func TestTheShippedCaddyfileGetsOtherStores(t *testing.T) {
-	const shipped = "\taudit_log {\n\t\tbuffer x {\n\t\t\tmax_size 8GiB\n\t\t\tmax_wait 2s # a word\n\t\t}\n\t\tstore sqlite ./audit.db\n\t}\n"
+	const shipped = "\taudit_log {\n\t\tbuffer x {\n\t\t\tmax_size 8GiB\n\t\t\tmax_wait 2s # a word\n\t\t}\n\t\tstore sqlite ./audit.db\n\t\tkeep {\n\t\t\tdefault 400d\n\t\t}\n\t}\n"
 	got, err := caddyfile(shipped, []store{&sqliteStore{}, &fileStore{dir: "/d"}}, "16MiB")
 	want := "\taudit_log {\n\t\tbuffer x {\n\t\t\tmax_size 16MiB\n\t\t\tsegment_size 1MiB\n\t\t\tmax_wait 15s\n\t\t}\n" +
 		"\t\tstore sqlite ./audit.db\n\t\tstore file /d/audit.ndjson {\n\t\t\tmax_size 4MiB\n\t\t}\n\t}\n"
