@@ -31,12 +31,13 @@ import (
 
 // The size of the trial. The whole one is
 //
-//	go test ./bench/retention -run Year -v -timeout 60m -organizations 1000 -days 365 -calls 3000
+//	go test ./bench/retention -run Year -v -timeout 60m -organizations 1000 -days 365 -calls 3000 -interval 1h
 var (
 	flagOrganizations = flag.Int("organizations", 20, "how many organizations there are")
 	flagDays          = flag.Int("days", 36, "how long it goes on")
 	flagCalls         = flag.Int("calls", 80, "how many calls there are in a day")
 	flagSeed          = flag.Uint64("seed", 0, "what is random; 0 is another one each time")
+	interval          = flag.Duration("interval", 3*hour, "how often a store is asked what has expired")
 )
 
 const (
@@ -44,10 +45,9 @@ const (
 	hour = time.Hour
 	// step is how often something happens.
 	step = 6 * hour
-	// interval is how often a store is asked what has expired, and slack what it may take
-	// beyond that: a look each hour, and the step in which it is asked for.
-	interval = hour
-	slack    = 3 * hour
+	// slack is what it may take beyond the interval: a look in each, and the step in which it
+	// is asked for.
+	slack = 3 * hour
 	// margin is what is kept beyond a term: up to the second day after it.
 	margin = 2 * day
 )
@@ -243,7 +243,7 @@ func (y *year) run(dir string, dsn func() (string, error)) {
 	var keeping sync.WaitGroup
 	for i, store := range y.stores {
 		k := forwarder.NewKeeping(y.names[i], func(do func(forwarder.Keeper) error) error { return do(store) }, forwarder.KeepingOptions{
-			Keep: keep(), Stamper: y.dir, Changes: y.changes, Notes: new(notes), Every: interval, LookEvery: interval,
+			Keep: keep(), Stamper: y.dir, Changes: y.changes, Notes: new(notes), Every: *interval, LookEvery: *interval,
 		})
 		keeping.Go(func() { k.Run(ctx) })
 		defer func() {
@@ -461,7 +461,7 @@ func (y *year) check() {
 		}
 		for id, tr := range y.truths {
 			if there[id] {
-				if now.After(y.mostOf(tr).Add(margin + interval + slack)) {
+				if now.After(y.mostOf(tr).Add(margin + *interval + slack)) {
 					y.fail(&y.late, i, id, tr, "is kept too long")
 				}
 				continue
@@ -508,7 +508,7 @@ func (y *year) mostOf(tr *truth) time.Time {
 	y.settle(tr)
 	most := tr.most
 	for _, h := range y.holds {
-		if _, perhaps := h.selects(tr); !perhaps || h.Since.After(most.Add(margin+interval+slack)) {
+		if _, perhaps := h.selects(tr); !perhaps || h.Since.After(most.Add(margin+*interval+slack)) {
 			continue
 		}
 		if h.released.IsZero() {
