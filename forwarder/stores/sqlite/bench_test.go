@@ -1,13 +1,7 @@
 package sqlite
 
 import (
-	"context"
 	"fmt"
-	"os"
-	"slices"
-	"strconv"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -90,76 +84,5 @@ func BenchmarkRead(b *testing.B) {
 			}
 			b.ReportMetric(float64(entries)/b.Elapsed().Seconds(), "entries/s")
 		})
-	}
-}
-
-// BenchmarkPrune writes 1,000 entries a second and reads the newest page, first alone and
-// then while as many entries expire as SQLITE_BENCH_PRUNE says, such as 1000000. It shows
-// the slowest of each. Without that it is skipped: it takes minutes.
-func BenchmarkPrune(b *testing.B) {
-	total, err := strconv.Atoi(os.Getenv("SQLITE_BENCH_PRUNE"))
-	if err != nil {
-		b.Skip("SQLITE_BENCH_PRUNE does not say how many entries to prune")
-	}
-	s := newStoreAt(b)
-	const batch = 5000
-	n := 0
-	for n < total {
-		write(b, s, stamped(b, n+1, n+batch, "short", 10))
-		n += batch
-	}
-	// As many stay.
-	for n < 2*total {
-		write(b, s, stamped(b, n+1, n+batch, "long", 100))
-		n += batch
-	}
-	const size, pause = 100, 100 * time.Millisecond
-	round := func(name string, ended func() bool) {
-		var writes, reads []time.Duration
-		for !ended() {
-			begun := time.Now()
-			records := stamped(b, n+1, n+size, "long", 100)
-			n += size
-			at := time.Now()
-			write(b, s, records)
-			writes = append(writes, time.Since(at))
-			at = time.Now()
-			documents(b, s, forwarder.Query{NewestFirst: true, Limit: 50})
-			reads = append(reads, time.Since(at))
-			time.Sleep(pause - time.Since(begun))
-		}
-		for what, all := range map[string][]time.Duration{"write": writes, "read": reads} {
-			slices.Sort(all)
-			b.Logf("%s: %d %ss, median %v, 99%% %v, slowest %v", name, len(all), what, all[len(all)/2], all[len(all)*99/100], all[len(all)-1])
-		}
-	}
-	for b.Loop() {
-		until := time.Now().Add(time.Minute)
-		round("without pruning", func() bool { return time.Now().After(until) })
-		var done atomic.Bool
-		var running sync.WaitGroup
-		running.Go(func() {
-			defer done.Store(true)
-			begun := time.Now()
-			var deleted, steps int64
-			var slowest time.Duration
-			for more := true; more; steps++ {
-				at := time.Now()
-				p, err := s.Prune(context.Background(), inDays(20))
-				if err != nil {
-					b.Error(err)
-					return
-				}
-				slowest = max(slowest, time.Since(at))
-				time.Sleep(3 * time.Since(at)) // as forwarder.Keeping rests
-				for _, d := range p.Deleted {
-					deleted += d.Entries
-				}
-				more = p.More
-			}
-			b.Logf("%d entries in %d steps and %v, slowest step with its wait %v", deleted, steps, time.Since(begun).Round(time.Second), slowest)
-		})
-		round("while pruning", done.Load)
-		running.Wait()
 	}
 }
