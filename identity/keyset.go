@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
+	"github.com/caddy-audit-log/caddy-audit-log/internal/fetch"
 )
 
 const (
@@ -161,19 +162,19 @@ func (k *keySet) read(ctx context.Context) (time.Duration, error) {
 }
 
 // keysFetcher keeps no connections: a set is read every few minutes.
-var keysFetcher = newFetcher(&http.Transport{DisableKeepAlives: true}, maxKeySet, "1 MiB, so it is no key set", "has the keys")
+var keysFetcher = fetch.New(fetch.Transport(0), maxKeySet, "1 MiB, so it is no key set", "has the keys")
 
 func fetchKeys(ctx context.Context, address string) (set []byte, age time.Duration, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
-		return nil, 0, errURL
+		return nil, 0, fetch.ErrURL
 	}
 	req.Header.Set("Accept", "application/jwk-set+json, application/json")
-	r, err := keysFetcher.fetch(req)
+	r, err := keysFetcher.Do(req)
 	if err != nil {
 		return nil, 0, err
 	}
-	return r.body, maxAge(r.header), nil
+	return r.Body, maxAge(r.Header), nil
 }
 
 // maxAge is how long an answer holds by its Cache-Control, within bounds.

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
+	"github.com/caddy-audit-log/caddy-audit-log/internal/fetch"
 )
 
 const (
@@ -86,27 +87,24 @@ func (s *Service) keep(a answer) time.Duration {
 }
 
 // serviceFetcher keeps connections: a busy site asks often.
-var serviceFetcher = newFetcher(
-	&http.Transport{MaxIdleConnsPerHost: maxAsking, IdleConnTimeout: time.Minute, ForceAttemptHTTP2: true},
-	maxAnswer, "64 KiB", "answers itself",
-)
+var serviceFetcher = fetch.New(fetch.Transport(maxAsking), maxAnswer, "64 KiB", "answers itself")
 
 // ask sends the question. The reason is the service's no, the error why there is
 // no answer.
 func (s *Service) ask(ctx context.Context, q *audit.Question) (body []byte, why audit.Reason, err error) {
 	req, err := s.request(ctx, q)
 	if err != nil {
-		return nil, "", errURL
+		return nil, "", fetch.ErrURL
 	}
 	req.Header.Set("Accept", "application/json")
-	r, err := serviceFetcher.fetch(req)
-	if r.status == http.StatusUnauthorized || r.status == http.StatusForbidden {
+	r, err := serviceFetcher.Do(req)
+	if r.Status == http.StatusUnauthorized || r.Status == http.StatusForbidden {
 		if !s.Introspects {
 			return nil, audit.ReasonInactive, nil
 		}
 		err = fmt.Errorf("%w: it does not know the client that asks; check client", err)
 	}
-	return r.body, "", err
+	return r.Body, "", err
 }
 
 func (s *Service) request(ctx context.Context, q *audit.Question) (*http.Request, error) {
@@ -163,4 +161,10 @@ func (s *Service) health(log *slog.Logger, failed bool, err error) {
 			"failures", s.failures, "after", time.Since(s.since).Round(time.Millisecond))
 		s.failures = 0
 	}
+}
+
+// WithoutQuery is a URL as it may stand in a log: its query may hold a key.
+func WithoutQuery(address string) string {
+	plain, _, _ := strings.Cut(address, "?")
+	return plain
 }

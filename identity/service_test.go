@@ -23,7 +23,7 @@ func served(t *testing.T, introspects bool, h http.HandlerFunc) *Service {
 		h(w, r)
 	}))
 	t.Cleanup(func() {
-		serviceFetcher.client.CloseIdleConnections()
+		serviceFetcher.Close()
 		server.CloseClientConnections()
 		server.Close()
 	})

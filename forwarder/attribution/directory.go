@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
+	"github.com/caddy-audit-log/caddy-audit-log/internal/fetch"
 )
 
 // The defaults of Options.
@@ -109,7 +110,7 @@ type sender func(ctx context.Context, l *Lookup, name string) (answer, error)
 type Directory struct {
 	file   string
 	nonce  string
-	client *http.Client
+	client *fetch.Client
 	send   sender
 
 	ctx    context.Context
@@ -290,6 +291,6 @@ func (d *Directory) Close() error {
 	d.mu.Unlock()
 	d.cancel()
 	d.work.Wait()
-	d.client.CloseIdleConnections()
+	d.client.Close()
 	return d.Save()
 }

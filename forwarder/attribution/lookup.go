@@ -3,13 +3,11 @@ package attribution
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
-	"net"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -17,6 +15,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"github.com/caddy-audit-log/caddy-audit-log/internal/fetch"
 )
 
 const (
@@ -160,29 +160,21 @@ func (e *pauseError) Error() string {
 	return fmt.Sprintf("it answered %d and wants to be asked again in %s", e.status, e.pause)
 }
 
-// client asks. It keeps connections, since what is asked about one project is often
-// asked about the next. A redirect is no answer: the credential goes to the URL that
-// somebody wrote down, and not to where its server may point.
-func newClient(transport http.RoundTripper) *http.Client {
+// newClient makes what carries the questions. It keeps connections, since what is asked
+// about one project is often asked about the next.
+func newClient(transport http.RoundTripper) *fetch.Client {
 	if transport == nil {
-		transport = &http.Transport{
-			Proxy: http.ProxyFromEnvironment, MaxIdleConnsPerHost: maxAsking, IdleConnTimeout: time.Minute,
-			ForceAttemptHTTP2: true, MaxResponseHeaderBytes: 64 << 10,
-		}
+		transport = fetch.Transport(maxAsking)
 	}
-	return &http.Client{
-		Transport:     transport,
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
+	return fetch.New(transport, maxAnswer, "1 MiB", "answers itself")
 }
 
 // ask sends a question. The name has met the pattern.
-func (l *Lookup) ask(ctx context.Context, c *http.Client, nonce, name string) (answer, error) {
+func (l *Lookup) ask(ctx context.Context, c *fetch.Client, nonce, name string) (answer, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, l.prefix+url.PathEscape(name)+l.suffix, nil)
 	if err != nil {
-		return answer{}, errors.New("its URL cannot be asked: check it")
+		return answer{}, fetch.ErrURL
 	}
-	req.Header.Set("User-Agent", "caddy-audit-log")
 	req.Header.Set("Accept", "application/json")
 	req.Header.Set(NonceHeader, nonce)
 	if l.Token != nil {
@@ -195,38 +187,24 @@ func (l *Lookup) ask(ctx context.Context, c *http.Client, nonce, name string) (a
 		}
 		req.Header.Set("Authorization", "Bearer "+strings.TrimSpace(token))
 	}
-	resp, err := c.Do(req)
-	if err != nil {
-		return answer{}, noAnswer(err)
-	}
-	defer resp.Body.Close()
-	switch s := resp.StatusCode; {
-	case s == http.StatusOK:
-	case s == http.StatusNotFound:
+	r, err := c.Do(req)
+	switch r.Status {
+	case http.StatusNotFound:
 		return answer{}, errAbsent
-	case s == http.StatusLoopDetected:
+	case http.StatusLoopDetected:
 		return answer{}, errLoop
-	case s == http.StatusUnauthorized || s == http.StatusForbidden:
-		return answer{}, fmt.Errorf("it answered %d: it does not let us ask; check the token", s)
-	case s >= 300 && s < 400:
-		return answer{}, fmt.Errorf("it answered with a redirect (%d), which is not followed: configure the URL that answers itself", s)
-	case s == http.StatusTooManyRequests || s == http.StatusServiceUnavailable:
-		seconds, err := strconv.Atoi(resp.Header.Get("Retry-After"))
-		if err == nil && seconds > 0 {
-			return answer{}, &pauseError{s, time.Duration(min(seconds, int(maxRetryAfter/time.Second))) * time.Second}
+	case http.StatusUnauthorized, http.StatusForbidden:
+		return answer{}, fmt.Errorf("%w: it does not let us ask; check the token", err)
+	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
+		seconds, parseErr := strconv.Atoi(r.Header.Get("Retry-After"))
+		if parseErr == nil && seconds > 0 {
+			return answer{}, &pauseError{r.Status, time.Duration(min(seconds, int(maxRetryAfter/time.Second))) * time.Second}
 		}
-		return answer{}, fmt.Errorf("it answered %d", s)
-	default:
-		return answer{}, fmt.Errorf("it answered %d", s)
 	}
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
 	if err != nil {
-		return answer{}, fmt.Errorf("reading its answer: %w", noAnswer(err))
+		return answer{}, err
 	}
-	if len(body) > maxAnswer {
-		return answer{}, errors.New("its answer has more than 1 MiB")
-	}
-	return l.read(body)
+	return l.read(r.Body)
 }
 
 // read finds what was asked for in an answer. A value of another type is no answer: it
@@ -288,23 +266,4 @@ func textAt(object map[string]any, path []string) (string, error) {
 // isValue reports whether a text can be an id, a slug or a plan. The empty one is none.
 func isValue(s string) bool {
 	return len(s) <= maxValue && utf8.ValidString(s) && strings.IndexFunc(s, func(c rune) bool { return c < ' ' || c == 0x7f }) < 0
-}
-
-// noAnswer says why a service gave no answer, and nothing of the URL, nor of what it may
-// have sent instead: an error of net/http quotes both.
-func noAnswer(err error) error {
-	var dial *net.OpError
-	var certificate *tls.CertificateVerificationError
-	switch {
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
-		return fmt.Errorf("it did not answer in time: %w", context.DeadlineExceeded)
-	case errors.As(err, &certificate):
-		return errors.New("its certificate is not trusted")
-	case errors.As(err, &dial):
-		return fmt.Errorf("%s: %w", dial.Op, dial.Err)
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return errors.New("it closed the connection")
-	default:
-		return errors.New("it answered with what is no HTTP")
-	}
 }

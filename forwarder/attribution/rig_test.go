@@ -13,6 +13,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
+	"github.com/caddy-audit-log/caddy-audit-log/internal/fetch"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -86,7 +87,7 @@ func (p *platform) send(ctx context.Context, l *Lookup, name string) (answer, er
 		select {
 		case <-timer.C:
 		case <-ctx.Done():
-			return answer{}, noAnswer(ctx.Err())
+			return answer{}, fetch.NoAnswer(ctx.Err())
 		}
 	}
 	switch {
