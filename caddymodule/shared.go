@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -18,6 +19,7 @@ import (
 	"github.com/caddy-audit-log/caddy-audit-log/buffer"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder/attribution"
 	"github.com/caddy-audit-log/caddy-audit-log/identity"
+	"github.com/caddy-audit-log/caddy-audit-log/internal/durable"
 )
 
 // closeWithin bounds how long the last user of a buffer waits for its writer.
@@ -427,27 +429,8 @@ func readTokenKey(dir string) (*audit.TokenKey, error) {
 
 // writeDurably makes a file that is there whole or not at all.
 func writeDurably(path string, b []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.tmp")
-	if err != nil {
+	return durable.WriteFile(path, func(w io.Writer) error {
+		_, err := w.Write(b)
 		return err
-	}
-	defer os.Remove(f.Name())
-	if _, err := f.Write(b); err != nil {
-		return errors.Join(err, f.Close())
-	}
-	if err := errors.Join(f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	// Not every system can sync a directory; where it can, it has to.
-	if err := dir.Sync(); err != nil && !errors.Is(err, errors.ErrUnsupported) {
-		return errors.Join(err, dir.Close())
-	}
-	return dir.Close()
+	})
 }

@@ -1,7 +1,6 @@
 package attribution
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/json"
 	"errors"
@@ -10,8 +9,9 @@ import (
 	"io/fs"
 	"maps"
 	"os"
-	"path/filepath"
 	"time"
+
+	"github.com/caddy-audit-log/caddy-audit-log/internal/durable"
 )
 
 const (
@@ -67,7 +67,7 @@ func (d *Directory) Save() error {
 	projects, ids, slugs := d.projects.all(), d.ids.all(), d.slugs.all()
 	d.mu.Unlock()
 	s.Projects, s.IDs, s.Slugs = d.copied(projects), d.copied(ids), d.copied(slugs)
-	if err := write(d.file, &s); err != nil {
+	if err := durable.WriteFile(d.file, func(w io.Writer) error { return json.NewEncoder(w).Encode(&s) }); err != nil {
 		d.mu.Lock()
 		d.dirty = true
 		d.mu.Unlock()
@@ -103,29 +103,6 @@ func (d *Directory) copied(records []*record) []savedHistory {
 		d.mu.Unlock()
 	}
 	return saved
-}
-
-func write(path string, s *state) error {
-	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.tmp") // mode 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	w := bufio.NewWriter(f)
-	if err := errors.Join(json.NewEncoder(w).Encode(s), w.Flush(), f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
-	// Not every system can sync a directory. What is lost is learned anew.
-	_ = dir.Sync()
-	return nil
 }
 
 // load reads the file. After an error nothing of it is known.
