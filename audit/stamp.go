@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 )
@@ -31,6 +32,33 @@ type Stamp struct {
 	Retention        *Retention `json:"retention,omitempty"`
 	// Pending says that the organization or its plan is still being asked for.
 	Pending bool `json:"-"`
+}
+
+// Merge is one stamp of two for the same entry, of which the second is the newer, by the
+// rule above: of two retentions that keep equally long the newer one counts, a membership
+// that is proven stays so, an organization is not put in the place of another one, and
+// whether it is pending is for the newer one to say. It changes neither; each may be nil.
+func (s *Stamp) Merge(newer *Stamp) *Stamp {
+	if s == nil {
+		return newer
+	}
+	if newer == nil {
+		return s
+	}
+	m := *s
+	if r := newer.Retention; r != nil && (m.Retention == nil || r.KeepMicros() >= m.Retention.KeepMicros()) {
+		m.Retention = r
+	}
+	if newer.Membership != "" && m.Membership != MembershipProven {
+		m.Membership = newer.Membership
+	}
+	same := func(a, b string) bool { return a == "" || b == "" || a == b }
+	if same(m.OrganizationID, newer.OrganizationID) && same(m.OrganizationSlug, newer.OrganizationSlug) {
+		m.OrganizationID = cmp.Or(m.OrganizationID, newer.OrganizationID)
+		m.OrganizationSlug = cmp.Or(m.OrganizationSlug, newer.OrganizationSlug)
+	}
+	m.Pending = newer.Pending
+	return &m
 }
 
 // On puts the stamp on an entry.

@@ -158,3 +158,28 @@ func TestAnAttemptShowsNothingOfWho(t *testing.T) {
 		}
 	}
 }
+
+func TestOfTwoStampsTheOneThatKeepsLongerCounts(t *testing.T) {
+	short, long, forever := &Retention{Class: "short", KeepUntil: 10}, &Retention{Class: "long", KeepUntil: 20, Plan: "team"}, &Retention{Class: "forever"}
+	again := &Retention{Class: "again", KeepUntil: 20}
+	for name, c := range map[string]struct{ old, newer, want *Stamp }{
+		"none":                             {nil, nil, nil},
+		"nothing newer":                    {&Stamp{Retention: short}, nil, &Stamp{Retention: short}},
+		"nothing older":                    {nil, &Stamp{Retention: short}, &Stamp{Retention: short}},
+		"a longer one":                     {&Stamp{Retention: short}, &Stamp{Retention: long}, &Stamp{Retention: long}},
+		"a shorter one":                    {&Stamp{Retention: long}, &Stamp{Retention: short}, &Stamp{Retention: long}},
+		"forever":                          {&Stamp{Retention: forever}, &Stamp{Retention: long}, &Stamp{Retention: forever}},
+		"equally long":                     {&Stamp{Retention: long}, &Stamp{Retention: again}, &Stamp{Retention: again}},
+		"without one":                      {&Stamp{Retention: long}, &Stamp{OrganizationID: "o"}, &Stamp{Retention: long, OrganizationID: "o"}},
+		"an organization that is known":    {&Stamp{OrganizationID: "o"}, &Stamp{OrganizationID: "p", OrganizationSlug: "q"}, &Stamp{OrganizationID: "o"}},
+		"an organization's other name":     {&Stamp{OrganizationID: "o"}, &Stamp{OrganizationID: "o", OrganizationSlug: "q"}, &Stamp{OrganizationID: "o", OrganizationSlug: "q"}},
+		"proven stays":                     {&Stamp{Membership: MembershipProven}, &Stamp{Membership: MembershipUnproven}, &Stamp{Membership: MembershipProven}},
+		"unproven does not":                {&Stamp{Membership: MembershipUnproven}, &Stamp{Membership: MembershipProven}, &Stamp{Membership: MembershipProven}},
+		"an answer ends what was pending":  {&Stamp{Pending: true, Retention: short}, &Stamp{Retention: long}, &Stamp{Retention: long}},
+		"what is pending again is pending": {&Stamp{Retention: long}, &Stamp{Pending: true}, &Stamp{Pending: true, Retention: long}},
+	} {
+		if got := c.old.Merge(c.newer); !reflect.DeepEqual(got, c.want) {
+			t.Errorf("%s: %+v, want %+v", name, got, c.want)
+		}
+	}
+}

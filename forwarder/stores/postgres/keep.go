@@ -116,7 +116,7 @@ func restampArguments(restamps []forwarder.Restamp) []any {
 		if !ok {
 			order = append(order, k)
 		}
-		all[k] = merged(have, &restamps[i].Stamp)
+		all[k] = have.Merge(&restamps[i].Stamp)
 	}
 	ids, arrivals := make([]string, len(order)), make([]int64, len(order))
 	var tags stamps
@@ -188,7 +188,7 @@ func (s *Store) pending(ctx context.Context, after *row, begun, untagged bool) (
 			if e.Origin != nil {
 				r.Sequence = e.Origin.Sequence
 			}
-			if after.tagged {
+			if after.tagged || after.stamp.Pending {
 				stamp := after.stamp
 				r.Stamp = &stamp
 			}

@@ -59,35 +59,6 @@ func stamped(s string) *string {
 	return &s
 }
 
-// merged is one stamp of two for the same entry, of which the second is the newer: the
-// rule of forwarder.Keeper, as the function merge has it in SQL. Either may be nil.
-func merged(old, s *audit.Stamp) *audit.Stamp {
-	if old == nil || s == nil {
-		if s == nil {
-			return old
-		}
-		return s
-	}
-	m := *old
-	if r := s.Retention; r != nil && (m.Retention == nil || r.KeepMicros() >= m.Retention.KeepMicros()) {
-		m.Retention = r
-	}
-	if m.Membership != audit.MembershipProven && s.Membership != "" {
-		m.Membership = s.Membership
-	}
-	same := func(a, b string) bool { return a == "" || b == "" || a == b }
-	if same(m.OrganizationID, s.OrganizationID) && same(m.OrganizationSlug, s.OrganizationSlug) {
-		if m.OrganizationID == "" {
-			m.OrganizationID = s.OrganizationID
-		}
-		if m.OrganizationSlug == "" {
-			m.OrganizationSlug = s.OrganizationSlug
-		}
-	}
-	m.Pending = s.Pending
-	return &m
-}
-
 // rowColumns are what row reads.
 const rowColumns = "timestamp, id, document, raw, class, keep_until, plan, membership, stamped_id, stamped_slug, pending"
 

@@ -83,9 +83,9 @@ func arguments(batch []forwarder.Record, now int64) []any {
 			revised = map[string]*audit.Stamp{}
 		}
 		if s, ok := revised[r.Entry.ID]; ok {
-			revised[r.Entry.ID] = merged(s, r.Stamp)
+			revised[r.Entry.ID] = s.Merge(r.Stamp)
 		} else {
-			revised[r.Entry.ID] = merged(batch[have].Stamp, r.Stamp)
+			revised[r.Entry.ID] = batch[have].Stamp.Merge(r.Stamp)
 		}
 		if r.Entry.Revision > batch[have].Entry.Revision {
 			best[r.Entry.ID], lower = i, append(lower, have)

@@ -25,7 +25,11 @@ func (r *Reader) Classes(ctx context.Context) ([]forwarder.ClassTotal, error) {
 	if old {
 		query = `SELECT '', count(*), sum(octet_length(document)), 0, 0 FROM entry HAVING count(*) > 0`
 	}
-	return r.totals(ctx, query)
+	all, err := r.totals(ctx, query)
+	if err != nil {
+		return nil, r.reading(err)
+	}
+	return all, nil
 }
 
 func (r *Reader) totals(ctx context.Context, query string, args ...any) (all []forwarder.ClassTotal, err error) {
@@ -37,10 +41,7 @@ func (r *Reader) totals(ctx context.Context, query string, args ...any) (all []f
 		all = append(all, t)
 		return nil
 	}, args...)
-	if err != nil {
-		return nil, r.reading(err)
-	}
-	return all, nil
+	return all, err
 }
 
 // ending are the rows whose retention ends before a time, which is given three times.
@@ -52,28 +53,35 @@ const ending = `%[1]s FROM expiring AS x CROSS JOIN entry ON entry.key BETWEEN x
 // Expiring implements forwarder.Ledger. If a hold is in force, each of the entries is
 // asked whether it is held. That takes 8 bytes for each of them.
 func (r *Reader) Expiring(ctx context.Context, before time.Time) ([]forwarder.ClassTotal, error) {
+	return tell(ctx, r, func() ([]forwarder.ClassTotal, error) {
+		holds, err := r.holds(ctx)
+		if err != nil {
+			return nil, err
+		}
+		at := min(microseconds(before), math.MaxInt64-1)
+		if len(holds) > 0 {
+			return r.expiringHeld(ctx, at, holds)
+		}
+		return r.totals(ctx, `SELECT class, count(*), sum(size), 0, count(pending) FROM
+			(SELECT `+fmt.Sprintf(ending, `class, octet_length(document) AS size, entry.pending`)+`)
+			GROUP BY class ORDER BY class`, at, at, at)
+	})
+}
+
+// tell is what a file of this version can tell; one of version 1 tells nothing.
+func tell[T any](ctx context.Context, r *Reader, answer func() (T, error)) (none T, err error) {
 	old, err := r.isOld(ctx)
 	if err != nil {
-		return nil, r.reading(err)
+		return none, r.reading(err)
 	}
 	if old {
-		return nil, nil
+		return none, nil
 	}
-	holds, err := r.holds(ctx)
+	told, err := answer()
 	if err != nil {
-		return nil, r.reading(err)
+		return none, r.reading(err)
 	}
-	at := min(microseconds(before), math.MaxInt64-1)
-	if len(holds) > 0 {
-		all, err := r.expiringHeld(ctx, at, holds)
-		if err != nil {
-			return nil, r.reading(err)
-		}
-		return all, nil
-	}
-	return r.totals(ctx, `SELECT class, count(*), sum(size), 0, count(pending) FROM
-		(SELECT `+fmt.Sprintf(ending, `class, octet_length(document) AS size, entry.pending`)+`)
-		GROUP BY class ORDER BY class`, at, at, at)
+	return told, nil
 }
 
 func (r *Reader) expiringHeld(ctx context.Context, at int64, holds []forwarder.Hold) ([]forwarder.ClassTotal, error) {
@@ -171,18 +179,7 @@ const lostPage = 4096
 // What has arrived is read first, and what is gone last: so an entry that is written,
 // replaced or deleted meanwhile does not count as lost.
 func (r *Reader) Lost(ctx context.Context) ([]forwarder.Range, error) {
-	old, err := r.isOld(ctx)
-	if err != nil {
-		return nil, r.reading(err)
-	}
-	if old {
-		return nil, nil
-	}
-	lost, err := r.lost(ctx)
-	if err != nil {
-		return nil, r.reading(err)
-	}
-	return lost, nil
+	return tell(ctx, r, func() ([]forwarder.Range, error) { return r.lost(ctx) })
 }
 
 func (r *Reader) lost(ctx context.Context) ([]forwarder.Range, error) {
@@ -217,18 +214,7 @@ func (r *Reader) lost(ctx context.Context) ([]forwarder.Range, error) {
 
 // Holds implements forwarder.Ledger.
 func (r *Reader) Holds(ctx context.Context) ([]forwarder.Hold, error) {
-	old, err := r.isOld(ctx)
-	if err != nil {
-		return nil, r.reading(err)
-	}
-	if old {
-		return nil, nil
-	}
-	holds, err := r.holds(ctx)
-	if err != nil {
-		return nil, r.reading(err)
-	}
-	return holds, nil
+	return tell(ctx, r, func() ([]forwarder.Hold, error) { return r.holds(ctx) })
 }
 
 func (r *Reader) holds(ctx context.Context) ([]forwarder.Hold, error) {

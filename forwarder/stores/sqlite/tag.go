@@ -63,24 +63,17 @@ func (t *tag) stamp() *audit.Stamp {
 	return s
 }
 
-// add puts a newer stamp to the one that is there, see forwarder.Keeper. Captured is the
-// entry's own organization.
+// add puts a newer stamp to the one that is there, see audit.Stamp.Merge; whether it is
+// pending is for the caller to say. Captured is the entry's own organization, beside which
+// no other one is put.
 func (t *tag) add(n tag, captured organization) {
-	if n.keep != 0 && (t.keep == 0 || n.keep >= t.keep) {
-		t.class, t.keep, t.plan = n.class, n.keep, n.plan
+	if n.stamped.isOther(captured) {
+		n.stamped = organization{}
 	}
-	// A newer call may have proven what an older one could not, and never the reverse.
-	if n.membership != "" && t.membership != string(audit.MembershipProven) {
-		t.membership = n.membership
-	}
+	pending := t.pending
 	t.stamped = t.stamped.beside(captured)
-	known := organization{or(captured.id, t.stamped.id), or(captured.slug, t.stamped.slug)}
-	if n.stamped.isOther(known) {
-		return
-	}
-	t.stamped.id = or(t.stamped.id, n.stamped.id)
-	t.stamped.slug = or(t.stamped.slug, n.stamped.slug)
-	t.stamped = t.stamped.beside(captured)
+	*t = tagOf(t.stamp().Merge(n.stamp()))
+	t.stamped, t.pending = t.stamped.beside(captured), pending
 }
 
 // values are the tag's columns, in the order of tagColumns.
