@@ -193,7 +193,7 @@ func (k *Keeping) restamp(ctx context.Context) error {
 		return nil
 	}
 	return k.use(func(store Keeper) error {
-		var stamps []Restamp
+		stamps := restamps{store: store}
 		looked := 0
 		for r, err := range store.Pending(ctx, k.o.Keep != nil) {
 			if err != nil {
@@ -204,23 +204,37 @@ func (k *Keeping) restamp(ctx context.Context) error {
 			}
 			isTagged := r.Stamp != nil && (r.Stamp.Retention != nil || k.o.Keep == nil)
 			if s := k.o.Stamper.Stamp(r.Entry); !s.Pending || !isTagged {
-				stamps = append(stamps, Restamp{r.Entry.ID, r.Entry.Timestamp, s})
-			}
-			if len(stamps) == maxRestamp {
-				if err := store.Restamp(ctx, stamps); err != nil {
-					return fmt.Errorf("stamping entries anew: %w", err)
+				if err := stamps.add(ctx, r.Entry, s); err != nil {
+					return err
 				}
-				stamps = stamps[:0]
 			}
 		}
-		if len(stamps) == 0 {
-			return nil
-		}
-		if err := store.Restamp(ctx, stamps); err != nil {
-			return fmt.Errorf("stamping entries anew: %w", err)
-		}
-		return nil
+		return stamps.flush(ctx)
 	})
+}
+
+// restamps are collected, and given to the store a few hundred at a time.
+type restamps struct {
+	store Keeper
+	list  []Restamp
+}
+
+func (r *restamps) add(ctx context.Context, e *audit.Entry, s audit.Stamp) error {
+	if r.list = append(r.list, Restamp{e.ID, e.Timestamp, s}); len(r.list) < maxRestamp {
+		return nil
+	}
+	return r.flush(ctx)
+}
+
+func (r *restamps) flush(ctx context.Context) error {
+	if len(r.list) == 0 {
+		return nil
+	}
+	err := r.store.Restamp(ctx, r.list)
+	if r.list = r.list[:0]; err != nil {
+		return fmt.Errorf("stamping entries anew: %w", err)
+	}
+	return nil
 }
 
 // keepingNote is what a Keeper's note holds.
@@ -258,15 +272,7 @@ func (k *Keeping) change(ctx context.Context, store Keeper, c Change) error {
 	if !ok {
 		return nil
 	}
-	var stamps []Restamp
-	flush := func() error {
-		if len(stamps) == 0 {
-			return nil
-		}
-		err := store.Restamp(ctx, stamps)
-		stamps = stamps[:0]
-		return err
-	}
+	stamps := restamps{store: store}
 	// By id alone there is no index.
 	q := Query{Organization: c.OrganizationSlug, From: c.From, To: c.To.Add(time.Microsecond)}
 	for doc, err := range reader.Read(ctx, q) {
@@ -280,17 +286,11 @@ func (k *Keeping) change(ctx context.Context, store Keeper, c Change) error {
 		if c.OrganizationSlug == "" && c.OrganizationID != e.OrganizationID {
 			continue
 		}
-		stamps = append(stamps, Restamp{e.ID, e.Timestamp, k.o.Stamper.Stamp(e)})
-		if len(stamps) == maxRestamp {
-			if err := flush(); err != nil {
-				return fmt.Errorf("stamping entries anew: %w", err)
-			}
+		if err := stamps.add(ctx, e, k.o.Stamper.Stamp(e)); err != nil {
+			return err
 		}
 	}
-	if err := flush(); err != nil {
-		return fmt.Errorf("stamping entries anew: %w", err)
-	}
-	return nil
+	return stamps.flush(ctx)
 }
 
 // prune deletes all that has expired, step by step.
