@@ -104,6 +104,17 @@ func warnIfExposed(r *http.Request, app *App) {
 	}
 }
 
+// readOrder reads the body of a request that changes something: one JSON object of up to
+// so many bytes, without a member that nobody knows.
+func readOrder(w http.ResponseWriter, r *http.Request, limit int64, into any) error {
+	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, limit))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(into); err != nil {
+		return fmt.Errorf("reading the order: %w", err)
+	}
+	return nil
+}
+
 func (a *App) serveStatus(w http.ResponseWriter, _ *http.Request) error {
 	s, ok := a.status()
 	if !ok {

@@ -43,6 +43,10 @@ func (a *App) warnings() []string {
 				"its answers can be anybody in the audit log; use https")
 		}
 	}
+	if a.Organizations.asksInClear() {
+		found = append(found, "whose calls are is asked over http: the token can be read on the way, and who can change the answers can give calls to any "+
+			"organization; use https")
+	}
 	if at, yes := a.lookupsOwnSite(); yes {
 		found = append(found, "whose calls are is asked at "+at+", where this server listens itself: each question would be a call that asks the next; "+
 			"ask the API at its own address")

@@ -178,8 +178,13 @@ func clearURL(address string) bool {
 	if err != nil || u.Scheme != "http" {
 		return false
 	}
-	ip, err := netip.ParseAddr(u.Hostname())
-	return u.Hostname() != "localhost" && (err != nil || !ip.IsLoopback())
+	return !isLoopback(u.Hostname())
+}
+
+// isLoopback reports whether a host is this machine, as far as its name says so.
+func isLoopback(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && ip.IsLoopback()
 }
 
 // String describes the lookup for a reader of audit.config_changed: it says who

@@ -3,7 +3,6 @@ package caddymodule
 import (
 	"fmt"
 	"maps"
-	"net"
 	"net/http"
 	"net/url"
 	"path/filepath"
@@ -196,6 +195,23 @@ func (o *Organizations) lines() (lines []string) {
 	return lines
 }
 
+// asksInClear says that the token goes over the network in clear.
+func (o *Organizations) asksInClear() bool {
+	if o == nil || o.Token == "" {
+		return false
+	}
+	projects, organizations, err := o.lookups()
+	if err != nil {
+		return false
+	}
+	for _, l := range []*attribution.Lookup{projects, organizations} {
+		if l != nil && clearURL(strings.NewReplacer("{", "", "}", "").Replace(l.URL)) {
+			return true
+		}
+	}
+	return false
+}
+
 // lookupsOwnSite says that a lookup leads to an address that this configuration listens
 // on, as far as that can be seen.
 func (a *App) lookupsOwnSite() (address string, yes bool) {
@@ -212,7 +228,7 @@ func (a *App) lookupsOwnSite() (address string, yes bool) {
 			continue
 		}
 		u, err := url.Parse(strings.NewReplacer("{", "", "}", "").Replace(l.URL))
-		if err != nil || !isLocal(u.Hostname()) {
+		if err != nil || !isLoopback(u.Hostname()) {
 			continue
 		}
 		port := u.Port()
@@ -229,11 +245,6 @@ func (a *App) lookupsOwnSite() (address string, yes bool) {
 		}
 	}
 	return "", false
-}
-
-func isLocal(host string) bool {
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 // parseOrganizations reads whose calls are; see parseGlobal.

@@ -38,13 +38,11 @@ type passAnswer struct {
 // can be recorded still is.
 func (a *App) servePass(w http.ResponseWriter, r *http.Request) error {
 	var o passOrder
-	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, 64<<10))
-	dec.DisallowUnknownFields()
 	bad := func(format string, args ...any) error {
 		return caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: fmt.Errorf(format, args...)}
 	}
-	if err := dec.Decode(&o); err != nil {
-		return bad("reading the order: %w", err)
+	if err := readOrder(w, r, 64<<10, &o); err != nil {
+		return bad("%w", err)
 	}
 	d := time.Duration(o.Seconds * float64(time.Second))
 	switch {

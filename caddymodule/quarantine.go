@@ -148,9 +148,7 @@ func (o *quarantineOrder) check(a *App) error {
 // serveResolve tries entries in quarantine once more, or gives them up.
 func (a *App) serveResolve(w http.ResponseWriter, r *http.Request) error {
 	var o quarantineOrder
-	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<20))
-	dec.DisallowUnknownFields()
-	err := dec.Decode(&o)
+	err := readOrder(w, r, 1<<20, &o)
 	if err == nil {
 		err = o.check(a)
 	}

@@ -415,14 +415,12 @@ func (o *holdOrder) check() error {
 // that is set holds before the answer leaves; that it was is an entry.
 func (a *App) serveHold(w http.ResponseWriter, r *http.Request) error {
 	var o holdOrder
-	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, 64<<10))
-	dec.DisallowUnknownFields()
-	err := dec.Decode(&o)
+	err := readOrder(w, r, 64<<10, &o)
 	if err == nil {
 		err = o.check()
 	}
 	if err != nil {
-		return caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: fmt.Errorf("reading the order: %w", err)}
+		return caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: fmt.Errorf("holding entries: %w", err)}
 	}
 	answer, err := a.orderHold(r.Context(), &o)
 	if err != nil {

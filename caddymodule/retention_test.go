@@ -291,6 +291,22 @@ func TestALookupThatComesBackToUsIsRefusedAndIsNoCall(t *testing.T) {
 	}
 }
 
+func TestATokenThatGoesOverTheNetworkInClearIsWarnedOf(t *testing.T) {
+	t.Setenv("AUDIT_LOOKUP_TOKEN", "lookup-token")
+	for address, warned := range map[string]bool{
+		"http://api.example.com": true, "https://api.example.com": false, "http://127.0.0.1:9000": false, "http://localhost:9000": false, "http://[::1]:9000": false,
+	} {
+		o := &Organizations{Supabase: address, Token: "{env.AUDIT_LOOKUP_TOKEN}"}
+		if o.asksInClear() != warned {
+			t.Errorf("%s: warned %t", address, !warned)
+		}
+	}
+	own := &Organizations{Project: &OrganizationLookup{URL: "http://api.example.com/p/{ref}", ID: "id"}, Token: "{env.AUDIT_LOOKUP_TOKEN}"}
+	if !own.asksInClear() {
+		t.Error("not warned of a lookup of one's own")
+	}
+}
+
 func TestWithoutTermsNothingIsStampedForDeletion(t *testing.T) {
 	r := start(t, proxy, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{}`) })
 	r.send("GET", "/v1/projects/"+acmeProject, nil, "")
