@@ -321,7 +321,7 @@ func TestFailingKeepingIsSaidOnceAndTriedAgain(t *testing.T) {
 	})
 }
 
-func TestWhatAnotherSidecarHasToDoIsNoFailure(t *testing.T) {
+func TestWhatAnotherSidecarDoesIsNoFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		keeper := newFakeKeeper()
 		keeper.put("a", time.Now(), nil)

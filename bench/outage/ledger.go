@@ -60,6 +60,9 @@ type span struct {
 	// refuses says that the store refused some, or lost some on their way, which lets others
 	// overtake them.
 	refuses bool
+	// classes says that the store keeps each retention class apart: then nobody promises an
+	// order between two.
+	classes bool
 }
 
 // version is what is told apart by readers.
@@ -74,7 +77,7 @@ func (l *ledger) arrived(entries []rig.Entry, want span) {
 	l.latest = map[string]rig.Entry{}
 	first := map[version]rig.Entry{}
 	sequences := map[uint64]bool{}
-	newest := uint64(0)
+	latest := map[string]uint64{} // by class
 	for _, e := range entries {
 		if e.Origin == nil || e.Origin.Instance != want.instance {
 			l.Note(&l.Strange, "%s: entry %s is not of instance %s", l.Store, e.ID, want.instance)
@@ -98,13 +101,18 @@ func (l *ledger) arrived(entries []rig.Entry, want span) {
 		// A later revision takes the place of an earlier one in a store that has
 		// each entry once, so it stands there too early.
 		if !l.once || e.Revision <= 1 {
+			class := ""
+			if want.classes {
+				class = e.Retention.Class
+			}
+			newest := latest[class]
 			switch {
 			case n < newest && want.refuses:
 				l.Ahead++
 			case n < newest:
 				l.Note(&l.OutOfOrder, "%s: sequence %d arrived after %d", l.Store, n, newest)
 			}
-			newest = max(newest, n)
+			latest[class] = max(newest, n)
 		}
 		if had, ok := l.latest[e.ID]; !ok || e.Revision > had.Revision {
 			l.latest[e.ID] = e

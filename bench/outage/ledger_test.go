@@ -137,7 +137,7 @@ func TestGapsNameWhatAStoreDoesNotGet(t *testing.T) {
 }
 
 func TestTheShippedCaddyfileGetsOtherStores(t *testing.T) {
-	const shipped = "\taudit_log {\n\t\tbuffer x {\n\t\t\tmax_size 8GiB\n\t\t\tmax_wait 2s # a word\n\t\t}\n\t\tstore sqlite ./audit.db\n\t\tkeep {\n\t\t\tdefault 400d\n\t\t}\n\t}\n"
+	const shipped = "\taudit_log {\n\t\tbuffer x {\n\t\t\tmax_size 8GiB\n\t\t\tmax_wait 2s # a word\n\t\t}\n\t\tstore sqlite ./audit.db\n\t}\n"
 	got, err := caddyfile(shipped, []store{&sqliteStore{}, &fileStore{dir: "/d"}}, "16MiB")
 	want := "\taudit_log {\n\t\tbuffer x {\n\t\t\tmax_size 16MiB\n\t\t\tsegment_size 1MiB\n\t\t\tmax_wait 15s\n\t\t}\n" +
 		"\t\tstore sqlite ./audit.db\n\t\tstore file /d/audit.ndjson {\n\t\t\tmax_size 4MiB\n\t\t}\n\t}\n"
@@ -190,5 +190,28 @@ func TestOptionsThatCannotBeMeantAreRefused(t *testing.T) {
 		if _, err := outage(t.Context(), o, t.Output()); err == nil || !strings.Contains(err.Error(), "reading the options") {
 			t.Errorf("got %v", err)
 		}
+	}
+}
+
+func TestOrderIsPromisedWithinAClassWhereClassesAreKeptApart(t *testing.T) {
+	var entries []rig.Entry
+	for _, n := range []uint64{1, 3, 2, 4} { // 2 is of another class
+		e := entry(n)
+		if e.Retention.Class = "default"; n == 2 {
+			e.Retention.Class = "unattributed"
+		}
+		entries = append(entries, e)
+	}
+	for classes, want := range map[bool]int{true: 0, false: 1} {
+		l := &ledger{Store: "s"}
+		l.arrived(entries, span{instance: entries[0].Origin.Instance, position: 4, classes: classes})
+		if l.OutOfOrder != want {
+			t.Errorf("classes apart %t: %d out of order, want %d", classes, l.OutOfOrder, want)
+		}
+	}
+	entries[3].Origin.Sequence, entries[1].Origin.Sequence = 3, 4
+	l := &ledger{Store: "s"}
+	if l.arrived(entries, span{instance: entries[0].Origin.Instance, position: 4, classes: true}); l.OutOfOrder != 1 {
+		t.Errorf("within a class: %d out of order, want 1", l.OutOfOrder)
 	}
 }

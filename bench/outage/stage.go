@@ -277,7 +277,7 @@ func (s *stage) reckoning(ctx context.Context) error {
 		}
 		l := &ledger{Store: of.name(), once: of.once()}
 		s.Stores = append(s.Stores, l)
-		l.arrived(entries, span{st.Instance, t.Start, t.Position, lost[l.Store], (s.refuses || s.overtakes) && of != s.stores[0]})
+		l.arrived(entries, span{st.Instance, t.Start, t.Position, lost[l.Store], (s.refuses || s.overtakes) && of != s.stores[0], of.kind() == natsKind || of.kind() == s3Kind})
 		if r, ok := of.(ranger); ok {
 			ranges, err := r.ranges(ctx)
 			if err != nil {

@@ -80,7 +80,6 @@ var (
 	storeLine   = regexp.MustCompile(`(?m)^[ \t]*store sqlite .*$`)
 	maxSizeLine = regexp.MustCompile(`(?m)^(\s*)max_size .*$`)
 	maxWaitLine = regexp.MustCompile(`(?m)^(\s*)max_wait .*$`)
-	keepBlock   = regexp.MustCompile(`(?ms)^\t\tkeep \{\n.*?^\t\t\}\n`)
 )
 
 // caddyfile puts stores in the place of the shipped Caddyfile's, and sets max_wait, and
@@ -91,8 +90,6 @@ func caddyfile(text string, stores []store, maxSize string) (string, error) {
 			return "", fmt.Errorf("exchanging the stores: the Caddyfile does not have exactly one line %q; use one that is like the shipped one", what)
 		}
 	}
-	// One class: between two, nobody promises an order, nor one stream.
-	text = keepBlock.ReplaceAllString(text, "")
 	text = maxWaitLine.ReplaceAllString(text, "${1}max_wait "+maxWait.String())
 	if maxSize != "" {
 		text = maxSizeLine.ReplaceAllString(text, "${1}max_size "+maxSize+"\n${1}segment_size 1MiB")

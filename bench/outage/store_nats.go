@@ -18,7 +18,10 @@ import (
 const (
 	natsNodes = 3
 	// natsStream is what the store calls the stream of entries without a class.
-	natsStream = "AUDIT_default"
+	// natsStreams is what the names of its streams begin with, and natsStream is the one that
+	// most entries are in.
+	natsStreams = "AUDIT_"
+	natsStream  = natsStreams + "default"
 	// natsQuiet is how long a stream may say nothing while it is read.
 	natsQuiet = 30 * time.Second
 )
@@ -73,33 +76,52 @@ func (s *natsStore) arrivals(ctx context.Context) (entries []rig.Entry, err erro
 	return entries, nil
 }
 
-// each reads the stream.
+// each reads the streams, of which each retention class has its own.
 func (s *natsStore) each(ctx context.Context, visit func(jetstream.Msg) error) error {
 	return s.cluster.With(func(_ *nats.Conn, js jetstream.JetStream) error {
-		stream, err := js.Stream(ctx, natsStream)
-		if err != nil {
-			return err
-		}
-		consumer, err := stream.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{})
-		if err != nil {
-			return err
-		}
-		messages, err := consumer.Messages()
-		if err != nil {
-			return err
-		}
-		defer messages.Stop()
-		for left := stream.CachedInfo().State.Msgs; left > 0; left-- {
-			m, err := messages.Next(jetstream.NextMaxWait(natsQuiet))
-			if err != nil {
-				return err
+		var names []string
+		list := js.StreamNames(ctx)
+		for name := range list.Name() {
+			if strings.HasPrefix(name, natsStreams) {
+				names = append(names, name)
 			}
-			if err := visit(m); err != nil {
-				return err
+		}
+		if err := list.Err(); err != nil {
+			return err
+		}
+		for _, name := range names {
+			if err := eachOf(ctx, js, name, visit); err != nil {
+				return fmt.Errorf("stream %s: %w", name, err)
 			}
 		}
 		return nil
 	})
+}
+
+func eachOf(ctx context.Context, js jetstream.JetStream, name string, visit func(jetstream.Msg) error) error {
+	stream, err := js.Stream(ctx, name)
+	if err != nil {
+		return err
+	}
+	consumer, err := stream.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{})
+	if err != nil {
+		return err
+	}
+	messages, err := consumer.Messages()
+	if err != nil {
+		return err
+	}
+	defer messages.Stop()
+	for left := stream.CachedInfo().State.Msgs; left > 0; left-- {
+		m, err := messages.Next(jetstream.NextMaxWait(natsQuiet))
+		if err != nil {
+			return err
+		}
+		if err := visit(m); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // rewrite publishes the same messages, headers and all, into a stream that is made like

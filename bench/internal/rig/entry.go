@@ -29,6 +29,10 @@ type Entry struct {
 	Target  *Target `json:"target"`
 	Outcome string  `json:"outcome"`
 	Origin  *Origin `json:"origin"`
+	// Retention is stamped, where the reader gives it.
+	Retention struct {
+		Class string `json:"class"`
+	} `json:"retention"`
 
 	// Sum identifies what was captured of the line that the entry was read from.
 	Sum [sha256.Size]byte `json:"-"`
