@@ -195,17 +195,29 @@ func (o *Organizations) lines() (lines []string) {
 	return lines
 }
 
+// asked are the lookups there are, by the URLs that they ask, with a name in the place of
+// the parameter.
+func (o *Organizations) asked() map[string]*attribution.Lookup {
+	projects, organizations, err := o.lookups()
+	if err != nil {
+		return nil // checkOrganizations says so
+	}
+	asked := map[string]*attribution.Lookup{}
+	for _, l := range []*attribution.Lookup{projects, organizations} {
+		if l != nil {
+			asked[strings.NewReplacer("{", "", "}", "").Replace(l.URL)] = l
+		}
+	}
+	return asked
+}
+
 // asksInClear says that the token goes over the network in clear.
 func (o *Organizations) asksInClear() bool {
 	if o == nil || o.Token == "" {
 		return false
 	}
-	projects, organizations, err := o.lookups()
-	if err != nil {
-		return false
-	}
-	for _, l := range []*attribution.Lookup{projects, organizations} {
-		if l != nil && clearURL(strings.NewReplacer("{", "", "}", "").Replace(l.URL)) {
+	for address := range o.asked() {
+		if clearURL(address) {
 			return true
 		}
 	}
@@ -215,19 +227,11 @@ func (o *Organizations) asksInClear() bool {
 // lookupsOwnSite says that a lookup leads to an address that this configuration listens
 // on, as far as that can be seen.
 func (a *App) lookupsOwnSite() (address string, yes bool) {
-	o := a.Organizations
-	if o == nil || a.http == nil {
+	if a.Organizations == nil || a.http == nil {
 		return "", false
 	}
-	projects, organizations, err := o.lookups()
-	if err != nil {
-		return "", false
-	}
-	for _, l := range []*attribution.Lookup{projects, organizations} {
-		if l == nil {
-			continue
-		}
-		u, err := url.Parse(strings.NewReplacer("{", "", "}", "").Replace(l.URL))
+	for address, l := range a.Organizations.asked() {
+		u, err := url.Parse(address)
 		if err != nil || !isLoopback(u.Hostname()) {
 			continue
 		}

@@ -211,7 +211,10 @@ func (a *App) explainFound(ctx context.Context, x *explanation, l forwarder.Ledg
 func (a *App) planOf(e *audit.Entry) string {
 	if s := a.shared.Load(); s != nil {
 		for _, name := range []string{e.OrganizationID, e.OrganizationSlug} {
-			if plan, ok := s.directory.Plan(name); ok && name != "" {
+			if name == "" {
+				continue
+			}
+			if plan, ok := s.directory.Plan(name); ok {
 				return plan
 			}
 		}

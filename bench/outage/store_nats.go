@@ -17,9 +17,8 @@ import (
 
 const (
 	natsNodes = 3
-	// natsStream is what the store calls the stream of entries without a class.
-	// natsStreams is what the names of its streams begin with, and natsStream is the one that
-	// most entries are in.
+	// natsStreams is what the names of the store's streams begin with, and natsStream is the
+	// one that most entries are in.
 	natsStreams = "AUDIT_"
 	natsStream  = natsStreams + "default"
 	// natsQuiet is how long a stream may say nothing while it is read.
