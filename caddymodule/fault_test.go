@@ -42,14 +42,18 @@ func newSlowDisk(t *testing.T) *slowDisk {
 	return d
 }
 
-// hang begins a fault and waits until the buffer has noticed it.
+// hang begins a fault and waits until the buffer admits no call any more.
 func (d *slowDisk) hang(t *testing.T) {
 	t.Helper()
 	d.mu.Lock()
-	s := running.current().shared.Load()
+	app := running.current()
+	s := app.shared.Load()
 	s.event("test", nil)
 	// A commit before it may have been slow by itself.
 	await(t, "a fault", func() bool { return d.held.Load() && s.buf.Stats().Slow })
+	// The event may have waited for the commit before this one, too. Calls are admitted
+	// until this one alone has taken max_wait.
+	time.Sleep(time.Duration(app.Buffer.MaxWait))
 }
 
 func await(t *testing.T, what string, f func() bool) {
