@@ -29,6 +29,7 @@ const (
 // own. Its outage is that two of them are stopped, so that there is no quorum.
 type natsStore struct {
 	cluster *natstest.Cluster
+	streams int // that there were when they were read last
 }
 
 func newNATS() (*natsStore, error) {
@@ -36,7 +37,7 @@ func newNATS() (*natsStore, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &natsStore{cluster}, nil
+	return &natsStore{cluster: cluster}, nil
 }
 
 func (*natsStore) name() string { return natsKind }
@@ -88,6 +89,7 @@ func (s *natsStore) each(ctx context.Context, visit func(jetstream.Msg) error) e
 		if err := list.Err(); err != nil {
 			return err
 		}
+		s.streams = len(names)
 		for _, name := range names {
 			if err := eachOf(ctx, js, name, visit); err != nil {
 				return fmt.Errorf("stream %s: %w", name, err)
