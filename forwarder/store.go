@@ -7,7 +7,6 @@ import (
 	"context"
 	"iter"
 	"log/slog"
-	"time"
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
 )
@@ -91,36 +90,6 @@ func (e *RefusedError) Error() string { return e.Err.Error() }
 // Unwrap returns why.
 func (e *RefusedError) Unwrap() error { return e.Err }
 
-// Query selects entries. The zero value selects all, oldest first. Each field
-// that is set narrows the selection.
-type Query struct {
-	// Trail selects the entries of one credential: those that bear one of its
-	// hashes and those of its session, which are alternatives.
-	Trail audit.Trail
-	// Session and User are Actor.SessionID and Actor.UserID, which are only
-	// ever verified ones; IP is Actor.IP.
-	Session, User, IP string
-	// Organization is a slug; empty selects every organization's.
-	Organization string
-	// From and To bound the arrival: From <= t < To. Zero is unbounded.
-	From, To time.Time
-	// Limit bounds the number of entries; zero is unbounded.
-	Limit int
-	// NewestFirst turns the order, by arrival and then id, around.
-	NewestFirst bool
-}
-
-// Matches says whether the query selects an entry, but for Limit.
-func (q *Query) Matches(e *audit.Entry) bool {
-	at := time.UnixMicro(e.Timestamp)
-	return (q.Trail.IsZero() || q.Trail.Names(e) != "") &&
-		(q.Session == "" || e.Actor.SessionID == q.Session) &&
-		(q.User == "" || e.Actor.UserID == q.User) &&
-		(q.IP == "" || e.Actor.IP == q.IP) &&
-		(q.Organization == "" || e.OrganizationSlug == q.Organization) &&
-		(q.From.IsZero() || !at.Before(q.From)) && (q.To.IsZero() || at.Before(q.To))
-}
-
 // Preparer is a store that has something to do before the first batch is read, such
 // as opening what it writes to. An error is tried again like a failed write.
 type Preparer interface {
@@ -157,16 +126,6 @@ type NoteKeeper interface {
 	// KeepNotes is called once, by the goroutine that will write, between Open and the
 	// first Write.
 	KeepNotes(n Notes)
-}
-
-// Reader is a store whose entries can be read back.
-type Reader interface {
-	// Read yields the JSON of each entry's highest revision. It holds no
-	// lock that delays Write, and a constant amount of memory. The bytes are
-	// valid until the next iteration. An error ends the sequence. What Trail,
-	// Session, User and IP select is found by an index: it may cost memory in
-	// proportion to what is found, but a few bytes for each at most.
-	Read(ctx context.Context, q Query) iter.Seq2[[]byte, error]
 }
 
 // Source is the buffer as the forwarder sees it. Sequences start at 1 and

@@ -88,16 +88,35 @@ func (r *Reader) read(ctx context.Context, q forwarder.Query, yield func([]byte,
 	if err := r.fill(ctx, s, q, bad); err != nil {
 		return err
 	}
-	for doc, err := range s.Read(ctx, q) {
+	if err := matching(ctx, s, q, yield); err != nil {
+		return err
+	}
+	if bad.Count > 0 {
+		return bad
+	}
+	return nil
+}
+
+// matching yields what a query selects of the spool. The stamp is within these documents
+// and not beside them, as in a store's own file: so the whole entry is asked.
+func matching(ctx context.Context, s *sqlite.Store, q forwarder.Query, yield func([]byte, error) bool) error {
+	wide := q
+	wide.Owners, wide.AsMember, wide.Events, wide.Filters, wide.Limit = nil, false, false, forwarder.Filters{}, 0
+	n := 0
+	for doc, err := range s.Read(ctx, wide) {
 		if err != nil {
 			return err
+		}
+		e, err := audit.Decode(doc)
+		if err != nil || !q.Matches(e) {
+			continue
 		}
 		if !yield(doc, nil) {
 			return errStopped
 		}
-	}
-	if bad.Count > 0 {
-		return bad
+		if n++; n == q.Limit {
+			return nil
+		}
 	}
 	return nil
 }

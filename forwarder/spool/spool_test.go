@@ -123,3 +123,34 @@ func TestStoppingHalfwayLeavesNothingBehind(t *testing.T) {
 		t.Errorf("left behind: %v, %v", left, err)
 	}
 }
+
+func TestAMemberLearnsNothingByAsking(t *testing.T) {
+	doc := []byte(`{"id":"a","revision":1,"timestamp":7,"organization_id":"o-1","action":{"method":"POST","status":403},` +
+		`"actor":{"token_type":"jwt","verification":"none","email":"ann@example.com","ip":"203.0.113.1"},"outcome":"denied",` +
+		`"policy":{"rule":"","level":"","durability":""},"origin":{"instance":"i","sequence":1},"schema_version":1,"membership":"unproven"}`)
+	s := &source{docs: [][]byte{doc, document(t, 2, 1, "acme"), document(t, 3, 1, "acme")}}
+	of := forwarder.Query{Owners: []audit.Owner{audit.OwnerByID("o-1")}, AsMember: true}
+	for want, change := range map[int][]func(q *forwarder.Query){
+		0: {
+			func(q *forwarder.Query) { q.Actors = []string{"ann@example.com"} },
+			func(q *forwarder.Query) { q.TokenTypes = []string{"jwt"} },
+			func(q *forwarder.Query) { q.IP = "203.0.113.1" },
+			func(q *forwarder.Query) { q.Text = "ann" },
+			func(q *forwarder.Query) { q.Events = true },
+		},
+		1: {
+			func(*forwarder.Query) {},
+			func(q *forwarder.Query) { q.TokenTypes = []string{"unknown"} },
+			func(q *forwarder.Query) { q.AsMember, q.Actors = false, []string{"ann@example.com"} },
+			func(q *forwarder.Query) { q.Owners, q.Limit = []audit.Owner{audit.OwnerBySlug("acme")}, 1 },
+		},
+	} {
+		for i, change := range change {
+			q := of
+			change(&q)
+			if docs, err := read(t, s, q); err != nil || len(docs) != want {
+				t.Errorf("query %d yields %q, %v; want %d", i, docs, err, want)
+			}
+		}
+	}
+}

@@ -445,12 +445,7 @@ func (s *store) Read(ctx context.Context, q forwarder.Query) iter.Seq2[[]byte, e
 		if q.NewestFirst && !s.is("reads the oldest first, always") {
 			slices.Reverse(rows)
 		}
-		if s.is("selects no user") {
-			q.User = ""
-		}
-		if s.is("takes To for included") && !q.To.IsZero() {
-			q.To = q.To.Add(time.Microsecond)
-		}
+		s.misread(&q)
 		if s.is("ignores other tokens") && len(q.Trail.Hashes) > 0 {
 			rows = slices.DeleteFunc(rows, func(r row) bool {
 				return !slices.Contains(q.Trail.Hashes, r.entry.Actor.TokenHash) && (q.Trail.Session == "" || r.entry.Actor.SessionID != q.Trail.Session)

@@ -2,11 +2,9 @@ package storetest
 
 import (
 	"context"
-	"fmt"
 	"maps"
 	"math/rand/v2"
 	"slices"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -34,14 +32,27 @@ var readCases = []testCase{
 		rng := random(4)
 		highest := s.writeRandom(rng)
 		found := 0
-		for i := range 80 {
-			q := randomQuery(rng)
+		for i := range 200 {
+			q := randomQuery(rng, highest)
 			want := selected(highest, q)
 			found += len(want)
 			for _, r := range readers {
-				if diff := cmp.Diff(want, s.read(r, q)); diff != "" {
+				got := s.read(r, q)
+				if diff := cmp.Diff(want, got); diff != "" {
 					s.Fatalf("%T, query %d, %+v (-want +got):\n%s", r, i, q, diff)
 				}
+				s.checkOwners(&q, got)
+				if b, ok := r.(forwarder.Browser); ok {
+					s.checkBriefs(b, q, matching(highest, q))
+				}
+				if i%10 == 0 {
+					s.checkPages(r, q, highest)
+				}
+			}
+		}
+		for _, r := range readers {
+			if b, ok := r.(forwarder.Browser); ok {
+				s.checkBeats(b, highest)
 			}
 		}
 		if found == 0 {
@@ -231,22 +242,32 @@ func (s *subject) read(r forwarder.Reader, q forwarder.Query) (docs []string) {
 
 // writeRandom writes entries whose revisions come in any order, some of which
 // arrived at the same time or under ids in another order. It returns the highest
-// revision of each, by arrival.
+// revision of each as it is read, by arrival.
 func (s *subject) writeRandom(rng *rand.Rand) []forwarder.Record {
 	s.Helper()
 	var all []forwarder.Record
 	highest := map[string]forwarder.Record{}
 	for n := range 120 {
+		var of belonging
+		from := oneOf(rng, []string{instance, instance, otherInstance})
 		for revision := range 1 + rng.IntN(3) {
 			e := entry(n, revision)
+			if revision == 0 {
+				of = randomBelonging(rng, e.OrganizationSlug)
+			}
 			e.Timestamp = epoch + int64(n/3)
 			e.ID = id(119 - n)
-			if rng.IntN(4) == 0 { // a later revision may know less, or more
-				e.OrganizationSlug, e.Actor.SessionID, e.Actor.UserID, e.Actor.TokenHash = "", "", "", ""
+			vary(rng, e)
+			if of.id != "" && rng.IntN(2) == 0 {
+				e.OrganizationID = of.id
 			}
-			r := record(s, e, len(all)+1)
-			all = append(all, r)
-			highest[e.ID] = r
+			b, err := e.Encode()
+			if err != nil {
+				s.Fatal(err)
+			}
+			given, read := s.stamp(payload(s, from, len(all)+1, b), of.stampOf(e))
+			all = append(all, given)
+			highest[e.ID] = read
 		}
 	}
 	rng.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
@@ -256,46 +277,26 @@ func (s *subject) writeRandom(rng *rand.Rand) []forwarder.Record {
 	return slices.SortedFunc(maps.Values(highest), func(a, b forwarder.Record) int { return byArrival(a.Entry, b.Entry) })
 }
 
-// selected is what a query selects of entries that are sorted by arrival.
+// selected is what a query selects of entries that are sorted by arrival, and matching
+// the entries themselves.
 func selected(entries []forwarder.Record, q forwarder.Query) (docs []string) {
-	for _, r := range entries {
-		if q.Matches(r.Entry) {
-			docs = append(docs, string(r.JSON))
-		}
-	}
-	if q.NewestFirst {
-		slices.Reverse(docs)
-	}
-	if q.Limit > 0 && len(docs) > q.Limit {
-		docs = docs[:q.Limit]
+	for _, r := range matching(entries, q) {
+		docs = append(docs, string(r.JSON))
 	}
 	return docs
 }
 
-// randomQuery sets some fields to values that writeRandom's entries have.
-func randomQuery(rng *rand.Rand) (q forwarder.Query) {
-	some := func(format string, n int) string {
-		if rng.IntN(4) != 0 {
-			return ""
+func matching(entries []forwarder.Record, q forwarder.Query) (all []forwarder.Record) {
+	for _, r := range entries {
+		if q.Matches(r.Entry) {
+			all = append(all, r)
 		}
-		return fmt.Sprintf(format, rng.IntN(n+1)) // one more than there are
 	}
-	q.Session, q.User = some("session-%d", 6), some("user-%d", 4)
-	q.IP, q.Organization = some("203.0.113.%d", 3), some("org-%d", 5)
-	q.Trail.Session = some("session-%d", 6)
-	if rng.IntN(4) == 0 {
-		q.Trail.Hashes = []string{hash(rng.IntN(8)), hash(100 + rng.IntN(2))}
+	if q.NewestFirst {
+		slices.Reverse(all)
 	}
-	at := func() time.Time {
-		if rng.IntN(3) != 0 {
-			return time.Time{}
-		}
-		return time.UnixMicro(epoch + rng.Int64N(42) - 1).Add(time.Duration(rng.IntN(2)) * 500)
+	if q.Limit > 0 && len(all) > q.Limit {
+		all = all[:q.Limit]
 	}
-	q.From, q.To = at(), at()
-	q.NewestFirst = rng.IntN(2) == 0
-	if rng.IntN(3) == 0 {
-		q.Limit = 1 + rng.IntN(20)
-	}
-	return q
+	return all
 }

@@ -237,6 +237,11 @@ func (s *subject) attempt(ctx context.Context, store forwarder.Store, batch []fo
 	given := make([]forwarder.Record, len(batch))
 	for i, r := range batch {
 		given[i] = forwarder.Record{Sequence: r.Sequence, Entry: decode(s, r.JSON), JSON: bytes.Clone(r.JSON)}
+		if r.Stamp != nil {
+			stamp := *r.Stamp
+			given[i].Stamp = &stamp
+			stamp.On(given[i].Entry)
+		}
 	}
 	result := make(chan error, 1)
 	go func() { result <- guarded(ctx, store, given) }()
