@@ -20,16 +20,17 @@ const (
 	// insertEntry takes only what is new; what is there already is looked at in Go.
 	insertEntry = `
 INSERT INTO entry (id, revision, timestamp, organization_slug, project_ref, token, session, user, ip, instance, sequence, document,
-	class, keep_until, plan, membership, stamped_organization_id, stamped_organization_slug, pending)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+	class, keep_until, plan, membership, stamped_organization_id, stamped_organization_slug, pending, owner, ` + briefNames + `)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ` + briefHolders + `)
 ON CONFLICT (id) DO NOTHING`
 	// replaceEntry puts a higher revision in its entry's row. It sets only what was
 	// captured; the origin is that of the revision which is stored.
 	replaceEntry = `UPDATE entry SET revision = ?, timestamp = ?, project_ref = ?, token = ?, session = ?, user = ?, ip = ?,
-	instance = ?, sequence = ?, document = ? WHERE key = ?`
+	instance = ?, sequence = ?, document = ?, ` + briefSets + ` WHERE key = ?`
 	// stampEntry sets the tag. What kept the row before is asked again.
 	stampEntry = `UPDATE entry SET class = ?, keep_until = ?, plan = ?, membership = ?, stamped_organization_id = ?, stamped_organization_slug = ?,
-	pending = ?, organization_slug = ?, held = NULL WHERE key = ?`
+	pending = ?, organization_slug = ?, owner = ?, held = NULL WHERE key = ?`
+	insertNamed    = `INSERT OR IGNORE INTO named (slug, owner) VALUES (?, ?)`
 	selectRow      = `SELECT ` + rowColumns + ` FROM entry WHERE id = ?`
 	selectDocument = `SELECT document FROM entry WHERE key = ?`
 	insertToken    = `INSERT OR IGNORE INTO other_token (token, key) VALUES (?, ?)`
@@ -79,7 +80,7 @@ ON CONFLICT (id) DO NOTHING`
 var statements = func() []string {
 	all := []string{
 		insertEntry, replaceEntry, stampEntry, selectRow, selectDocument, insertToken, deleteTokens, deleteEntry, extendEntry,
-		holdEntry, selectEnded, selectExpired, deleteExpiring, insertExpiring, selectReleased, insertHeld, deleteHeld,
+		insertNamed, holdEntry, selectEnded, selectExpired, deleteExpiring, insertExpiring, selectReleased, insertHeld, deleteHeld,
 		insertPending, deletePending, selectDeleted, selectCovered, selectHolds, selectState, addTotal, addReceipt, addDeleted, addUntagged,
 	}
 	for _, table := range []string{"received", "gone"} {
@@ -105,6 +106,7 @@ type change struct {
 	last     end      // was put there last
 	touched  int      // rows, by enter and leave
 	untagged [2]int64 // the first and the last key of what came without a stamp
+	named    map[named]struct{}
 }
 
 // end is a row of expiring.
@@ -130,6 +132,7 @@ func (s *Store) begin() (*change, error) {
 	return &change{
 		s: s, tx: tx, bound: map[string]*sql.Stmt{},
 		totals: map[string]*forwarder.ClassTotal{}, receipts: map[receiptKey]*forwarder.Receipt{}, expiring: map[end]struct{}{},
+		named: map[named]struct{}{},
 	}, nil
 }
 
@@ -228,9 +231,10 @@ func (c *change) isHeld(holds []forwarder.Hold, r *row) (bool, error) {
 
 // enter notes that a row is there as it is: in the totals of its class, and in the tables
 // by which it is found again. Each statement that makes a row, or changes its size, its
-// arrival, its tag or its mark, stands between leave and enter.
+// arrival, its tag, its owner or its mark, stands between leave and enter.
 func (c *change) enter(r *row) error {
 	c.touched++
+	c.name(r.slug, r.owner)
 	c.count(+1, r)
 	switch {
 	case r.tag.pending:
@@ -282,15 +286,15 @@ func (c *change) count(sign int64, r *row) {
 }
 
 // restamp sets a row's tag.
-func (c *change) restamp(r *row, t tag, slug string) error {
-	if r.tag == t && r.slug == slug && r.mark == noMark {
+func (c *change) restamp(r *row, t tag, slug string, owner audit.Owner) error {
+	if r.tag == t && r.slug == slug && r.owner == owner && r.mark == noMark {
 		return nil
 	}
 	if err := c.leave(r); err != nil {
 		return err
 	}
-	r.tag, r.slug, r.mark = t, slug, noMark
-	if err := c.exec(stampEntry, append(t.values(), unknown(slug), r.key)...); err != nil {
+	r.tag, r.slug, r.owner, r.mark = t, slug, owner, noMark
+	if err := c.exec(stampEntry, append(t.values(), unknown(slug), unknown(string(owner)), r.key)...); err != nil {
 		return err
 	}
 	return c.enter(r)
@@ -364,6 +368,9 @@ func (c *change) commit() error {
 			return fmt.Errorf("noting what expires: %w", err)
 		}
 	}
+	if err := c.writeNamed(); err != nil {
+		return fmt.Errorf("noting whose slugs they are: %w", err)
+	}
 	if c.untagged[1] != 0 {
 		if err := c.exec(addUntagged, c.untagged[0], c.untagged[1]); err != nil {
 			return fmt.Errorf("noting entries without a stamp: %w", err)
@@ -372,6 +379,7 @@ func (c *change) commit() error {
 	if err := c.tx.Commit(); err != nil {
 		return err
 	}
+	c.remember()
 	if c.s.mover != nil {
 		c.s.mover.changed(c.touched)
 	}

@@ -369,6 +369,8 @@ func checkBooks(t *testing.T, s *Store) {
 		"more held":     `SELECT count(*) FROM (SELECT mark, key FROM held EXCEPT SELECT held, key FROM entry WHERE held IS NOT NULL)`,
 		"other tokens":  `SELECT count(*) FROM other_token WHERE key NOT IN (SELECT key FROM entry)`,
 		"held, pending": `SELECT count(*) FROM entry WHERE held IS NOT NULL AND pending IS NOT NULL`,
+		"named": `SELECT count(*) FROM entry WHERE organization_slug IS NOT NULL AND owner IS NOT 'slug:' || organization_slug
+			AND (organization_slug, owner) NOT IN (SELECT slug, owner FROM named)`,
 		"receipt bounds": `SELECT count(*) FROM (SELECT class, max(last_arrival), max(kept_until) FROM receipt GROUP BY 1
 			EXCEPT SELECT class, deleted_arrival, deleted_until FROM class_total)`,
 	} {
@@ -377,6 +379,7 @@ func checkBooks(t *testing.T, s *Store) {
 			t.Errorf("%s: %d rows differ, %v", what, n, err)
 		}
 	}
+	checkColumns(t, s)
 }
 
 // pruneAll takes steps until there is nothing to do, and returns what they did.

@@ -9,9 +9,9 @@ import (
 	"iter"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
+	"github.com/caddy-audit-log/caddy-audit-log/audit"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
 )
 
@@ -29,13 +29,14 @@ const (
 type Reader struct {
 	path string
 	db   *sql.DB
-	// old says that the file was of version 1 when it was opened, in which nothing has a
-	// stamp. Whoever opens the store to write brings it to version 2.
+	// old says that the file was of an earlier version when it was opened: in the first
+	// nothing has a stamp, and in the second there is no column for what pages are made
+	// of. Whoever opens the store to write brings it to the current one.
 	old bool
 }
 
 var (
-	_ forwarder.Reader  = (*Reader)(nil)
+	_ forwarder.Browser = (*Reader)(nil)
 	_ forwarder.Checker = (*Reader)(nil)
 	_ forwarder.Ledger  = (*Reader)(nil)
 )
@@ -104,29 +105,43 @@ func (r *Reader) Read(ctx context.Context, q forwarder.Query) iter.Seq2[[]byte, 
 		return r.readMarked(ctx, q)
 	}
 	return func(yield func([]byte, error) bool) {
-		p := page{query: q, left: q.Limit}
-		err := r.db.QueryRowContext(ctx, `SELECT coalesce(max(key), 0) FROM entry`).Scan(&p.newest)
-		if err == nil {
-			p.holds, p.columns, err = r.stamps(ctx)
-		}
-		if err != nil {
+		if err := r.read(ctx, &q, yield); err != nil && !errors.Is(err, errStopped) {
 			yield(nil, r.reading(err))
-			return
-		}
-		for !p.done {
-			if err := p.fetch(ctx, r.db); err != nil {
-				yield(nil, r.reading(err))
-				return
-			}
-			rest := p.documents
-			for _, n := range p.lengths {
-				if !yield(rest[:n:n], nil) {
-					return
-				}
-				rest = rest[n:]
-			}
 		}
 	}
+}
+
+// errStopped says that the caller wants no more.
+var errStopped = errors.New("reading was stopped")
+
+func (r *Reader) read(ctx context.Context, q *forwarder.Query, yield func([]byte, error) bool) error {
+	w, err := r.newWalk(ctx, q)
+	if err != nil {
+		return err
+	}
+	p := page{walk: w, left: limitOf(q), check: checked(q)}
+	if w.version < 3 {
+		p.check = "0"
+		if isNarrowed(q) {
+			p.check = "1"
+		}
+	}
+	if p.holds, p.columns, err = r.stamps(ctx); err != nil {
+		return err
+	}
+	for !p.done {
+		if err := p.fetch(ctx, r.db); err != nil {
+			return err
+		}
+		rest := p.documents
+		for _, n := range p.lengths {
+			if !yield(rest[:n:n], nil) {
+				return errStopped
+			}
+			rest = rest[n:]
+		}
+	}
+	return nil
 }
 
 // stamps returns the holds that are in force, and the columns that have the stamp.
@@ -140,29 +155,30 @@ func (r *Reader) stamps(ctx context.Context) (holds []forwarder.Hold, columns st
 
 // isOld reports whether the file is still of version 1.
 func (r *Reader) isOld(ctx context.Context) (bool, error) {
+	v, err := r.version(ctx)
+	return v < 2, err
+}
+
+// version is the file's, which may have been brought to the current one meanwhile.
+func (r *Reader) version(ctx context.Context) (int, error) {
 	if !r.old {
-		return false, nil
+		return schemaVersion, nil
 	}
-	v, err := version(ctx, r.db)
-	return v < schemaVersion, err
+	return version(ctx, r.db)
 }
 
 func (r *Reader) reading(err error) error {
 	return fmt.Errorf("reading audit store %q: %w%s", r.path, err, cure(err))
 }
 
-// page is where a Read stands: the entries in hand and the key of the last.
+// page is where a Read stands: the entries in hand.
 type page struct {
-	query   forwarder.Query
+	*walk
 	holds   []forwarder.Hold
 	columns string // of the stamp
-	newest  int64  // rows beyond it came after the Read began
-	left    int    // of query.Limit, if that is set
+	check   string // whether the entry itself must be asked
+	left    int    // of the query's Limit
 	done    bool
-
-	begun     bool
-	timestamp int64
-	id        string
 
 	documents []byte // one after the other
 	lengths   []int
@@ -175,70 +191,50 @@ func (p *page) fetch(ctx context.Context, db *sql.DB) error {
 		p.documents = nil
 	}
 	want := pageEntries
-	if p.query.Limit > 0 {
+	if p.check == "0" {
 		want = min(want, p.left)
 	}
-	query, args := p.sql(want)
-	rows, err := db.QueryContext(ctx, query, args...)
+	var document sql.RawBytes
+	var t tag
+	var check bool
+	into := append(t.into(&p.timestamp, &p.id, &document), &check)
+	seen := 0
+	err := p.rows(ctx, db, "timestamp, id, document, "+p.columns+", "+p.check, want, func(rows *sql.Rows) (err error) {
+		for len(p.lengths) < p.left && len(p.documents) < pageBytes && rows.Next() {
+			if err := rows.Scan(into...); err != nil {
+				return err
+			}
+			seen++
+			at := len(p.documents)
+			p.documents = append(p.documents, document...)
+			if p.documents, err = t.splice(p.documents, at, p.holds); err != nil {
+				return err
+			}
+			if check && !isSelected(p.query, p.documents[at:]) {
+				p.documents = p.documents[:at]
+				continue
+			}
+			p.lengths = append(p.lengths, len(p.documents)-at)
+		}
+		return nil
+	})
 	if err != nil {
 		return err
 	}
-	defer rows.Close()
-	var document sql.RawBytes
-	var t tag
-	into := t.into(&p.timestamp, &p.id, &document)
-	for rows.Next() {
-		if err := rows.Scan(into...); err != nil {
-			return err
-		}
-		at := len(p.documents)
-		p.documents = append(p.documents, document...)
-		if p.documents, err = t.splice(p.documents, at, p.holds); err != nil {
-			return err
-		}
-		p.lengths = append(p.lengths, len(p.documents)-at)
-		if len(p.documents) >= pageBytes {
-			break
-		}
-	}
-	if err := rows.Err(); err != nil {
-		return err
-	}
-	p.begun = true
+	p.begun = p.begun || seen > 0
 	p.left -= len(p.lengths)
-	short := len(p.lengths) < want && len(p.documents) < pageBytes
-	p.done = short || p.query.Limit > 0 && p.left <= 0
-	return rows.Close()
+	if seen < want && len(p.documents) < pageBytes && p.left > 0 {
+		p.ended()
+		p.done = p.last
+	}
+	p.done = p.done || p.left <= 0
+	return nil
 }
 
-// sql selects what follows the last entry. Every form walks an index in its
-// order; nothing is sorted. The plus keeps SQLite from walking the keys.
-func (p *page) sql(limit int) (string, []any) {
-	q := p.query
-	where, args := []string{"+key <= ?"}, []any{p.newest}
-	add := func(term string, values ...any) {
-		where, args = append(where, term), append(args, values...)
-	}
-	if q.Organization != "" {
-		add("organization_slug = ?", q.Organization)
-	}
-	after, order := ">", ""
-	if q.NewestFirst {
-		after, order = "<", " DESC"
-	}
-	// The last entry takes the place of the bound that the walk began at.
-	// With both, SQLite may choose to begin there again.
-	if !q.From.IsZero() && (q.NewestFirst || !p.begun) {
-		add("timestamp >= ?", microseconds(q.From))
-	}
-	if !q.To.IsZero() && (!q.NewestFirst || !p.begun) {
-		add("timestamp < ?", microseconds(q.To))
-	}
-	if p.begun {
-		add("(timestamp, id) "+after+" (?, ?)", p.timestamp, p.id)
-	}
-	return "SELECT timestamp, id, document, " + p.columns + " FROM entry WHERE " + strings.Join(where, " AND ") +
-		" ORDER BY timestamp" + order + ", id" + order + " LIMIT ?", append(args, limit)
+// isSelected asks an entry itself. One that nobody can decode is in no selection.
+func isSelected(q *forwarder.Query, doc []byte) bool {
+	e, err := audit.Decode(doc)
+	return err == nil && q.Matches(e)
 }
 
 // microseconds rounds up, which is right for both bounds of whole numbers.

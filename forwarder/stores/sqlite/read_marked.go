@@ -23,7 +23,12 @@ func isMarked(q *forwarder.Query) bool {
 // found.
 func (r *Reader) readMarked(ctx context.Context, q forwarder.Query) iter.Seq2[[]byte, error] {
 	return func(yield func([]byte, error) bool) {
-		keys, err := findMarked(ctx, r.db, &q)
+		version, err := r.version(ctx)
+		if err != nil {
+			yield(nil, r.reading(err))
+			return
+		}
+		keys, err := findMarked(ctx, r.db, &q, version)
 		if err != nil {
 			yield(nil, r.reading(err))
 			return
@@ -70,21 +75,15 @@ const (
 )
 
 // findMarked returns the keys of the candidates in the query's order.
-func findMarked(ctx context.Context, db *sql.DB, q *forwarder.Query) (keys []int64, err error) {
-	query, args := markedSQL(q)
-	rows, err := db.QueryContext(ctx, query, args...)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	for rows.Next() {
+func findMarked(ctx context.Context, db *sql.DB, q *forwarder.Query, version int) (keys []int64, err error) {
+	query, args := markedSQL(q, version)
+	err = each(ctx, db, query, func(rows *sql.Rows) error {
 		var key int64
-		if err := rows.Scan(&key); err != nil {
-			return nil, err
-		}
+		err := rows.Scan(&key)
 		keys = append(keys, key)
-	}
-	return keys, rows.Err()
+		return err
+	}, args...)
+	return keys, err
 }
 
 // fetchMarked returns nil for an entry that the query does not select after all,
@@ -115,21 +114,25 @@ func fetchMarked(ctx context.Context, fetch *sql.Stmt, q *forwarder.Query, key i
 // markedSQL selects the candidates' keys. It looks into each block of the index
 // by one kind of mark; a trail's session is another kind, and UNION takes what
 // both find once. What was found is sorted, once.
-func markedSQL(q *forwarder.Query) (string, []any) {
+//
+// What else the query selects is asked of the entries that were found, but for what
+// makes them fewer at once.
+func markedSQL(q *forwarder.Query, version int) (string, []any) {
 	order := ""
 	if q.NewestFirst {
 		order = " DESC"
 	}
+	narrower := narrowed(q, version)
 	var selects []string
 	var args []any
 	for _, by := range markedBy(q) {
-		where, values := by.filter(q, `entry.key >> 12 = block.n AND entry.`+by.column)
+		where, values := by.filter(q, narrower, `entry.key >> 12 = block.n AND entry.`+by.column)
 		selects = append(selects, `SELECT entry.timestamp AS at, entry.id AS id, entry.key AS key FROM block CROSS JOIN entry WHERE `+where)
 		args = append(args, values...)
 		if by.column != "token" {
 			continue
 		}
-		where, values = by.filter(q, `entry.key = other_token.key AND other_token.token`)
+		where, values = by.filter(q, narrower, `entry.key = other_token.key AND other_token.token`)
 		selects = append(selects, `SELECT entry.timestamp, entry.id, entry.key FROM other_token CROSS JOIN entry WHERE `+where)
 		args = append(args, values...)
 	}
@@ -166,7 +169,7 @@ func markedBy(q *forwarder.Query) (by []marked) {
 
 // filter is what an entry has to be, where by ends in the column that has the
 // mark. The plus keeps SQLite from walking another index than that of the marks.
-func (m *marked) filter(q *forwarder.Query, by string) (string, []any) {
+func (m *marked) filter(q *forwarder.Query, narrower terms, by string) (string, []any) {
 	where := by + ` IN (?` + strings.Repeat(", ?", len(m.texts)-1) + `)`
 	var args []any
 	for _, text := range m.texts {
@@ -180,14 +183,32 @@ func (m *marked) filter(q *forwarder.Query, by string) (string, []any) {
 			add(also.column+" = ?", mark(also.text))
 		}
 	}
+	for _, term := range narrower.where {
+		where += " AND " + term
+	}
+	return where, append(args, narrower.args...)
+}
+
+// narrowed is whose and when. The plus is for the same reason.
+func narrowed(q *forwarder.Query, version int) (t terms) {
 	if q.Organization != "" {
-		add("organization_slug = ?", q.Organization)
+		t.add("+entry.organization_slug = ?", q.Organization)
+	}
+	if version >= 3 {
+		t.owners(q.Owners)
 	}
 	if !q.From.IsZero() {
-		add("timestamp >= ?", microseconds(q.From))
+		t.add("+entry.timestamp >= ?", microseconds(q.From))
 	}
 	if !q.To.IsZero() {
-		add("timestamp < ?", microseconds(q.To))
+		t.add("+entry.timestamp < ?", microseconds(q.To))
 	}
-	return where, args
+	if !q.After.IsZero() {
+		after := ">"
+		if q.NewestFirst {
+			after = "<"
+		}
+		t.add("(+entry.timestamp, +entry.id) "+after+" (?, ?)", q.After.Timestamp, q.After.ID)
+	}
+	return t
 }

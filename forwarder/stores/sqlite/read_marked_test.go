@@ -89,7 +89,7 @@ func TestATrailIsFoundWholeAndInOrder(t *testing.T) {
 func TestASearchLooksIntoEachBlockByItsIndex(t *testing.T) {
 	s := newStore(t)
 	for _, q := range trailQueries() {
-		query, args := markedSQL(&q)
+		query, args := markedSQL(&q, schemaVersion)
 		plan := explain(t, s, query, args)
 		for _, by := range markedBy(&q) {
 			want := "SEARCH entry USING INDEX entry_by_" + by.column + " (<expr>=? AND " + by.column + "=?)"

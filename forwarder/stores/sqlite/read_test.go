@@ -13,6 +13,7 @@ import (
 
 	gocmp "github.com/google/go-cmp/cmp"
 
+	"github.com/caddy-audit-log/caddy-audit-log/audit"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
 )
 
@@ -83,13 +84,15 @@ func TestEveryPageWalksAnIndex(t *testing.T) {
 		for _, newestFirst := range []bool{false, true} {
 			for _, begun := range []bool{false, true} {
 				for _, bounds := range [][2]time.Time{{}, {now, {}}, {{}, now}, {now, now}} {
-					p := page{query: forwarder.Query{Organization: organization, From: bounds[0], To: bounds[1], NewestFirst: newestFirst}, begun: begun, columns: tagColumns}
-					query, args := p.sql(10)
-					plan := explain(t, s, query, args)
+					q := forwarder.Query{Organization: organization, From: bounds[0], To: bounds[1], NewestFirst: newestFirst}
+					w := walk{query: &q, begun: begun, sources: sourcesOf(&q, schemaVersion, nil)}
 					index := "INDEX entry_by_time"
 					if organization != "" {
-						index = "INDEX entry_by_organization (organization_slug=?"
+						w.sources = sourcesOf(&q, schemaVersion, sourcesOfOwners([]audit.Owner{audit.OwnerByID("o-3"), audit.OwnerBySlug("org-3")}))
+						index = "INDEX entry_by_owner (owner=?"
 					}
+					query, args := w.sql("timestamp, id, document, "+tagColumns, 10)
+					plan := explain(t, s, query, args)
 					if !strings.Contains(plan, index) || strings.Contains(plan, "TEMP B-TREE") {
 						t.Errorf("%s\n%s", query, plan)
 					}

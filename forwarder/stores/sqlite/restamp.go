@@ -57,7 +57,11 @@ func (c *change) restampEntry(s *forwarder.Restamp) error {
 	merged := there.tag
 	merged.add(t, from)
 	merged.pending = t.pending
-	return c.restamp(there, merged, or(from.slug, merged.stamped.slug))
+	owner := there.owner
+	if t.stamped != (organization{}) {
+		owner = ownerOf(from, merged.stamped)
+	}
+	return c.restamp(there, merged, or(from.slug, merged.stamped.slug), owner)
 }
 
 // Pending implements forwarder.Keeper. What has no retention comes last, in the order in

@@ -13,10 +13,10 @@ const (
 	// file's header.
 	applicationID = 0x43415544
 	// schemaVersion is the file's user_version.
-	schemaVersion = 2
+	schemaVersion = 3
 )
 
-// schema1 is version 1. A new file gets it and then schema2, so that a new file and a
+// schema1 is version 1. A new file gets it and then schema2 and schema3, so that a new file and a
 // migrated one are the same but for their free pages, see migrate.
 //
 // An entry's row is unique by id, and the highest revision has it. The columns
@@ -258,9 +258,11 @@ func migrate(ctx context.Context, db *sql.DB) error {
 			return fmt.Errorf("creating its tables: %w", err)
 		}
 	}
-	if v < schemaVersion {
-		if err := migrate2(ctx, tx); err != nil {
-			return fmt.Errorf("bringing it from schema version %d to 2: %w", v, err)
+	for i, step := range []func(context.Context, *sql.Tx) error{migrate2, migrate3} {
+		if to := i + 2; v < to {
+			if err := step(ctx, tx); err != nil {
+				return fmt.Errorf("bringing it from schema version %d to %d: %w", v, to, err)
+			}
 		}
 	}
 	return tx.Commit()

@@ -25,9 +25,10 @@ type Config struct {
 	// exist, and its directory with 0700. It must lie on a local disk: SQLite
 	// cannot share a log over a network file system.
 	//
-	// A file of schema version 1 is brought to version 2, which reads all of it, and
-	// keeps its size: what is deleted from it makes room for what comes. A new file gives
-	// space back.
+	// A file of an earlier schema version is brought to the current one, which reads all
+	// of it and writes most of it anew, so that the disk needs as much free space as the
+	// file has. One of version 1 keeps its size: what is deleted from it makes room for
+	// what comes. A new file gives space back.
 	Path string
 	// Now says what time it is when something is written, which decides whether it has
 	// expired. Default: time.Now.
@@ -55,7 +56,8 @@ type Store struct {
 	file     os.FileInfo          // what Path named when it was opened
 	vacuums  bool                 // the file can be made smaller
 	pace     pace
-	broken   error // why nothing must be written any more
+	broken   error              // why nothing must be written any more
+	named    map[named]struct{} // some of what is in the table
 
 	mover *mover // nil until open has come to its end
 }
@@ -79,7 +81,7 @@ func Open(ctx context.Context, c Config, log *slog.Logger) (*Store, error) {
 	if c.Path == "" {
 		return nil, errors.New("opening audit store: its path is empty: name a file, as in ./audit-data/audit.db")
 	}
-	s := &Store{log: log, now: c.Now, turn: make(turn, 1), prepared: map[string]*sql.Stmt{}}
+	s := &Store{log: log, now: c.Now, turn: make(turn, 1), prepared: map[string]*sql.Stmt{}, named: map[named]struct{}{}}
 	if s.now == nil {
 		s.now = time.Now
 	}

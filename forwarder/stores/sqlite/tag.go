@@ -165,8 +165,9 @@ type row struct {
 	timestamp int64
 	place     place
 	slug      string // organization_slug: captured, or else stamped
-	size      int64  // of the document
-	mark      int64  // held; noMark if it is not
+	owner     audit.Owner
+	size      int64 // of the document
+	mark      int64 // held; noMark if it is not
 	tag       tag
 }
 
@@ -179,10 +180,10 @@ type place struct {
 	sequence int64
 }
 
-const rowColumns = `key, revision, timestamp, instance, sequence, ifnull(organization_slug, ''), octet_length(document), ifnull(held, -1), ` + tagColumns
+const rowColumns = `key, revision, timestamp, instance, sequence, ifnull(organization_slug, ''), ifnull(owner, ''), octet_length(document), ifnull(held, -1), ` + tagColumns
 
 func (r *row) scan(from interface{ Scan(...any) error }) error {
-	return from.Scan(r.tag.into(&r.key, &r.revision, &r.timestamp, &r.place.instance, &r.place.sequence, &r.slug, &r.size, &r.mark)...)
+	return from.Scan(r.tag.into(&r.key, &r.revision, &r.timestamp, &r.place.instance, &r.place.sequence, &r.slug, &r.owner, &r.size, &r.mark)...)
 }
 
 // entry is a row's document, decoded and without the stamp; nil if it cannot be.

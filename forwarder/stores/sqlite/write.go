@@ -89,7 +89,7 @@ type writing struct {
 }
 
 // insertArgs is how many parameters insertEntry has.
-const insertArgs = 19
+const insertArgs = 20 + briefArgs
 
 // deleted bounds what the receipts of a class are for.
 type deleted struct{ arrival, until int64 }
@@ -143,10 +143,12 @@ var errNoRow = errors.New("its row is neither there nor can it be made: look for
 // insert makes the entry's row, and returns its key; zero if it has one.
 func (w *writing) insert(r *forwarder.Record, t *tag, from organization) (key int64, err error) {
 	e, a := r.Entry, &r.Entry.Actor
-	result, err := w.result(insertEntry, append(append(w.args[:0],
-		e.ID, e.Revision, e.Timestamp, unknown(or(from.slug, t.stamped.slug)), unknown(e.ProjectRef),
+	slug, owner := or(from.slug, t.stamped.slug), ownerOf(from, t.stamped)
+	args := append(append(w.args[:0],
+		e.ID, e.Revision, e.Timestamp, unknown(slug), unknown(e.ProjectRef),
 		mark(a.TokenHash), mark(a.SessionID), mark(a.UserID), mark(a.IP), e.Origin.Instance, int64(e.Origin.Sequence), string(r.JSON),
-	), t.values()...)...)
+	), t.values()...)
+	result, err := w.result(insertEntry, briefValues(append(args, unknown(string(owner))), e)...)
 	if err != nil {
 		return 0, err
 	}
@@ -156,7 +158,7 @@ func (w *writing) insert(r *forwarder.Record, t *tag, from organization) (key in
 	if key, err = result.LastInsertId(); err != nil {
 		return 0, err
 	}
-	made := row{key: key, timestamp: e.Timestamp, size: int64(len(r.JSON)), mark: noMark, tag: *t}
+	made := row{key: key, timestamp: e.Timestamp, slug: slug, owner: owner, size: int64(len(r.JSON)), mark: noMark, tag: *t}
 	if err := w.enter(&made); err != nil {
 		return 0, err
 	}
@@ -187,8 +189,9 @@ func (w *writing) putAgain(r *forwarder.Record, t tag, from organization, there 
 		if err := w.leave(there); err != nil {
 			return err
 		}
-		err = w.exec(replaceEntry, e.Revision, e.Timestamp, unknown(e.ProjectRef), mark(a.TokenHash), mark(a.SessionID), mark(a.UserID), mark(a.IP),
-			p.instance, p.sequence, string(r.JSON), there.key)
+		err = w.exec(replaceEntry, append(briefValues(append(w.args[:0],
+			e.Revision, e.Timestamp, unknown(e.ProjectRef), mark(a.TokenHash), mark(a.SessionID), mark(a.UserID), mark(a.IP),
+			p.instance, p.sequence, string(r.JSON)), e), there.key)...)
 		if err != nil {
 			return err
 		}
@@ -215,7 +218,11 @@ func (w *writing) putAgain(r *forwarder.Record, t tag, from organization, there 
 	if r.Stamp != nil && (higher || there.tag.pending || there.tag == (tag{})) {
 		merged.pending = t.pending
 	}
-	return w.restamp(there, merged, or(from.slug, merged.stamped.slug))
+	owner := there.owner
+	if higher || t.stamped != (organization{}) {
+		owner = ownerOf(from, merged.stamped)
+	}
+	return w.restamp(there, merged, or(from.slug, merged.stamped.slug), owner)
 }
 
 // hasExpired reports whether an entry may not come in, unless it is there or a hold keeps
