@@ -5,6 +5,8 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"math"
+	"math/rand/v2"
 	"slices"
 	"testing"
 	"time"
@@ -35,7 +37,7 @@ func BenchmarkWrite(b *testing.B) {
 				write(b, s, batch)
 				inStore += time.Since(begin)
 
-				args := arguments(batch, time.Now().UnixMicro())
+				args := arguments(batch, time.Now().UnixMicro(), names{})
 				if err := bare.prepare(ctx, bare.conn, partitionsOf(batch)); err != nil {
 					b.Fatal(err)
 				}
@@ -64,60 +66,72 @@ func BenchmarkWrite(b *testing.B) {
 	}
 }
 
-// BenchmarkWriteStamped writes stamped entries through the function of this version and the
-// same without stamps through that of version 1, in turn. The ratio is that of the medians
-// of their times.
+// BenchmarkWriteStamped writes stamped entries through the function of this version, and
+// through those of versions 2 and 1 (there without stamps) into tables of those versions, in
+// turn. The ratios are those of the medians of their times.
 func BenchmarkWriteStamped(b *testing.B) {
 	for _, size := range []int{250, 1000} {
 		b.Run(fmt.Sprint(size), func(b *testing.B) {
-			s, old := newStore(b), newStore(b)
-			ctx := context.Background()
-			run(b, old.conn, old.at.schema, `DROP SCHEMA {schema} CASCADE; CREATE SCHEMA {schema}`)
-			sql, err := migration(1, old.at.schema)
-			if err != nil {
-				b.Fatal(err)
+			s, ctx := newStore(b), context.Background()
+			older := func(version int, prepare string) *Store {
+				old := newStore(b)
+				run(b, old.conn, old.at.schema, `DROP SCHEMA {schema} CASCADE; CREATE SCHEMA {schema}`)
+				for v := 1; v <= version; v++ {
+					sql, err := migration(v, old.at.schema)
+					if err != nil {
+						b.Fatal(err)
+					}
+					run(b, old.conn, old.at.schema, sql)
+				}
+				run(b, old.conn, old.at.schema, prepare)
+				return old
 			}
-			run(b, old.conn, old.at.schema, sql+`; SELECT {schema}.prepare('{2025-10-01}')`)
-			var now, before []time.Duration
+			first := older(1, `SELECT {schema}.prepare('{2025-10-01}')`)
+			second := older(2, `SELECT {schema}.prepare_class('default', '{2025-10-01}')`)
+			times := make([][]time.Duration, 3)
+			rng := rand.New(rand.NewPCG(1, 2))
+			timed := func(i int, s *Store, sql string, args []any) {
+				begin := time.Now()
+				if _, err := s.conn.Exec(ctx, sql, args...); err != nil {
+					b.Fatal(err)
+				}
+				times[i] = append(times[i], time.Since(begin))
+			}
 			for n := 0; b.Loop(); n += size {
-				batch := records(b, n+1, n+size)
+				// A thousand organizations, of which the biggest has a tenth of the entries.
+				batch := make([]forwarder.Record, size)
 				for i := range batch {
-					e := batch[i].Entry
+					e, organization := entry(n+i+1, audit.RevisionAnswer), int(1000*math.Pow(rng.Float64(), 3))
+					e.OrganizationSlug = fmt.Sprintf("organization-%d", organization)
+					batch[i] = record(b, e, n+i+1)
 					batch[i].Stamp = &audit.Stamp{
-						OrganizationID: "b2f7c1a0-0000-4000-8000-000000000001", Membership: audit.MembershipProven,
+						OrganizationID: fmt.Sprintf("b2f7c1a0-0000-4000-8000-%012d", organization), Membership: audit.MembershipProven,
 						Retention: &audit.Retention{Class: defaultClass, Plan: "team", KeepUntil: audit.Days(4000).KeepMicros(e.Timestamp)},
 					}
 				}
-				args := arguments(batch, time.Now().UnixMicro())
+				args := arguments(batch, time.Now().UnixMicro(), names{})
 				if err := s.prepare(ctx, s.conn, partitionsOf(batch)); err != nil {
 					b.Fatal(err)
 				}
-				do := []func(){
-					func() {
-						begin := time.Now()
-						if _, err := s.conn.Exec(ctx, writeSQL(s.at.schema), args...); err != nil {
-							b.Fatal(err)
-						}
-						now = append(now, time.Since(begin))
-					},
-					func() {
-						begin := time.Now()
-						_, err := old.conn.Exec(ctx, replaceSchema(`SELECT {schema}.write($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`, old.at.schema),
-							append(slices.Clone(args[:10]), args[20:23]...)...)
-						if err != nil {
-							b.Fatal(err)
-						}
-						before = append(before, time.Since(begin))
-					},
+				for i := range 3 {
+					switch (i + n/size) % 3 {
+					case 0:
+						timed(0, s, writeSQL(s.at.schema), args)
+					case 1:
+						timed(1, second, call(second.at.schema, "write_stamped", 24), args[:24])
+					case 2:
+						timed(2, first, call(first.at.schema, "write", 13), append(slices.Clone(args[:10]), args[20:23]...))
+					}
 				}
-				first := n / size % 2
-				do[first]()
-				do[1-first]()
 			}
-			slices.Sort(now)
-			slices.Sort(before)
-			b.ReportMetric(now[len(now)/2].Seconds()/before[len(before)/2].Seconds(), "of-version-1")
-			b.ReportMetric(now[len(now)/4].Seconds()/before[len(before)/4].Seconds(), "of-version-1-quartile")
+			for i := range times {
+				slices.Sort(times[i])
+			}
+			for i, unit := range []string{"of-version-2", "of-version-1"} {
+				now, before := times[0], times[i+1]
+				b.ReportMetric(now[len(now)/2].Seconds()/before[len(before)/2].Seconds(), unit)
+				b.ReportMetric(now[len(now)/4].Seconds()/before[len(before)/4].Seconds(), unit+"-quartile")
+			}
 		})
 	}
 }

@@ -110,8 +110,9 @@ func TestASearchUsesAnIndex(t *testing.T) {
 			"a time": {From: timeOf(100), To: timeOf(19_000)}, "an organization's time": {Organization: "org-3", From: timeOf(100), To: timeOf(19_000)},
 		} {
 			for _, begun := range []bool{false, true} {
-				p := page{query: &q, begun: begun, timestamp: entry(10_000, 1).Timestamp, id: entry(10_000, 1).ID}
-				sql, args := p.sql(s.at.schema, pageEntries)
+				w := walkOf(t, s, &q)
+				w.begun, w.timestamp, w.id = begun, entry(10_000, 1).Timestamp, entry(10_000, 1).ID
+				sql, args := w.sql(pageEntries)
 				plan := explain(t, s, false, sql, args)
 				if strings.Contains(plan, "Seq Scan on entry_default_2025_10") || strings.Contains(plan, "Sort  (") {
 					t.Errorf("%s, begun %v, analyzed %v:\n%s", name, begun, analyzed, plan)
@@ -121,8 +122,21 @@ func TestASearchUsesAnIndex(t *testing.T) {
 	}
 }
 
+// walkOf is the walk of a query.
+func walkOf(t testing.TB, s *Store, q *forwarder.Query) (w *walk) {
+	t.Helper()
+	err := s.snapshot(t.Context(), false, func(tx *snapshot) (err error) {
+		w, err = tx.newWalk(t.Context(), q)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
 // explain returns the plan that a read gets.
-func explain(t *testing.T, s *Store, marked bool, sql string, args []any) (plan string) {
+func explain(t testing.TB, s *Store, marked bool, sql string, args []any) (plan string) {
 	t.Helper()
 	err := s.snapshot(context.Background(), marked, func(tx *snapshot) error {
 		return tx.query(context.Background(), "EXPLAIN "+replaceSchema(sql, s.at.schema), args, func(v [][]byte) { plan += string(v[0]) + "\n" })

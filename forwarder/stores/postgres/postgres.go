@@ -16,7 +16,7 @@ import (
 )
 
 // Store keeps entries in one schema of a PostgreSQL database. It is a forwarder.Store,
-// with delivery once, a forwarder.Reader, a forwarder.Checker, a forwarder.Witness and a
+// with delivery once, a forwarder.Browser, a forwarder.Checker, a forwarder.Witness and a
 // forwarder.Keeper. Only the role that owns the tables can prune, see Prune.
 //
 // What Write has returned from is committed with synchronous_commit, on disk and on
@@ -34,6 +34,8 @@ type Store struct {
 	// partitions are those that were asked for: zero where they exist, else when they are
 	// asked for again.
 	partitions map[partition]time.Time
+	// names are those that the connection has written.
+	names names
 	// now is the clock by which entries have expired before they came.
 	now func() time.Time
 
@@ -42,7 +44,7 @@ type Store struct {
 
 var (
 	_ forwarder.Store   = (*Store)(nil)
-	_ forwarder.Reader  = (*Store)(nil)
+	_ forwarder.Browser = (*Store)(nil)
 	_ forwarder.Checker = (*Store)(nil)
 	_ forwarder.Witness = (*Store)(nil)
 	_ forwarder.Keeper  = (*Store)(nil)
@@ -63,7 +65,7 @@ func Open(ctx context.Context, c Config, log *slog.Logger) (*Store, error) {
 	if err != nil {
 		return nil, at.failing("opening", err)
 	}
-	s := &Store{Reader: reader, log: log, partitions: map[partition]time.Time{}, now: time.Now}
+	s := &Store{Reader: reader, log: log, partitions: map[partition]time.Time{}, names: names{}, now: time.Now}
 	if err := s.open(ctx, c.NoMigrate); err != nil {
 		_ = s.Close() // what it says is a consequence of err
 		return nil, at.failing("opening", err)
@@ -113,6 +115,7 @@ func (s *Store) drop() {
 		closeConn(s.conn)
 		s.conn = nil
 	}
+	clear(s.names)
 }
 
 // Describe says which database it is.

@@ -526,7 +526,7 @@ func TestAFilledSchemaOfVersion1IsMigrated(t *testing.T) {
 	run(t, conn, schema, `CREATE SCHEMA {schema}; `+sql)
 	old := func(batch []forwarder.Record) {
 		t.Helper()
-		args := arguments(batch, 0)
+		args := arguments(batch, 0, names{})
 		_, err := conn.Exec(t.Context(), replaceSchema(`SELECT {schema}.write($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`, schema),
 			append(args[:10:10], args[20:23]...)...)
 		if err != nil {

@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/caddy-audit-log/caddy-audit-log/audit"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
 )
 
@@ -36,7 +37,7 @@ type Reader struct {
 }
 
 var (
-	_ forwarder.Reader  = (*Reader)(nil)
+	_ forwarder.Browser = (*Reader)(nil)
 	_ forwarder.Checker = (*Reader)(nil)
 )
 
@@ -113,7 +114,11 @@ func (r *Reader) Read(ctx context.Context, q forwarder.Query) iter.Seq2[[]byte, 
 			if isMarked(&q) {
 				return tx.readMarked(ctx, &q, yield)
 			}
-			p := page{query: &q, left: q.Limit}
+			w, err := tx.newWalk(ctx, &q)
+			if err != nil {
+				return err
+			}
+			p := page{walk: w, left: q.Limit, check: q.Text != ""}
 			for !p.done {
 				if err := p.fetch(ctx, tx); err != nil {
 					return err
@@ -169,7 +174,9 @@ func (r *Reader) snapshot(ctx context.Context, marked bool, f func(tx *snapshot)
 	// A caller may be slow. And the planner must walk the indexes in their order: where
 	// it takes few rows to be there, it would collect and sort what is in fact a year.
 	b.Queue(`SELECT set_config('statement_timeout', $1, true), set_config('idle_in_transaction_session_timeout', '0', true),
-		set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', $2, true), set_config('enable_sort', $2, true)`,
+		set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', $2, true), set_config('enable_sort', $2, true),
+		set_config('enable_incremental_sort', $2, true), set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true),
+		set_config('jit', 'off', true)`,
 		strconv.FormatInt(max(1, tx.timeout.Milliseconds()), 10), map[bool]string{true: "on", false: "off"}[marked])
 	b.Queue(`SAVEPOINT page`)
 	if err := conn.SendBatch(begin, &b).Close(); err != nil {
@@ -202,15 +209,12 @@ func (tx *snapshot) query(ctx context.Context, sql string, args []any, row func(
 	return err
 }
 
-// page is where a Read stands: the entries in hand and the key of the last.
+// page is where a Read stands: the entries in hand.
 type page struct {
-	query *forwarder.Query
-	left  int // of query.Limit, if that is set
+	*walk
+	check bool // whether the entry itself must be asked
+	left  int  // of the query's Limit, if that is set
 	done  bool
-
-	begun     bool
-	timestamp int64
-	id        string
 
 	documents []byte // one after the other
 	lengths   []int
@@ -223,7 +227,7 @@ func (p *page) want() int {
 	if p.average > 0 {
 		want = min(max(pageBytes/p.average, 1), pageEntries)
 	}
-	if p.query.Limit > 0 {
+	if p.query.Limit > 0 && !p.check {
 		want = min(want, p.left)
 	}
 	return want
@@ -232,22 +236,18 @@ func (p *page) want() int {
 // fetch reads the next page.
 func (p *page) fetch(ctx context.Context, tx *snapshot) error {
 	want := p.want()
-	sql, args := p.sql(tx.schema, want)
-	if err := p.read(ctx, tx, sql, args, want); err != nil {
-		return err
-	}
-	p.left -= len(p.lengths)
-	p.done = p.done || p.query.Limit > 0 && p.left <= 0
-	return nil
+	sql, args := p.sql(want)
+	return p.read(ctx, tx, sql, args, want)
 }
 
-// read reads a page by a query for rowColumns. What is beyond pageBytes it leaves for the next page.
+// read reads a page by a query for rowColumns. What is beyond pageBytes, and what is beyond
+// the query's Limit, it leaves.
 func (p *page) read(ctx context.Context, tx *snapshot, sql string, args []any, want int) error {
 	p.documents, p.lengths = p.documents[:0], p.lengths[:0]
 	if cap(p.documents) > 4*pageBytes {
 		p.documents = nil
 	}
-	full := false
+	full, seen := false, 0
 	var wrong error
 	err := tx.query(ctx, sql, args, func(v [][]byte) {
 		if full || wrong != nil {
@@ -260,80 +260,47 @@ func (p *page) read(ctx context.Context, tx *snapshot, sql string, args []any, w
 		if wrong != nil {
 			return
 		}
+		seen++
 		p.timestamp, p.id = r.timestamp, r.id
 		before := len(p.documents)
-		p.documents, wrong = r.appendTo(p.documents)
+		if p.documents, wrong = r.appendTo(p.documents); wrong != nil {
+			return
+		}
+		if p.check && !isSelected(p.query, p.documents[before:]) {
+			p.documents = p.documents[:before]
+			return
+		}
 		p.lengths = append(p.lengths, len(p.documents)-before)
-		full = len(p.documents) >= pageBytes
+		full = len(p.documents) >= pageBytes || p.query.Limit > 0 && len(p.lengths) == p.left
 	})
 	if err = errors.Join(err, wrong); err != nil {
 		return err
 	}
-	p.begun = true
-	p.done = len(p.lengths) < want && !full
+	p.begun = p.begun || seen > 0
 	if n := len(p.lengths); n > 0 {
 		p.average = max(1, len(p.documents)/n)
+		p.left -= n
 	}
+	p.done = seen < want && !full || p.query.Limit > 0 && p.left <= 0
 	return nil
 }
+
+// isSelected asks an entry itself. One that nobody can decode is in no selection.
+func isSelected(q *forwarder.Query, doc []byte) bool {
+	e, err := audit.Decode(doc)
+	return err == nil && q.Matches(e)
+}
+
+var errBytea = errors.New("its bytea_output is not hex: set it to hex")
 
 // raw reads a bytea as text.
 func raw(text []byte) ([]byte, error) {
 	digits, ok := strings.CutPrefix(string(text), `\x`)
 	if !ok {
-		return nil, errors.New("its bytea_output is not hex: set it to hex")
+		return nil, errBytea
 	}
 	return hex.DecodeString(digits)
 }
-
-// sql selects what follows the last entry. Every form walks an index in its order.
-func (p *page) sql(schema string, limit int) (string, []any) {
-	q := p.query
-	f := filter{where: "true"}
-	if q.Organization != "" {
-		f.add("organization_slug = $", column(q.Organization))
-	}
-	f.between(q.From, q.To)
-	after, order := ">", ""
-	if q.NewestFirst {
-		after, order = "<", " DESC"
-	}
-	if p.begun {
-		// The first bound is for the choice of partitions, which the second is not.
-		f.add("timestamp "+after+"= $", p.timestamp)
-		f.add("(timestamp, id) "+after+" ($, $)", p.timestamp, p.id)
-	}
-	f.args = append(f.args, limit)
-	return fmt.Sprintf("SELECT %s FROM %s.entry WHERE %s ORDER BY timestamp%s, id%s LIMIT $%d",
-		rowColumns, schema, f.where, order, order, len(f.args)), f.args
-}
-
-// filter is a condition that grows, with its parameters.
-type filter struct {
-	where string
-	args  []any
-}
-
-// add narrows it by a term, in which each $ is the next parameter.
-func (f *filter) add(term string, args ...any) {
-	for _, a := range args {
-		f.args = append(f.args, a)
-		term = strings.Replace(term, "$", "\x00"+strconv.Itoa(len(f.args)), 1)
-	}
-	f.where += " AND " + strings.ReplaceAll(term, "\x00", "$")
-}
-
-func (f *filter) between(from, to time.Time) {
-	if !from.IsZero() {
-		f.add("timestamp >= $", microseconds(from))
-	}
-	if !to.IsZero() {
-		f.add("timestamp < $", microseconds(to))
-	}
-}
-
-// microseconds rounds up, which is right for both bounds of whole numbers.
-func microseconds(t time.Time) int64 { return t.Add(time.Microsecond - 1).UnixMicro() }
 
 // Received returns the sequences that ever arrived, by instance. See
 // forwarder.Checker.

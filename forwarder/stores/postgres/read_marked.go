@@ -3,11 +3,9 @@ package postgres
 import (
 	"context"
 	"fmt"
-	"math"
 	"slices"
 	"strconv"
 
-	"github.com/caddy-audit-log/caddy-audit-log/audit"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
 )
 
@@ -17,7 +15,8 @@ func isMarked(q *forwarder.Query) bool {
 	return !q.Trail.IsZero() || q.Session != "" || q.User != "" || q.IP != ""
 }
 
-// readMarked is Read by the index of marks. That one has no order, so it asks first when
+// readMarked is Read by the index of marks. A mark stands for more than one text, so each
+// entry is asked itself. The index has no order, so it asks first when
 // each entry that was found arrived, and then fetches pages of them by these times. It
 // holds 8 bytes for each that was found.
 func (tx *snapshot) readMarked(ctx context.Context, q *forwarder.Query, yield func([]byte, error) bool) error {
@@ -25,7 +24,8 @@ func (tx *snapshot) readMarked(ctx context.Context, q *forwarder.Query, yield fu
 	if err != nil {
 		return err
 	}
-	left := q.Limit
+	left, each := q.Limit, *q
+	each.Limit = 0 // it is counted here
 	for len(arrivals) > 0 {
 		// All that arrived in one microsecond is read together.
 		n := min(pageEntries, len(arrivals))
@@ -34,24 +34,16 @@ func (tx *snapshot) readMarked(ctx context.Context, q *forwarder.Query, yield fu
 		}
 		at := slices.Compact(slices.Clone(arrivals[:n]))
 		arrivals = arrivals[n:]
-		for p := (page{query: q, left: math.MaxInt}); !p.done; { // the limit is counted below
+		for p := (page{walk: &walk{query: &each, schema: tx.schema}, check: true}); !p.done; {
 			if err := p.fetchMarked(ctx, tx, at); err != nil {
 				return err
 			}
 			rest := p.documents
 			for _, n := range p.lengths {
-				doc := rest[:n:n]
-				rest = rest[n:]
-				e, err := audit.Decode(doc)
-				if err != nil {
-					return err
-				}
-				if !q.Matches(e) {
-					continue // its mark stands for more than one text
-				}
-				if !yield(doc, nil) {
+				if !yield(rest[:n:n], nil) {
 					return errStopped
 				}
+				rest = rest[n:]
 				if left--; left == 0 {
 					return nil
 				}
@@ -65,6 +57,9 @@ func (tx *snapshot) readMarked(ctx context.Context, q *forwarder.Query, yield fu
 func (tx *snapshot) findMarked(ctx context.Context, q *forwarder.Query) (arrivals []int64, err error) {
 	f := markedBy(q)
 	f.between(q.From, q.To)
+	if !q.After.IsZero() {
+		f.add("timestamp "+map[bool]string{true: "<", false: ">"}[q.NewestFirst]+"= $", q.After.Timestamp)
+	}
 	var wrong error
 	err = tx.query(ctx, fmt.Sprintf("SELECT timestamp FROM %s.entry WHERE %s ORDER BY timestamp%s", tx.schema, f.where, order(q)), f.args,
 		func(v [][]byte) {
@@ -99,13 +94,6 @@ func (p *page) fetchMarked(ctx context.Context, tx *snapshot, arrivals []int64) 
 	return p.read(ctx, tx, sql, f.args, want)
 }
 
-func order(q *forwarder.Query) string {
-	if q.NewestFirst {
-		return " DESC"
-	}
-	return ""
-}
-
 // markedBy selects the candidates of a query: a trail's hashes and its session are
 // alternatives, and all else narrows.
 func markedBy(q *forwarder.Query) filter {
@@ -134,5 +122,6 @@ func markedBy(q *forwarder.Query) filter {
 	if q.Organization != "" {
 		f.add("organization_slug = $", column(q.Organization))
 	}
+	f.owners(q.Owners)
 	return f
 }

@@ -11,7 +11,7 @@ import (
 )
 
 // schemaVersion is the newest of migrations.
-const schemaVersion = 2
+const schemaVersion = 3
 
 //go:embed migrations/*.sql
 var migrations embed.FS

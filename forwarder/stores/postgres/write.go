@@ -1,11 +1,11 @@
 package postgres
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"math"
 	"strconv"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 
@@ -50,16 +50,28 @@ func (s *Store) write(ctx context.Context, batch []forwarder.Record) error {
 	var b pgx.Batch
 	// It bounds what the server does for a client that is gone, locks included.
 	b.Queue(`SELECT set_config('statement_timeout', $1, true)`, strconv.FormatInt(max(1, s.at.timeout.Milliseconds()), 10))
-	b.Queue(writeSQL(s.at.schema), arguments(batch, s.now().UnixMicro())...)
-	return conn.SendBatch(ctx, &b).Close()
+	b.Queue(writeSQL(s.at.schema), arguments(batch, s.now().UnixMicro(), s.names)...)
+	err = conn.SendBatch(ctx, &b).Close()
+	if err != nil || len(s.names) > maxNames {
+		clear(s.names)
+	}
+	return err
 }
 
-// writeSQL calls the function write_stamped with arguments.
-func writeSQL(schema string) string {
-	return `SELECT ` + schema + `.write_stamped($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24)`
+// writeSQL calls the function write_entries with arguments.
+func writeSQL(schema string) string { return call(schema, "write_entries", 38) }
+
+// call calls a function with so many parameters.
+func call(schema, function string, parameters int) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "SELECT %s.%s($1", schema, function)
+	for n := 2; n <= parameters; n++ {
+		fmt.Fprintf(&b, ", $%d", n)
+	}
+	return b.String() + ")"
 }
 
-// arguments are those of the function write_stamped: arrays, of which each has one element
+// arguments are those of the function write_entries: arrays, of which each has one element
 // for an entry. That is what lets a role write that may do nothing else: a function that
 // runs as its owner must not read a temporary table of the caller's. Measured, in the
 // server's CPU for an entry: arrays 33 to 42 µs at any size of batch, a copy to a
@@ -68,8 +80,9 @@ func writeSQL(schema string) string {
 //
 // Of the revisions of one entry only the highest goes, since a statement cannot change a
 // row twice, with the stamp that all of them make. The sequences of the others are
-// replaced ones.
-func arguments(batch []forwarder.Record, now int64) []any {
+// replaced ones. What it names of an organization it adds to names, and leaves out what is
+// among them.
+func arguments(batch []forwarder.Record, now int64, known names) []any {
 	best := make(map[string]int, len(batch))
 	var revised map[string]*audit.Stamp // of entries that the batch has more than once
 	var lower []int
@@ -101,6 +114,8 @@ func arguments(batch []forwarder.Record, now int64) []any {
 		raws                           = make([][]byte, 0, n)
 		sizes                          = make([]int32, 0, n)
 		tags                           stamps
+		columns                        briefs
+		slugs, slugOwners              []string
 	)
 	for i, r := range batch {
 		e := r.Entry
@@ -111,7 +126,10 @@ func arguments(batch []forwarder.Record, now int64) []any {
 		ids, instances, documents = append(ids, column(e.ID)), append(instances, column(e.Origin.Instance)), append(documents, text)
 		revisions, arrivals = append(revisions, int64(e.Revision)), append(arrivals, e.Timestamp)
 		sequences = append(sequences, int64(e.Origin.Sequence))
-		organizations, projects = append(organizations, captured(&r)), append(projects, unknown(e.ProjectRef))
+		owner, slug := captured(&r)
+		brief := e.Brief()
+		columns.add(e, &brief, owner)
+		organizations, projects = append(organizations, slug), append(projects, briefed(brief.Project))
 		who, raws = append(who, marks(&e.Actor)), append(raws, raw)
 		sizes = append(sizes, int32(len(r.JSON)))
 		stamp := r.Stamp
@@ -119,6 +137,10 @@ func arguments(batch []forwarder.Record, now int64) []any {
 			stamp = s
 		}
 		tags.add(stamp)
+		if n, ok := nameOf(owner, slug, stamp); ok && !known[n] {
+			known[n] = true
+			slugs, slugOwners = append(slugs, n.slug), append(slugOwners, n.owner)
+		}
 	}
 	replacedOf, replaced := make([]string, 0, len(lower)), make([]int64, 0, len(lower))
 	for _, i := range lower {
@@ -134,15 +156,6 @@ func arguments(batch []forwarder.Record, now int64) []any {
 	}
 	args := []any{ids, revisions, arrivals, instances, sequences, organizations, projects, who, documents, raws, sizes}
 	args = append(args, tags.arguments()...)
-	return append(args, replacedOf, replaced, of, first, last, now)
-}
-
-// captured is the organization's slug that the entry has by itself: the forwarder has put
-// the stamp's on it where it has none.
-func captured(r *forwarder.Record) *string {
-	slug := r.Entry.OrganizationSlug
-	if r.Stamp != nil && slug != "" && slug == r.Stamp.OrganizationSlug && !bytes.Contains(r.JSON, []byte(`"organization_slug"`)) {
-		return nil
-	}
-	return unknown(slug)
+	args = append(args, replacedOf, replaced, of, first, last, now)
+	return append(append(args, columns.arguments()...), slugs, slugOwners)
 }
