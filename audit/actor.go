@@ -47,12 +47,30 @@ func (q Question) GoString() string { return q.String() }
 
 // Identify is who calls: the actor of the call's entry by itself.
 func (d *Deriver) Identify(c *Call) Actor {
-	a, _ := d.actor(recorder{new(Entry), d.Platform}, c)
-	return a
+	return d.Caller(c).Actor
 }
 
-func (d *Deriver) actor(r recorder, c *Call) (Actor, Question) {
-	a, q := d.identify(r, c)
+// Caller is who calls, apart from any entry.
+type Caller struct {
+	Actor Actor
+	// OrganizationID, OrganizationSlug and OrganizationPlan are what the verified
+	// credential says of its organization.
+	OrganizationID, OrganizationSlug, OrganizationPlan string
+	// Until is when the verified credential ends; zero if nobody said so.
+	Until time.Time
+	// Question is what can be asked about the credential, if nothing is known of it.
+	Question Question
+}
+
+// Caller is who calls, and what their credential says.
+func (d *Deriver) Caller(c *Call) *Caller {
+	e := new(Entry)
+	a, q, until := d.actor(recorder{e, d.Platform}, c)
+	return &Caller{a, e.OrganizationID, e.OrganizationSlug, e.OrganizationPlan, until, q}
+}
+
+func (d *Deriver) actor(r recorder, c *Call) (Actor, Question, time.Time) {
+	a, q, until := d.identify(r, c)
 	a.IP, a.PeerIP = r.text("actor.ip", c.ClientIP), r.text("actor.peer_ip", c.PeerIP)
 	a.UserAgent = r.text("actor.user_agent", c.UserAgent)
 	if a.IP != "" {
@@ -64,15 +82,15 @@ func (d *Deriver) actor(r recorder, c *Call) (Actor, Question) {
 	if c.Certificate != nil {
 		a.Certificate = r.certificate(c.Certificate)
 	}
-	return a, q
+	return a, q, until
 }
 
 // identify says who calls by what the call presents. An identity that has been
 // verified before is found without a look into the token.
-func (d *Deriver) identify(r recorder, c *Call) (Actor, Question) {
+func (d *Deriver) identify(r recorder, c *Call) (a Actor, q Question, until time.Time) {
 	shown := c.presents()
 	if shown.token == "" {
-		return Actor{TokenType: TokenNone, Verification: VerificationNone}, Question{}
+		return Actor{TokenType: TokenNone, Verification: VerificationNone}, q, until
 	}
 	var why Reason
 	switch {
@@ -82,33 +100,33 @@ func (d *Deriver) identify(r recorder, c *Call) (Actor, Question) {
 		var id *Identity
 		sum := sha256.Sum256([]byte(shown.token))
 		if id, why = d.Verifier.Identify(sum, shown.token, c.Arrived); id != nil {
-			a := id.of(r)
+			a = id.of(r)
 			a.TokenHash = hex.EncodeToString(sum[:]) // as TokenKey.Hash has it
 			a.OtherTokenHashes = d.otherHashes(&shown)
-			return a, Question{}
+			return a, q, id.Until()
 		}
 	}
 	cred := d.Platform.credentialOf(&shown)
 	if why == "" && d.Verifier != nil && cred.isJWT() {
 		why = ReasonMalformed // we read it more strictly than whoever made it
 	}
-	a := d.unverified(r, &cred, why)
+	a = d.unverified(r, &cred, why)
 	a.OtherTokenHashes = d.otherHashes(&shown)
 	if d.Memory == nil || shown.several {
-		return a, Question{}
+		return a, Question{}, until
 	}
-	q := shown.question(cred.kind)
+	q = shown.question(cred.kind)
 	id, why := d.Memory.Recall(&q)
 	switch {
 	case id != nil:
-		return a.known(r, id), Question{}
+		return a.known(r, id), Question{}, id.Until()
 	case why != "":
 		if a.VerificationReason == "" {
 			a.VerificationReason = why
 		}
-		return a, Question{}
+		return a, Question{}, until
 	}
-	return a, q
+	return a, q, until
 }
 
 // unverified is what a credential tells by itself.

@@ -92,7 +92,7 @@ func (d *Deriver) Intent(c *Call) (e *Entry, facts Facts) {
 		e.RequestBytes = &c.Bytes
 	}
 	facts = d.action(r, e, c)
-	e.Actor, facts.Question = d.actor(r, c)
+	e.Actor, facts.Question, _ = d.actor(r, c)
 	e.Policy.Durability = DurabilityAnswer
 	if facts.Changing {
 		e.Policy.Durability = DurabilityStrict

@@ -14,6 +14,10 @@ const (
 	EventQuarantined   = "audit.quarantined"
 	EventProbe         = "audit.probe"
 	EventHold          = "audit.hold"
+	// EventExported is an export of an organization's log; its first revision is pending.
+	EventExported = "audit.exported"
+	// EventRead is an operator's look at an organization's log.
+	EventRead = "audit.read"
 )
 
 var eventNames = map[string]string{
@@ -27,6 +31,8 @@ var eventNames = map[string]string{
 	EventQuarantined:   "Audit entry quarantined",
 	EventProbe:         "Audit store probed",
 	EventHold:          "Audit hold ordered",
+	EventExported:      "Audit log exported",
+	EventRead:          "Audit log read by the operator",
 }
 
 // Event makes the entry of an event of the sidecar itself. The facts become

@@ -13,7 +13,7 @@ func (v *ocsfEvent) actor(e *Entry) {
 	if e.IsEvent() {
 		v.Actor.AppName = ocsfProduct
 	}
-	if a.verified() {
+	if a.IsVerified() {
 		v.verifiedActor(a, u)
 	}
 	if a.TokenHash != "" {
@@ -25,8 +25,8 @@ func (v *ocsfEvent) actor(e *Entry) {
 	}
 }
 
-// verified reports whether somebody vouches for who the actor is.
-func (a *Actor) verified() bool {
+// IsVerified reports whether somebody vouches for who the actor is.
+func (a *Actor) IsVerified() bool {
 	switch a.Verification {
 	case VerificationSignature, VerificationIntrospection, VerificationAsserted:
 		return true

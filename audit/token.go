@@ -2,11 +2,14 @@ package audit
 
 import (
 	"bytes"
+	"crypto/hkdf"
 	"crypto/hmac"
 	"crypto/sha256"
+	"crypto/sha512"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"regexp"
 	"strings"
 )
@@ -193,6 +196,17 @@ func (k *TokenKey) Hash(token string, recognised bool) string {
 	h := hmac.New(sha256.New, k[:])
 	h.Write([]byte(token))
 	return "hmac:" + hex.EncodeToString(h.Sum(nil))
+}
+
+// Derive is another key for another purpose, which tells nothing of this one nor of any
+// credential's hash. See RFC 5869.
+func (k *TokenKey) Derive(purpose string) (derived [32]byte, err error) {
+	b, err := hkdf.Key(sha512.New, k[:], nil, purpose, len(derived))
+	if err != nil {
+		return derived, fmt.Errorf("deriving a key for %s: %w", purpose, err)
+	}
+	copy(derived[:], b)
+	return derived, nil
 }
 
 // String keeps the key out of logs and errors.
