@@ -54,6 +54,7 @@ type App struct {
 	dir      string
 	stores   []*store
 	handlers []*Handler     // of all sites, complete before Start
+	viewers  []*Viewer      // the same
 	http     *caddyhttp.App // theirs; nil without one
 	log      *slog.Logger
 	// descriptions are what the handlers' catalogs hold.
@@ -288,7 +289,7 @@ var sawWarnings func([]string)
 
 // warn logs the warnings about the configuration once.
 func (a *App) warn() {
-	if a.warned || len(a.handlers) == 0 {
+	if a.warned || len(a.handlers)+len(a.viewers) == 0 {
 		return
 	}
 	a.warned = true

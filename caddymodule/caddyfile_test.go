@@ -67,7 +67,7 @@ func TestCaddyfilesInTheDocumentationAdapt(t *testing.T) {
 			if strings.HasPrefix(text, "audit_log") {
 				text = ":80 {\n" + text + "\n}\n"
 			}
-			if got := adaptText([]byte(text)); !strings.Contains(got, `"audit_log"`) {
+			if got := adaptText([]byte(text)); !strings.Contains(got, `"audit_log`) {
 				t.Errorf("%s, Caddyfile %d: %s", file, i+1, got)
 			}
 			adapted++

@@ -43,6 +43,12 @@ func (a *App) warnings() []string {
 				"its answers can be anybody in the audit log; use https")
 		}
 	}
+	for _, v := range a.viewers {
+		if v.asksInClear() {
+			found = append(found, "the platform's API is asked over http who is a member: readers' credentials can be read on the way, and who can change "+
+				"the answers can let anybody in; use https")
+		}
+	}
 	if a.Organizations.asksInClear() {
 		found = append(found, "whose calls are is asked over http: the token can be read on the way, and who can change the answers can give calls to any "+
 			"organization; use https")

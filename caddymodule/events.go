@@ -137,6 +137,9 @@ func (a *App) policy() []string {
 	for _, h := range a.handlers {
 		lines = append(lines, h.policyLines...)
 	}
+	for _, v := range a.viewers {
+		lines = append(lines, v.describe()...)
+	}
 	slices.Sort(lines)
 	return lines
 }

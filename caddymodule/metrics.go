@@ -2,6 +2,7 @@ package caddymodule
 
 import (
 	"errors"
+	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -142,13 +143,43 @@ func observeLookup(r identity.Result, took time.Duration) {
 	}
 }
 
+// The metrics of the viewer.
+var (
+	readerSeconds = prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name:    "caddy_audit_viewer_duration_seconds",
+		Help:    "Time that an answer of audit_log_viewer took, by what was asked for and the class of its status; an export's is all of it.",
+		Buckets: prometheus.DefBuckets, NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 100,
+	}, []string{"route", "class"})
+	exports = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "caddy_audit_exports_total",
+		Help: "Exports of an organization's log that ended, whole or cut.",
+	}, []string{"end"})
+	exportedEntries = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "caddy_audit_exported_entries_total",
+		Help: "Entries that went out in exports.",
+	})
+)
+
+func observeReader(route string, status int, took time.Duration) {
+	readerSeconds.WithLabelValues(route, strconv.Itoa(status/100)+"xx").Observe(took.Seconds())
+}
+
+func observeExport(entries int, whole bool) {
+	end := "cut"
+	if whole {
+		end = "whole"
+	}
+	exports.WithLabelValues(end).Inc()
+	exportedEntries.Add(float64(entries))
+}
+
 func registerMetrics(r *prometheus.Registry) error {
 	if r == nil {
 		return nil
 	}
 	for _, c := range []prometheus.Collector{
 		commitSeconds, commits, commitFailures, overheadSeconds, lateAnswers, withheldAnswers, batchSeconds, batchFailures, verifications, unmatchedCalls, lookups, lookupSeconds,
-		attributions, attributionSeconds, prunedEntries,
+		attributions, attributionSeconds, prunedEntries, readerSeconds, exports, exportedEntries,
 		terms{},
 	} {
 		var already prometheus.AlreadyRegisteredError

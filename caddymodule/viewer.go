@@ -1,0 +1,364 @@
+package caddymodule
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/caddy-audit-log/caddy-audit-log/audit"
+	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
+	"github.com/caddy-audit-log/caddy-audit-log/viewer"
+	"github.com/caddy-audit-log/caddy-audit-log/viewer/access"
+)
+
+func init() {
+	caddy.RegisterModule(Viewer{})
+}
+
+// Viewer serves audit logs to those whom they are about: a page for each organization, the
+// read API of the reference product, and exports. It reads the first store that can be
+// read back and gets every entry.
+//
+// A visitor shows a credential in the Authorization header or in a cookie. Who it is, is
+// found out as for calls: by the issuers, introspections and profiles of the audit_log
+// handlers of this configuration. Whose log they may read is said by their verified
+// credential (claim) or by the platform's API (ask). How far back is said by the plan and
+// the global option readable.
+//
+// Every export is an entry itself, and so is everything that an operator looks at; neither
+// happens before that entry is durable.
+type Viewer struct {
+	// Ask is the API that says who is a member.
+	Ask *MembersAsk `json:"ask,omitempty"`
+
+	// Claim lets in whoever's verified credential names the organization: see the claims
+	// organization_id and organization_slug of an issuer.
+	Claim bool `json:"claim,omitempty"`
+
+	// SlugsStay says that a slug is never given to another organization, so that entries of
+	// which nothing but a slug is known belong to whoever has the slug now. Default: true
+	// on platform supabase, where slugs are made at random, and false elsewhere. Where the
+	// API tells no id, the slug is all there is, and counts.
+	SlugsStay *bool `json:"slugs_stay,omitempty"`
+
+	// Operators are verified actors who may read every organization's log.
+	Operators *ViewerOperators `json:"operators,omitempty"`
+
+	// Cookie is the name of a cookie whose value is a session's token, as the platform's
+	// dashboard sets it. Default: none; then only the Authorization header counts.
+	Cookie string `json:"cookie,omitempty"`
+
+	// MaxRange bounds the time that one request may ask for. Default: 366 days and 5
+	// minutes.
+	MaxRange caddy.Duration `json:"max_range,omitempty"`
+
+	// Timeout bounds how long one answer is searched for. Default: 10s.
+	Timeout caddy.Duration `json:"timeout,omitempty"`
+
+	// MaxExports bounds the exports that go on at one time. One visitor has four at most.
+	// Default: 32.
+	MaxExports int `json:"max_exports,omitempty"`
+
+	// UpgradeURL is where an organization's plan is changed; the page leads there whose
+	// plan has no audit log. Default: no link.
+	UpgradeURL string `json:"upgrade_url,omitempty"`
+
+	// SignInURL is where somebody signs in. Default: no link.
+	SignInURL string `json:"sign_in_url,omitempty"`
+
+	// DefinedAt is the file and line of the directive, for error messages. A
+	// Caddyfile fills it in by itself.
+	DefinedAt string `json:"defined_at,omitempty"`
+
+	app  *App
+	gate *access.Gate
+	log  *slog.Logger
+	open *openViewer
+}
+
+// MembersAsk is the API that says who is a member of an organization: it is asked for the
+// organization, with the visitor's own credential, and whoever is given it may read.
+type MembersAsk struct {
+	// URL has {slug} in its path, whose place the organization takes, as in
+	// https://api.example.com/v1/organizations/{slug}. It is asked by GET. 403 and 404 mean
+	// no; a redirect is not followed, and more than 1 MiB are not read. That it does not
+	// answer those who have no credential is tried every hour. Placeholders are replaced
+	// when it is loaded.
+	URL string `json:"url"`
+
+	// ID, Slug, Name, Plan and Role are where the answer has the organization's immutable
+	// id, its slug, name and plan, and the visitor's role in it: names joined by dots.
+	// Default: id, slug, name, plan, and no role.
+	ID   string `json:"id,omitempty"`
+	Slug string `json:"slug,omitempty"`
+	Name string `json:"name,omitempty"`
+	Plan string `json:"plan,omitempty"`
+	Role string `json:"role,omitempty"`
+
+	// Roles are those that may read. Default: every member.
+	Roles []string `json:"roles,omitempty"`
+
+	// TTL is how long a yes is believed. Default: 1m.
+	TTL caddy.Duration `json:"ttl,omitempty"`
+
+	// Timeout bounds one question. Default: 2s.
+	Timeout caddy.Duration `json:"timeout,omitempty"`
+}
+
+// ViewerOperators are known by what a signature or a service says of them.
+type ViewerOperators struct {
+	UserIDs []string `json:"user_ids,omitempty"`
+	Emails  []string `json:"emails,omitempty"`
+	// Roles are values of jwt_role.
+	Roles []string `json:"roles,omitempty"`
+}
+
+// openViewer is what is made with the first request, since the buffer is not open before.
+type openViewer struct {
+	mu   sync.Mutex
+	made *viewer.Viewer
+	gone bool
+}
+
+// CaddyModule returns the Caddy module information.
+func (Viewer) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "http.handlers.audit_log_viewer", New: func() caddy.Module { return new(Viewer) }}
+}
+
+// Provision sets the handler up, and asks nobody.
+func (v *Viewer) Provision(ctx caddy.Context) error {
+	v.log, v.open = ctx.Slogger(), new(openViewer)
+	app, err := ctx.App("audit_log")
+	if err != nil {
+		return err
+	}
+	v.app = app.(*App)
+	if v.Ask == nil && !v.Claim && v.Operators == nil {
+		return v.wrong("it lets nobody in: write members ask URL, members claim, or operators")
+	}
+	if v.MaxRange < 0 || v.Timeout < 0 || v.MaxExports < 0 {
+		return v.wrong("max_range, timeout and max_exports must be above zero")
+	}
+	for _, link := range []string{v.UpgradeURL, v.SignInURL} {
+		if u, err := url.Parse(link); err != nil || link != "" && u.Scheme != "https" && u.Scheme != "http" && !strings.HasPrefix(link, "/") {
+			return v.wrong("upgrade_url and sign_in_url are http or https URLs, or paths")
+		}
+	}
+	if readableOf(v.app.stores) == nil {
+		return v.wrong("none of the configured stores can be read back: add one that can, such as sqlite or postgres")
+	}
+	o := access.Options{
+		Identify: v.identify, Cookie: v.Cookie, Claim: v.Claim, Logger: v.log, Plan: v.plan,
+		SlugsStay: v.slugsStay,
+	}
+	if v.Operators != nil {
+		o.Operators = access.Operators(*v.Operators)
+	}
+	if v.Ask != nil {
+		if o.Ask, err = v.Ask.ask(); err != nil {
+			return v.wrong("members ask: %w", err)
+		}
+	}
+	if v.gate, err = access.New(o); err != nil {
+		return v.wrong("%w", err)
+	}
+	v.app.mu.Lock()
+	defer v.app.mu.Unlock()
+	v.app.viewers = append(v.app.viewers, v)
+	v.app.http = httpApp(ctx)
+	return nil
+}
+
+// describe says who may read, for a reader of audit.config_changed: somebody who is made an
+// operator reads everything.
+func (v *Viewer) describe() (lines []string) {
+	if m := v.Ask; m != nil {
+		lines = append(lines, fmt.Sprintf("viewer: members ask %s id %q plan %q role_at %q role %q", shownURL(m.URL), m.ID, m.Plan, m.Role, m.Roles))
+	}
+	if v.Claim {
+		lines = append(lines, "viewer: members claim")
+	}
+	if o := v.Operators; o != nil {
+		lines = append(lines, fmt.Sprintf("viewer: operators user_id %q email %q role %q", o.UserIDs, o.Emails, o.Roles))
+	}
+	return append(lines, fmt.Sprintf("viewer: cookie %q slugs_stay %t", v.Cookie, v.slugsStay()))
+}
+
+// asksInClear reports whether visitors' credentials go over the network in clear.
+func (v *Viewer) asksInClear() bool {
+	ask, err := v.Ask.ask()
+	return err == nil && clearURL(ask.URL)
+}
+
+// Cleanup closes what was read.
+func (v *Viewer) Cleanup() error {
+	if v.open == nil {
+		return nil
+	}
+	v.open.mu.Lock()
+	defer v.open.mu.Unlock()
+	v.open.gone = true
+	if v.open.made == nil {
+		return nil
+	}
+	return v.open.made.Close()
+}
+
+func (v *Viewer) wrong(format string, args ...any) error {
+	err := fmt.Errorf("audit_log_viewer: "+format, args...)
+	if v.DefinedAt != "" {
+		err = fmt.Errorf("%s: %w", v.DefinedAt, err)
+	}
+	return err
+}
+
+func (m *MembersAsk) ask() (*access.Ask, error) {
+	if m == nil {
+		return new(access.Ask), nil
+	}
+	// The parameter is no placeholder.
+	address, err := caddy.NewReplacer().ReplaceOrErr(strings.ReplaceAll(m.URL, "{slug}", "\x00"), true, true)
+	if err != nil {
+		return nil, err
+	}
+	return &access.Ask{
+		URL: strings.ReplaceAll(address, "\x00", "{slug}"), ID: m.ID, Slug: m.Slug, Name: m.Name, Plan: m.Plan, Role: m.Role, Roles: m.Roles,
+		TTL: time.Duration(m.TTL), Timeout: time.Duration(m.Timeout),
+	}, nil
+}
+
+// ServeHTTP answers; nothing behind it is asked.
+func (v *Viewer) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
+	made, err := v.made()
+	if err != nil {
+		v.log.Error("opening the audit log for its readers", "error", err)
+		return caddyhttp.Error(http.StatusServiceUnavailable, err)
+	}
+	made.ServeHTTP(w, r)
+	return nil
+}
+
+// made is the viewer, which lives as long as this configuration.
+func (v *Viewer) made() (*viewer.Viewer, error) {
+	v.open.mu.Lock()
+	defer v.open.mu.Unlock()
+	if v.open.made != nil {
+		return v.open.made, nil
+	}
+	if v.open.gone {
+		return nil, errCleanedUp
+	}
+	s, err := v.app.hold()
+	if err != nil {
+		return nil, err
+	}
+	defer s.release()
+	key, err := s.key.Derive("audit_log_viewer cursors")
+	if err != nil {
+		return nil, err
+	}
+	v.open.made, err = viewer.New(viewer.Options{
+		Open: v.openLog, Gate: v.gate, Store: readableOf(v.app.stores).name, Readable: v.app.Readable, Record: v.record, Key: key, Logger: v.log,
+		MaxRange: time.Duration(v.MaxRange), Timeout: time.Duration(v.Timeout), MaxExports: v.MaxExports,
+		UpgradeURL: v.UpgradeURL, SignInURL: v.SignInURL, Observe: observeReader, Exported: observeExport,
+	})
+	return v.open.made, err
+}
+
+func (v *Viewer) openLog(ctx context.Context) (viewer.Log, error) {
+	r, err := openReader(ctx, v.app.stores)
+	if err != nil {
+		return nil, err
+	}
+	b, ok := r.(interface {
+		forwarder.Browser
+		Close() error
+	})
+	if !ok {
+		return nil, fmt.Errorf("reading store %s: it can be exported by the commands and not be browsed: put sqlite or postgres first", readableOf(v.app.stores).name)
+	}
+	return b, nil
+}
+
+// record makes an event durable, or says that it is not.
+func (v *Viewer) record(e *audit.Entry) error {
+	payload, err := e.Encode()
+	if err != nil {
+		return err
+	}
+	s, err := v.app.hold()
+	if err != nil {
+		return err
+	}
+	defer s.release()
+	return s.buf.Append(payload)
+}
+
+func (v *Viewer) plan(organization string) (string, bool) {
+	s, err := v.app.hold()
+	if err != nil {
+		return "", false
+	}
+	defer s.release()
+	return s.directory.Plan(organization)
+}
+
+// slugsStay is what the configuration says, or else whether every site's platform is one
+// whose slugs do.
+func (v *Viewer) slugsStay() bool {
+	if v.SlugsStay != nil {
+		return *v.SlugsStay
+	}
+	for _, h := range v.app.handlers {
+		if h.platform.Name != "supabase" {
+			return false
+		}
+	}
+	return len(v.app.handlers) > 0
+}
+
+// identify finds out who makes a request by the means of the sites: the first that
+// verifies the credential counts.
+func (v *Viewer) identify(r *http.Request) (*audit.Caller, error) {
+	s, err := v.app.hold()
+	if err != nil {
+		return nil, err
+	}
+	defer s.release()
+	call := snapshot(r, time.Now(), nil)
+	var first *audit.Caller
+	for _, h := range v.app.handlers {
+		c := h.deriver(s.key).Caller(call)
+		if c.Question.Asks() && h.lookups != nil {
+			// What the service says is remembered, and found then.
+			if _, _, ok := h.lookups.Ask(c.Question).Wait(r.Context()); ok {
+				c = h.deriver(s.key).Caller(call)
+			}
+		}
+		if c.Actor.IsVerified() {
+			return c, nil
+		}
+		if first == nil {
+			first = c
+		}
+	}
+	if first == nil {
+		first = (&audit.Deriver{Platform: audit.Generic(), Key: s.key}).Caller(call)
+	}
+	return first, nil
+}
+
+// Interface guards
+var (
+	_ caddyhttp.MiddlewareHandler = (*Viewer)(nil)
+	_ caddy.Provisioner           = (*Viewer)(nil)
+	_ caddy.CleanerUpper          = (*Viewer)(nil)
+)
