@@ -17,6 +17,7 @@ import (
 
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	terminal "golang.org/x/term"
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
@@ -31,11 +32,12 @@ func searchCommand() *cobra.Command {
 	var r searchRequest
 	var fromStdin, asJSON bool
 	cmd := &cobra.Command{
-		Use:   "search [--token-stdin | --token-hash <hash>] [--session <id>] [--user <id>] [--ip <address>] [--organization <slug>] [--from <time>] [--to <time>] [--json]",
-		Short: "Finds a leaked credential's whole trail, or a person's",
+		Use:   "search [--token-stdin | --token-hash <hash>] [--session <id>] [--user <id>] [--ip <address>] [--<filter> <value>]… [--from <time>] [--to <time>] [--json]",
+		Short: "Finds a leaked credential's whole trail, a person's, or what filters select",
 		Long: `
-Prints the entries of a credential, a session, a user or an address, oldest
-first, each once and in its highest revision. Several flags narrow the search.
+Prints the entries of a credential, a session, a user or an address, or those that
+filters select, oldest first, each once and in its highest revision. Several flags
+narrow the search.
 
 A credential is read from standard input and never given as an argument: those
 stand in lists of processes and in the shell's history. It may be a bare token,
@@ -49,12 +51,27 @@ entries of that session are found as well, since a session's tokens are replaced
 all the time; their lines end with "by its session". What the JWT says about its
 session is not verified, but an entry's session is.
 
+The filters are those of the page: --actor, --project, --action, --method, --target,
+--token-type, --outcome, --status and --network, and once --text. Each of the others
+may be given again, and then one of its values is enough. There may be up to 100
+values, of up to 512 bytes each. All entries that are found are printed, unless
+--limit says how many are enough.
+
+A terminal gets a table as wide as it is, in colour unless NO_COLOR is set; what
+stands in its columns is what the filter of that name takes, with … where it was
+cut. Everything else gets one plain line for each entry, or with --json the whole
+entry.
+
 The running server also searches what no store has yet. When it is down, the
 store's file is searched, and standard error says what waits in the buffer.`,
 		Example: `  printf %s "$LEAKED" | caddy audit search --token-stdin
   caddy audit search --token-stdin --json < leaked.txt > trail.ndjson
   caddy audit search --user 7b1c0d4e-8f2a-4c57-9a43-0e3f6a1d2c11 --from 2026-01-31T00:00:00Z
-  caddy audit search --ip 203.0.113.7 --organization acme`,
+  caddy audit search --ip 203.0.113.7 --organization acme
+  caddy audit search --outcome denied --outcome failure --newest-first --limit 50
+  caddy audit search --actor ada@example.com --method DELETE --from 2026-01-31T00:00:00Z
+  caddy audit search --target secret --status 2xx --network 203.0.113.0/24
+  caddy audit search --project abcdefghijklmnopqrst --text api-keys --json | jq .actor`,
 		// Whoever gives a credential where it does not belong must not see it
 		// repeated in an error, which may be logged.
 		Args: func(_ *cobra.Command, args []string) error {
@@ -69,7 +86,10 @@ store's file is searched, and standard error says what waits in the buffer.`,
 					return err
 				}
 			}
-			return findTrail(cmd.Context(), &p, &r, asJSON, cmd.OutOrStdout(), cmd.ErrOrStderr())
+			if cmd.Flags().Changed("text") && strings.TrimSpace(r.Text) == "" {
+				return errors.New("searching by text: it is empty: give some of it")
+			}
+			return find(cmd.Context(), &p, &r, asJSON, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
 	p.flags(cmd)
@@ -81,15 +101,29 @@ store's file is searched, and standard error says what waits in the buffer.`,
 	cmd.Flags().StringVar(&r.Organization, "organization", "", "Only this organization's slug")
 	cmd.Flags().StringVar(&r.From, "from", "", "Only calls that arrived at or after this time")
 	cmd.Flags().StringVar(&r.To, "to", "", "Only calls that arrived before this time")
+	r.flags(cmd)
+	cmd.Flags().IntVar(&r.Limit, "limit", 0, "Only so many entries, the first in their order (default: all)")
+	cmd.Flags().BoolVar(&r.NewestFirst, "newest-first", false, "The newest entry first, not the oldest")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "Print JSON, one object a line")
 	cmd.MarkFlagsMutuallyExclusive("token-stdin", "token-hash")
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
+		if invalid, ok := errors.AsType[*pflag.InvalidValueError](err); ok && invalid.GetFlag().Name != "token-stdin" {
+			return fmt.Errorf("--%s is a %s, and what you gave is none", invalid.GetFlag().Name, kindOf(invalid.GetFlag()))
+		}
 		if strings.Contains(err.Error(), "token-stdin") {
 			return errors.New("--token-stdin takes no value: the credential comes from standard input; what you gave now stands in your shell's history")
 		}
 		return err
 	})
 	return cmd
+}
+
+// kindOf is what a flag takes, for people.
+func kindOf(f *pflag.Flag) string {
+	if f.Value.Type() == "int" {
+		return "whole number"
+	}
+	return "switch that takes no value"
 }
 
 // readCredential reads one line. Its errors never hold what was read.
@@ -120,16 +154,21 @@ func readCredential(in io.Reader, prompt io.Writer) (string, error) {
 	return string(b), nil
 }
 
-// findTrail asks the server, or reads its files, and shows what is found.
-func findTrail(ctx context.Context, p *place, r *searchRequest, asJSON bool, w, messages io.Writer) error {
+// find asks the server, or reads its files, and shows what is found.
+func find(ctx context.Context, p *place, r *searchRequest, asJSON bool, w, messages io.Writer) error {
 	if _, err := r.query(nil); err != nil {
 		return err
 	}
 	out := bufio.NewWriterSize(w, 64<<10)
-	show := &findings{print: linePrinter(out, asJSON), asJSON: asJSON, out: out}
+	show := &findings{show: lineFinder(out, asJSON)}
+	done := func() error { return nil }
+	if screen, width := screenOf(w); screen != nil && !asJSON {
+		t := newTable(screen, width, inColour(os.Getenv), r.Credential != "")
+		show.show, done = t.add, t.end
+	}
 	end, err := p.search(ctx, r, show.add)
 	// What was found before an error is shown too.
-	if flushErr := out.Flush(); err == nil && flushErr != nil {
+	if flushErr := errors.Join(done(), out.Flush()); err == nil && flushErr != nil {
 		err = fmt.Errorf("writing what was found: %w", flushErr)
 	}
 	if err != nil {
@@ -138,7 +177,7 @@ func findTrail(ctx context.Context, p *place, r *searchRequest, asJSON bool, w, 
 	for _, note := range end.Notes {
 		fmt.Fprintln(messages, printable(note))
 	}
-	fmt.Fprintln(messages, show.text(r, end.TokenHash))
+	fmt.Fprintln(messages, show.text(r, end))
 	if end.Failed != "" {
 		return fmt.Errorf("something is missing from what was found: %s", end.Failed)
 	}
@@ -237,7 +276,10 @@ func searchFiles(ctx context.Context, p *place, r *searchRequest, down error, ad
 		return nil, err
 	}
 	defer reader.Close()
-	return end, (&search{query: q, store: reader, emit: add}).run(ctx)
+	do := search{query: q, store: reader, emit: add}
+	err = do.run(ctx)
+	end.More = do.more
+	return end, err
 }
 
 // noteWaiting says how much of the buffer is in no store that can be searched.
@@ -263,34 +305,39 @@ func (e *searchEnd) noteWaiting(app *App) error {
 
 // findings are shown as they come, and counted.
 type findings struct {
-	print  func([]byte) error
-	asJSON bool
-	out    *bufio.Writer
+	show func(doc []byte, by string) error
 
 	all, bySession int64
 }
 
 func (f *findings) add(doc []byte, by string) error {
 	f.all++
-	if by != audit.BySession {
-		return f.print(doc)
+	if by == audit.BySession {
+		f.bySession++
 	}
-	f.bySession++
-	if f.asJSON {
-		return f.print(doc)
-	}
-	e, err := audit.Decode(doc)
-	if err != nil {
+	return f.show(doc, by)
+}
+
+// lineFinder prints an entry as one line, which says if it was found by its session.
+func lineFinder(w io.Writer, asJSON bool) func(doc []byte, by string) error {
+	print := linePrinter(w, asJSON)
+	return func(doc []byte, by string) error {
+		if asJSON || by != audit.BySession {
+			return print(doc)
+		}
+		e, err := audit.Decode(doc)
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintln(w, summary(e)+"  by its session")
 		return err
 	}
-	_, err = fmt.Fprintln(f.out, summary(e)+"  by its session")
-	return err
 }
 
 // text says how much was found.
-func (f *findings) text(r *searchRequest, hash string) string {
+func (f *findings) text(r *searchRequest, end *searchEnd) string {
 	if f.all == 0 {
-		return "nothing found for " + r.text(hash)
+		return "nothing found for " + r.text(end.TokenHash)
 	}
 	s := entries(f.all)
 	if r.Credential != "" {
@@ -298,6 +345,9 @@ func (f *findings) text(r *searchRequest, hash string) string {
 	}
 	if f.bySession > 0 {
 		s += fmt.Sprintf(", %s more by its session", humanize.Comma(f.bySession))
+	}
+	if end.More {
+		s += "; there are more: --limit ended the search"
 	}
 	return s
 }
@@ -323,5 +373,5 @@ func (r *searchRequest) text(hash string) string {
 			parts = append(parts, part[0]+" "+printable(part[1]))
 		}
 	}
-	return strings.Join(parts, ", ")
+	return strings.Join(append(parts, r.words()...), ", ")
 }

@@ -1,25 +1,18 @@
 package caddymodule
 
 import (
-	"bytes"
-	"cmp"
-	"context"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"net/http"
 	"net/netip"
-	"slices"
 	"strings"
-	"time"
 
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
-	"github.com/caddy-audit-log/caddy-audit-log/buffer"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
 )
 
@@ -43,6 +36,11 @@ type searchRequest struct {
 	Organization string `json:"organization,omitempty"`
 	From         string `json:"from,omitempty"`
 	To           string `json:"to,omitempty"`
+	searchFilters
+	// Limit bounds the number of entries; zero is unbounded.
+	Limit int `json:"limit,omitempty"`
+	// NewestFirst turns the order around.
+	NewestFirst bool `json:"newest_first,omitempty"`
 }
 
 // finding is one line of a search's answer: an entry and what makes it part of
@@ -59,6 +57,8 @@ type searchEnd struct {
 	TokenHash string `json:"token_hash,omitempty"`
 	// Notes say what was not searched, as is to be expected.
 	Notes []string `json:"notes,omitempty"`
+	// More says that there are entries beyond the limit.
+	More bool `json:"more,omitempty"`
 	// Failed is why a part that should have been searched was not.
 	Failed string `json:"failed,omitempty"`
 }
@@ -75,9 +75,15 @@ func (r *searchRequest) query(key *audit.TokenKey) (q forwarder.Query, err error
 		return q, err
 	}
 	q.Session, q.User = r.Session, r.User
+	q.Limit, q.NewestFirst = r.Limit, r.NewestFirst
+	if q.Filters, err = r.filters(); err != nil {
+		return q, err
+	}
 	switch {
-	case r.Credential == "" && r.TokenHash == "" && r.Session == "" && r.User == "" && r.IP == "":
-		return q, errors.New("searching for nothing: give a token, a session, a user or an address; caddy audit export prints everything")
+	case r.Credential == "" && r.TokenHash == "" && r.Session == "" && r.User == "" && r.IP == "" && !isFiltered(&q):
+		return q, errors.New("searching for nothing: give a token, a session, a user or an address, or a filter such as --outcome; caddy audit export prints everything")
+	case r.Limit < 0:
+		return q, errors.New("searching up to a limit: it is below zero: give a number of entries, or 0 for all")
 	case r.Credential != "" && r.TokenHash != "":
 		return q, errors.New("searching for a token and a hash at once: give one of them")
 	case len(r.Credential) > maxCredential:
@@ -141,6 +147,7 @@ func (a *App) serveSearch(w http.ResponseWriter, r *http.Request) error {
 		if err := do.run(r.Context()); err != nil {
 			return err
 		}
+		end.More = do.more
 		if do.failed != nil {
 			end.Failed = do.failed.Error()
 		}
@@ -170,232 +177,6 @@ func readSearch(w http.ResponseWriter, r *http.Request) (request searchRequest, 
 		}
 	}
 	return request, fmt.Errorf("reading the search: the body is not one JSON object of up to %d bytes with the fields "+
-		"credential, token_hash, session, user, ip, organization, from and to, all texts", maxSearch)
-}
-
-// search finds entries in a store and in the buffer, which has those that no
-// store has yet: oldest first, each once and in its highest revision. A revision
-// that is not selected is not looked at, since a later one may learn who acts
-// and never forgets it.
-//
-// It holds up to room bytes of the buffer's entries. When more are found there,
-// it searches in several windows of arrival, reading the buffer once for each.
-type search struct {
-	query forwarder.Query
-	store forwarder.Reader // nil: none can be read
-	buf   *buffer.Buffer   // nil: it cannot be read, since the server is down
-	room  int
-	emit  func(doc []byte, by string) error
-
-	// failed is why a part of the buffer was not searched. What can be found all
-	// the same is shown first.
-	failed error
-}
-
-func (s *search) run(ctx context.Context) error {
-	for q := s.query; ; {
-		// The buffer first: what leaves it meanwhile is in the store by then.
-		w := newWindow(q, s.room)
-		if s.failed == nil {
-			s.failed = s.readBuffer(ctx, w)
-		}
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if err := s.merge(ctx, w); err != nil {
-			return err
-		}
-		if !w.cut {
-			return nil
-		}
-		q.From = w.query.To
-	}
-}
-
-func (s *search) readBuffer(ctx context.Context, w *window) (err error) {
-	if s.buf == nil {
-		return nil
-	}
-	var harmed error
-	readErr := s.buf.ReadPast(s.buf.Stats().Oldest, func(sequence uint64, payload []byte) bool {
-		if err = ctx.Err(); err == nil && w.mayMatch(payload) {
-			err = w.add(s.buf.Instance(sequence), sequence, payload)
-		}
-		return err == nil
-	}, func(d *buffer.DamagedError) { harmed = d })
-	if err = errors.Join(err, readErr, harmed); err != nil {
-		return fmt.Errorf("searching the buffer: %w", err)
-	}
-	return nil
-}
-
-// merge puts the window's entries among the store's, whose order is the same.
-func (s *search) merge(ctx context.Context, w *window) error {
-	held := w.sorted()
-	next := func() error {
-		f := held[0]
-		held = held[1:]
-		return s.emit(f.doc, f.by)
-	}
-	if s.store != nil {
-		for doc, err := range s.store.Read(ctx, w.query) {
-			if err != nil {
-				return err
-			}
-			f, err := found(doc, &s.query)
-			if err != nil {
-				return err
-			}
-			for len(held) > 0 && held[0].compare(f) < 0 {
-				if err := next(); err != nil {
-					return err
-				}
-			}
-			if len(held) > 0 && held[0].compare(f) == 0 {
-				if held[0].revision > f.revision {
-					f = held[0]
-				}
-				held = held[1:]
-			}
-			if err := s.emit(f.doc, f.by); err != nil {
-				return err
-			}
-		}
-	}
-	for len(held) > 0 {
-		if err := next(); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// foundEntry is an entry that a search has found.
-type foundEntry struct {
-	arrival  int64
-	id       string
-	revision int
-	by       string
-	doc      []byte
-}
-
-func found(doc []byte, q *forwarder.Query) (*foundEntry, error) {
-	e, err := audit.Decode(doc)
-	if err != nil {
-		return nil, err
-	}
-	return foundIn(e, doc, q), nil
-}
-
-func foundIn(e *audit.Entry, doc []byte, q *forwarder.Query) *foundEntry {
-	return &foundEntry{arrival: e.Timestamp, id: e.ID, revision: e.Revision, by: q.Trail.Names(e), doc: doc}
-}
-
-// compare gives the order of a store: by arrival and then id.
-func (f *foundEntry) compare(o *foundEntry) int {
-	return cmp.Or(cmp.Compare(f.arrival, o.arrival), cmp.Compare(f.id, o.id))
-}
-
-// window collects the buffer's entries of a query. When they are too many it
-// gives the later half of them up, for another window.
-type window struct {
-	query    forwarder.Query
-	mayMatch func([]byte) bool
-	entries  map[string]*foundEntry
-	bytes    int
-	room     int
-	cut      bool // query.To was set earlier
-}
-
-func newWindow(q forwarder.Query, room int) *window {
-	return &window{query: q, mayMatch: mayMatch(&q), entries: map[string]*foundEntry{}, room: room}
-}
-
-func (w *window) add(instance string, sequence uint64, payload []byte) error {
-	r, err := forwarder.NewRecord(instance, sequence, payload)
-	if err != nil {
-		return err
-	}
-	if !w.query.Matches(r.Entry) {
-		return nil
-	}
-	have := w.entries[r.Entry.ID]
-	if have != nil && have.revision >= r.Entry.Revision {
-		return nil
-	}
-	if have != nil {
-		w.bytes -= len(have.doc)
-	}
-	w.entries[r.Entry.ID] = foundIn(r.Entry, r.JSON, &w.query)
-	if w.bytes += len(r.JSON); w.bytes > w.room {
-		w.halve()
-	}
-	return nil
-}
-
-// halve ends the window where its later half begins. Entries of one microsecond
-// stay together.
-func (w *window) halve() {
-	all := w.sorted()
-	end := all[len(all)/2].arrival
-	if end == all[0].arrival {
-		if end = all[len(all)-1].arrival; end == all[0].arrival {
-			return
-		}
-	}
-	w.query.To, w.cut = time.UnixMicro(end), true
-	for _, f := range all {
-		if f.arrival >= end {
-			w.bytes -= len(f.doc)
-			delete(w.entries, f.id)
-		}
-	}
-}
-
-func (w *window) sorted() []*foundEntry {
-	return slices.SortedFunc(maps.Values(w.entries), (*foundEntry).compare)
-}
-
-// mayMatch returns a cheap look at an encoded entry, which spares decoding most
-// of a buffer. It may take one that does not match, and never the other way.
-func mayMatch(q *forwarder.Query) func([]byte) bool {
-	hashes := map[string]bool{}
-	for _, h := range q.Trail.Hashes {
-		hashes[h] = true
-	}
-	session := member("session_id", q.Trail.Session)
-	var all [][]byte
-	for name, value := range map[string]string{"session_id": q.Session, "user_id": q.User, "ip": q.IP} {
-		if value != "" {
-			all = append(all, member(name, value))
-		}
-	}
-	return func(doc []byte) bool {
-		for _, m := range all {
-			if !bytes.Contains(doc, m) {
-				return false
-			}
-		}
-		return q.Trail.IsZero() || hasHash(doc, hashes) || q.Trail.Session != "" && bytes.Contains(doc, session)
-	}
-}
-
-// member is a text member as an entry's JSON has it.
-func member(name, value string) []byte {
-	quoted, _ := json.Marshal(value) // a text always has a form
-	return append([]byte(`"`+name+`":`), quoted...)
-}
-
-func hasHash(doc []byte, hashes map[string]bool) bool {
-	for {
-		_, rest, ok := bytes.Cut(doc, []byte(`"token_hash":"`))
-		if !ok {
-			return false
-		}
-		var hash []byte
-		hash, doc, _ = bytes.Cut(rest, []byte(`"`))
-		if hashes[string(hash)] {
-			return true
-		}
-	}
+		"credential, token_hash, session, user, ip, organization, from, to and text, all texts, filters, which has lists of texts by name, "+
+		"limit, a number, and newest_first, true or false", maxSearch)
 }
