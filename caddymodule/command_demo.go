@@ -22,6 +22,7 @@ import (
 	"github.com/spf13/cobra"
 
 	auditlog "github.com/caddy-audit-log/caddy-audit-log"
+	"github.com/caddy-audit-log/caddy-audit-log/forwarder/attribution"
 )
 
 func demoCommand() *cobra.Command {
@@ -31,15 +32,17 @@ func demoCommand() *cobra.Command {
 		Short: "Shows the audit log at work, on this machine alone",
 		Long: `
 Runs the shipped Caddyfile on free loopback ports in a temporary directory, with
-a stand-in for the platform's API behind it, sends a few calls and shows their
-entries. Nothing of it is left afterwards, and nothing of it exists in
-"caddy run".`,
+a stand-in for the platform's API behind it and a month of made-up entries of
+1,000 organizations in its store, sends a few calls and shows their entries. With
+--keep-running it says where a browser finds the page, signed in as somebody of
+one of them by a key that was made for it. Nothing of it is left afterwards, and
+nothing of it exists in "caddy run".`,
 		Example: "  caddy audit demo --keep-running",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt)
 			defer stop()
-			d, err := startDemo()
+			d, err := startDemo(ctx, cmd.OutOrStdout())
 			if err != nil {
 				return fmt.Errorf("starting the demo: %w", err)
 			}
@@ -53,12 +56,14 @@ entries. Nothing of it is left afterwards, and nothing of it exists in
 
 // demo is the shipped configuration at work in a directory of its own.
 type demo struct {
-	dir    string
-	listen string
-	api    *http.Server
+	dir     string
+	listen  string
+	viewer  string
+	api     *http.Server
+	session *demoSession
 }
 
-func startDemo() (_ *demo, err error) {
+func startDemo(ctx context.Context, w io.Writer) (_ *demo, err error) {
 	d := new(demo)
 	if d.dir, err = os.MkdirTemp("", "audit-demo-"); err != nil {
 		return nil, err
@@ -72,8 +77,6 @@ func startDemo() (_ *demo, err error) {
 	if err != nil {
 		return nil, err
 	}
-	d.api = &http.Server{Handler: http.HandlerFunc(stubAPI), ReadHeaderTimeout: time.Minute}
-	go func() { _ = d.api.Serve(api) }()
 	port, err := freePort()
 	if err != nil {
 		return nil, err
@@ -82,9 +85,21 @@ func startDemo() (_ *demo, err error) {
 	if err != nil {
 		return nil, err
 	}
-	d.listen = "127.0.0.1:" + port
+	viewer, err := freePort()
+	if err != nil {
+		return nil, err
+	}
+	d.listen, d.viewer = "127.0.0.1:"+port, "127.0.0.1:"+viewer
+	if d.session, err = newDemoSession("http://"+api.Addr().String(), "http://"+d.viewer+"/organizations/"+demoOrganization.Slug+"/audit"); err != nil {
+		return nil, err
+	}
+	d.api = &http.Server{Handler: d.session.before(http.HandlerFunc(stubAPI)), ReadHeaderTimeout: time.Minute}
+	go func() { _ = d.api.Serve(api) }()
+	if err := d.seed(ctx, w); err != nil {
+		return nil, fmt.Errorf("filling the store: %w", err)
+	}
 	for name, value := range map[string]string{
-		"PORT": port, "BIND": "127.0.0.1", "METRICS_PORT": metrics, "METRICS_BIND": "127.0.0.1",
+		"PORT": port, "VIEWER_PORT": viewer, "VIEWER_BIND": "127.0.0.1", "PLATFORM_URL": "http://" + api.Addr().String(), demoSecretName: d.session.secret, "BIND": "127.0.0.1", "METRICS_PORT": metrics, "METRICS_BIND": "127.0.0.1",
 		"PLATFORM": "supabase", "PLATFORM_API": api.Addr().String(), "TRUSTED_PROXIES": "",
 		"AUDIT_DIR": d.dir, "ADMIN_LISTEN": "unix/" + filepath.Join(d.dir, "admin.sock") + "|0600",
 	} {
@@ -110,6 +125,7 @@ func (d *demo) config() ([]byte, error) {
 	if err := json.Unmarshal(adapted, &config); err != nil {
 		return nil, err
 	}
+	withDemoSession(config, d.session)
 	config["storage"] = map[string]any{"module": "file_system", "root": filepath.Join(d.dir, "storage")}
 	config["logging"] = map[string]any{"logs": map[string]any{"default": map[string]any{"level": "ERROR"}}}
 	if admin, ok := config["admin"].(map[string]any); ok {
@@ -135,10 +151,20 @@ func stubAPI(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Request-Id", uuid.NewString())
 	status := http.StatusOK
 	switch {
+	case r.URL.Path == demoProject && r.Header.Get(attribution.NonceHeader) != "":
+		_ = json.NewEncoder(w).Encode(map[string]string{"organization_id": demoOrganization.ID, "organization_slug": demoOrganization.Slug})
+		return
 	case r.Header.Get("Authorization") == "":
 		status = http.StatusUnauthorized
 	case r.Method == http.MethodPost:
 		status = http.StatusCreated
+	case r.URL.Path == "/v1/organizations/"+demoOrganization.Slug && r.Method == http.MethodGet:
+		_ = json.NewEncoder(w).Encode(map[string]string{
+			"id": demoOrganization.ID, "slug": demoOrganization.Slug, "name": demoOrganization.Name, "plan": demoOrganization.Plan,
+		})
+		return
+	case strings.HasPrefix(r.URL.Path, "/v1/organizations/") && strings.Count(r.URL.Path, "/") == 3 && r.Method == http.MethodGet:
+		status = http.StatusNotFound // nobody is a member of another one
 	case strings.HasSuffix(r.URL.Path, "/upgrade/status"):
 		status = http.StatusNotFound
 	}
@@ -156,10 +182,13 @@ func (d *demo) stop() error {
 	return errors.Join(err, buffers.idle(ctx), os.RemoveAll(d.dir))
 }
 
-// calls are what the demo's visitors do. Their tokens are made anew each time.
-func demoCalls() []demoCall {
-	member, app := demoToken("sbp_"), demoToken("sbp_oauth_")
-	const project = "/v1/projects/abcdefghijklmnopqrst"
+// demoProject is one of the visitor's organization.
+const demoProject = "/v1/projects/abcdefghijklmnopqrst"
+
+// demoCalls are what the demo's visitor does, and others. Tokens are made anew each time.
+func demoCalls(member string) []demoCall {
+	app := demoToken("sbp_oauth_")
+	const project = demoProject
 	return []demoCall{
 		{"GET", "/v1/organizations/acme/members", member, ""},
 		{"GET", project + "/upgrade/status", member, ""},
@@ -180,15 +209,16 @@ func demoToken(prefix string) string {
 
 func (d *demo) show(ctx context.Context, w io.Writer, keep bool) error {
 	say := func(format string, args ...any) { fmt.Fprintf(w, format+"\n", args...) }
-	calls := demoCalls()
+	calls := demoCalls(d.session.token)
 	say("Caddy runs with the audit log at http://%s, before a stand-in for a platform's API.", d.listen)
 	say("Sending %d calls …\n", len(calls))
+	began := time.Now()
 	for _, c := range calls {
 		if err := d.send(ctx, c); err != nil {
 			return fmt.Errorf("sending %s %s: %w", c.method, c.path, err)
 		}
 	}
-	docs, err := d.wait(ctx, len(calls))
+	docs, err := d.wait(ctx, began, len(calls))
 	if err != nil {
 		return err
 	}
@@ -205,9 +235,10 @@ func (d *demo) show(ctx context.Context, w io.Writer, keep bool) error {
 	}
 	say("\nIs anything lost?\n\n%s", s.text())
 	if keep {
+		say("Read them as a member of %s does, in a browser of this machine:\n\n  %s\n", demoOrganization.Name, d.session.url)
 		say("Send calls of your own from another terminal, and end with Ctrl-C:\n\n"+
-			"  curl -X POST -H 'Authorization: Bearer %s' http://%s/v1/projects/abcdefghijklmnopqrst/pause\n\n"+
-			"Entries as they are recorded:\n", calls[0].token, d.listen)
+			"  curl -X POST -H 'Authorization: Bearer %s' http://%s%s/pause\n\n"+
+			"Entries as they are recorded:\n", demoToken("sbp_"), d.listen, demoProject)
 		return d.follow(ctx, w)
 	}
 	var pretty bytes.Buffer
@@ -236,15 +267,15 @@ func (d *demo) send(ctx context.Context, c demoCall) error {
 	return err
 }
 
-// wait returns the store's entries as soon as it has them all.
-func (d *demo) wait(ctx context.Context, n int) ([][]byte, error) {
+// wait returns what the store has from then on, as soon as it has all of it.
+func (d *demo) wait(ctx context.Context, from time.Time, n int) ([][]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	for app := running.current(); ; {
 		s, _ := app.status()
 		if s.Head >= uint64(n) && len(s.Stores) > 0 && s.Stores[0].Pending == 0 {
 			p := place{address: os.Getenv("ADMIN_LISTEN")}
-			body, err := p.get(ctx, exportPath, nil)
+			body, err := p.get(ctx, exportPath, url.Values{"from": {from.UTC().Format(time.RFC3339Nano)}})
 			if err != nil {
 				return nil, err
 			}

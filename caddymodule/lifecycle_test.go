@@ -470,7 +470,7 @@ func (nopWriter) Write(b []byte) (int, error) { return len(b), nil }
 func (nopWriter) WriteHeader(int)             {}
 
 func TestTheDemoEndsWithAnEntryOnTheScreen(t *testing.T) {
-	for _, name := range []string{"PORT", "BIND", "METRICS_PORT", "METRICS_BIND", "PLATFORM", "PLATFORM_API", "TRUSTED_PROXIES", "AUDIT_DIR", "ADMIN_LISTEN"} {
+	for _, name := range []string{"PORT", "BIND", "VIEWER_PORT", "VIEWER_BIND", "PLATFORM_URL", demoSecretName, "METRICS_PORT", "METRICS_BIND", "PLATFORM", "PLATFORM_API", "TRUSTED_PROXIES", "AUDIT_DIR", "ADMIN_LISTEN"} {
 		t.Setenv(name, os.Getenv(name)) // the demo sets them
 	}
 	t.Setenv("TMPDIR", t.TempDir())
@@ -481,7 +481,7 @@ func TestTheDemoEndsWithAnEntryOnTheScreen(t *testing.T) {
 	if err := cmd.ExecuteContext(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{`"token_type": "v1"`, `"type": "edge_function"`, "calls    holds: 6 seen = 6 recorded", "sqlite   holds"} {
+	for _, want := range []string{`"token_type": "jwt"`, `"type": "edge_function"`, "calls    holds: 6 seen = 6 recorded", "sqlite   holds"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("the screen lacks %q:\n%s", want, out.String())
 		}
