@@ -11,7 +11,7 @@ import (
 )
 
 var (
-	auditBlock = regexp.MustCompile(`(?ms)^\taudit_log \{\n.*?^\t\}\n`)
+	auditBlock = regexp.MustCompile(`(?ms)^\taudit_log(?:_viewer)? \{\n.*?^\t\}\n`)
 	auditLine  = regexp.MustCompile(`(?m)^.* audit_log\n`) // a filter of the log
 )
 

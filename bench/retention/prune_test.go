@@ -22,9 +22,10 @@ import (
 
 // The size of the trial. The whole one is
 //
-//	go test ./bench/retention -run Pruning -v -timeout 60m -rows 1000000 -beside 30s
+//	go test ./bench/retention -run Pruning -v -timeout 60m -rows 1000000 -beside 30s -batch 100
 var (
-	flagRows   = flag.Int("rows", 4000, "how many entries expire while others are written and read")
+	flagBatch  = flag.Int("batch", 20, "how many entries are written each tenth of a second beside pruning; the race detector has room for few")
+	flagRows   = flag.Int("rows", 2000, "how many entries expire while others are written and read")
 	flagBeside = flag.Duration("beside", time.Second, "for how long others are written and read before that")
 )
 
@@ -32,11 +33,9 @@ const (
 	// What is to expire does so when all of it is there: after spare times as long as a
 	// trial of fillTrial entries says that it takes, and fillRest, since a disk that
 	// others use at the same time pauses for seconds.
-	fillTrial = 500
-	spare     = 4
-	fillRest  = 10 * time.Second
-	// writeBatch is what is written each tenth of a second beside pruning.
-	writeBatch = 100
+	fillTrial  = 500
+	spare      = 4
+	fillRest   = 10 * time.Second
 	writeEvery = 100 * time.Millisecond
 	// long is what nobody should wait for.
 	long = 50 * time.Millisecond
@@ -149,7 +148,7 @@ func pruneBeside(t *testing.T, store readableKeeper) {
 		defer tick.Stop()
 		for ctx.Err() == nil {
 			begun := time.Now()
-			batch(writeBatch, "long", time.Time{})
+			batch(*flagBatch, "long", time.Time{})
 			writes.add(time.Since(begun))
 			<-tick.C
 		}

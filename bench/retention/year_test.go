@@ -35,9 +35,9 @@ import (
 var (
 	flagOrganizations = flag.Int("organizations", 20, "how many organizations there are")
 	flagDays          = flag.Int("days", 36, "how long it goes on")
-	flagCalls         = flag.Int("calls", 80, "how many calls there are in a day")
+	flagCalls         = flag.Int("calls", 50, "how many calls there are in a day")
 	flagSeed          = flag.Uint64("seed", 0, "what is random; 0 is another one each time")
-	interval          = flag.Duration("interval", 3*hour, "how often a store is asked what has expired")
+	interval          = flag.Duration("interval", 6*hour, "how often a store is asked what has expired")
 )
 
 const (
@@ -192,7 +192,7 @@ func TestAYearOfOrganizationsIsKeptAsLongAsPromised(t *testing.T) {
 		seed = rand.Uint64()
 	}
 	t.Logf("seed %d", seed)
-	server, err := pgtest.Start(nil)
+	server, err := pgtest.Start(map[string]string{"fsync": "off"}) // nobody kills it
 	if err != nil {
 		t.Fatal(err)
 	}
