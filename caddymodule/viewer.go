@@ -153,7 +153,7 @@ func (v *Viewer) Provision(ctx caddy.Context) error {
 		}
 	}
 	if readableOf(v.app.stores) == nil {
-		return v.wrong("none of the configured stores can be read back: add one that can, such as sqlite or postgres")
+		return v.wrong("none of the configured stores can be read back: add one that can, such as sqlite or postgres, or remove audit_log_viewer")
 	}
 	o := access.Options{
 		Identify: v.identify, Cookie: v.Cookie, Claim: v.Claim, Logger: v.log, Plan: v.plan,
