@@ -130,7 +130,7 @@ func TestEveryFacetHasAFilter(t *testing.T) {
 func TestTimesAreReadAsProgramsAndBrowsersWriteThem(t *testing.T) {
 	berlin, err := time.LoadLocation("Europe/Berlin")
 	if err != nil {
-		t.Skip("no time zones here")
+		t.Fatal(err)
 	}
 	for text, want := range map[string]string{
 		"2026-07-01T12:00:00Z":             "2026-07-01T12:00:00Z",
