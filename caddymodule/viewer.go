@@ -156,7 +156,7 @@ func (v *Viewer) Provision(ctx caddy.Context) error {
 		return v.wrong("none of the configured stores can be read back: add one that can, such as sqlite or postgres, or remove audit_log_viewer")
 	}
 	o := access.Options{
-		Identify: v.identify, Cookie: v.Cookie, Claim: v.Claim, Logger: v.log, Plan: v.plan,
+		Identify: v.identify, Cookie: v.Cookie, Claim: v.Claim, Plan: v.plan,
 		SlugsStay: v.slugsStay,
 	}
 	if v.Operators != nil {

@@ -34,15 +34,8 @@ type counts struct {
 }
 
 func (v *Viewer) serveCounts(w http.ResponseWriter, r *http.Request) error {
-	in, err := v.enter(r)
+	in, _, q, err := v.asked(r)
 	if err != nil {
-		return err
-	}
-	a, q, err := v.ask(r, in)
-	if err != nil {
-		return err
-	}
-	if err := v.recordRead(in, r, a); err != nil {
 		return err
 	}
 	// First, since what comes while it is counted may be counted or not.

@@ -32,15 +32,8 @@ type listEnd struct {
 // serveList answers as the reference product does: the entries of a range, newest first.
 // With a limit it is one page, else all of it.
 func (v *Viewer) serveList(w http.ResponseWriter, r *http.Request) error {
-	in, err := v.enter(r)
+	in, a, q, err := v.asked(r)
 	if err != nil {
-		return err
-	}
-	a, q, err := v.ask(r, in)
-	if err != nil {
-		return err
-	}
-	if err := v.recordRead(in, r, a); err != nil {
 		return err
 	}
 	return v.list(w, r, in, a, q)
@@ -74,16 +67,22 @@ func (v *Viewer) serveProfile(w http.ResponseWriter, r *http.Request) error {
 	return v.list(w, r, in, a, q)
 }
 
-// ask reads what a request asks for, and makes a query of it within what the visit may read.
-func (v *Viewer) ask(r *http.Request, in *visit) (a *ask, q forwarder.Query, err error) {
+// asked says who asks, for what, and what that is as a query within what they may read. That
+// an operator looks is recorded then.
+func (v *Viewer) asked(r *http.Request) (in *visit, a *ask, q forwarder.Query, err error) {
+	if in, err = v.enter(r); err != nil {
+		return nil, nil, q, err
+	}
 	if a, err = v.parseAsk(r.URL, time.Now()); err != nil {
-		return nil, q, err
+		return nil, nil, q, err
 	}
 	if q, err = a.query(in); err != nil {
-		return nil, q, err
+		return nil, nil, q, err
 	}
-	q.After, err = v.afterOf(&q, a)
-	return a, q, err
+	if q.After, err = v.afterOf(&q, a); err != nil {
+		return nil, nil, q, err
+	}
+	return in, a, q, v.recordRead(in, r, a)
 }
 
 func (v *Viewer) afterOf(q *forwarder.Query, a *ask) (forwarder.Place, error) {
@@ -169,14 +168,8 @@ func (v *Viewer) serveEntry(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	e, doc, err := v.entry(r, in)
+	_, doc, err := v.entry(r, in)
 	if err != nil {
-		return err
-	}
-	if err := v.recordEntry(in, r, e); err != nil {
-		return err
-	}
-	if doc, err = in.document(e, doc); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
@@ -190,12 +183,20 @@ var errNoEntry = &DeniedError{Status: http.StatusNotFound, Message: "Not found: 
 // idSlack is how far an entry's arrival may be from when its id was made.
 const idSlack = time.Minute
 
-// entry finds the entry in a request's path. Its id says when it was made, which bounds
-// the search.
-func (v *Viewer) entry(r *http.Request, in *visit) (*audit.Entry, []byte, error) {
-	return v.find(r, in, r.PathValue("id"))
+// entry finds the entry in a request's path, and what of it the visitor may see. That an
+// operator looks is recorded then.
+func (v *Viewer) entry(r *http.Request, in *visit) (e *audit.Entry, doc []byte, err error) {
+	if e, doc, err = v.find(r, in, r.PathValue("id")); err != nil {
+		return nil, nil, err
+	}
+	if err := v.recordEntry(in, r, e); err != nil {
+		return nil, nil, err
+	}
+	doc, err = in.document(e, doc)
+	return in.shown(e), doc, err
 }
 
+// find finds an entry by its id, which says when it was made: that bounds the search.
 func (v *Viewer) find(r *http.Request, in *visit, text string) (*audit.Entry, []byte, error) {
 	id, err := uuid.Parse(text)
 	if err != nil || id.Version() != 7 || id.String() != text {

@@ -149,13 +149,7 @@ func (v *Viewer) serveEntryPage(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if err := v.recordEntry(in, r, e); err != nil {
-		return err
-	}
-	if doc, err = in.document(e, doc); err != nil {
-		return err
-	}
-	return send(w, http.StatusOK, &page.Entry{Frame: frameOf(in), View: view, Entry: in.shown(e), JSON: doc, Zone: zone})
+	return send(w, http.StatusOK, &page.Entry{Frame: frameOf(in), View: view, Entry: e, JSON: doc, Zone: zone})
 }
 
 // serveStart answers with the form that asks for an organization, and leads to its page.

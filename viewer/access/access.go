@@ -8,7 +8,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
-	"log/slog"
 	"net/http"
 	"slices"
 	"strings"
@@ -40,8 +39,7 @@ type Options struct {
 	SlugsStay func() bool
 	// Plan is an organization's plan by its id or slug, where nobody else says so. It may
 	// be nil.
-	Plan   func(organization string) (plan string, ok bool)
-	Logger *slog.Logger
+	Plan func(organization string) (plan string, ok bool)
 }
 
 // Operators are verified actors, by what is known of them. The values of a field are
@@ -74,9 +72,6 @@ func New(o Options) (*Gate, error) {
 	}
 	if o.SlugsStay == nil {
 		o.SlugsStay = func() bool { return false }
-	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	g := &Gate{o: o}
 	if o.Ask != nil {
