@@ -16,7 +16,6 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
-	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder/stores/sqlite"
 	"github.com/caddy-audit-log/caddy-audit-log/internal/sample"
 )
@@ -109,38 +108,15 @@ func (d *demo) seed(ctx context.Context, w io.Writer) (err error) {
 		}
 	}()
 	until := time.Now().Add(-time.Minute)
-	instance := uuid.NewString()
-	var batch []forwarder.Record
-	sequence := uint64(0)
-	add := func(e *audit.Entry, stamp *audit.Stamp) error {
-		b, err := e.Encode()
-		if err != nil {
-			return err
-		}
-		sequence++
-		r, err := forwarder.NewRecord(instance, sequence, b)
-		if err != nil {
-			return err
-		}
-		stamp.On(r.Entry)
-		r.Stamp = stamp
-		batch = append(batch, r)
-		return nil
-	}
+	to := sample.Writer{Store: s, Instance: uuid.NewString()}
 	for e, stamp := range sample.Entries(sample.Options{Organizations: demoOrganizations, Entries: demoEntries, Until: until, Span: demoSpan, Seed: 1}) {
-		if err := add(e, stamp); err != nil {
+		if _, err := to.Add(ctx, e, stamp); err != nil {
 			return err
-		}
-		if len(batch) == 2000 {
-			if err := s.Write(ctx, batch); err != nil {
-				return err
-			}
-			batch = batch[:0]
 		}
 	}
 	// So that nobody waits for that buffer.
-	if err := add(audit.Event(audit.EventStopped, until, nil), &audit.Stamp{}); err != nil {
+	if _, err := to.Add(ctx, audit.Event(audit.EventStopped, until, nil), &audit.Stamp{}); err != nil {
 		return err
 	}
-	return s.Write(ctx, batch)
+	return to.Flush(ctx)
 }

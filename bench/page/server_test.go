@@ -24,7 +24,6 @@ import (
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
 	_ "github.com/caddy-audit-log/caddy-audit-log/caddymodule" // what is tested
-	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder/stores/sqlite"
 	"github.com/caddy-audit-log/caddy-audit-log/internal/sample"
 )
@@ -176,29 +175,15 @@ func (s *server) fill() (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
-	instance := uuid.NewString()
-	var batch []forwarder.Record
-	sequence := uint64(0)
+	to := sample.Writer{Store: store, Instance: uuid.NewString()}
 	add := func(e *audit.Entry, stamp *audit.Stamp) error {
-		b, err := e.Encode()
+		written, err := to.Add(ctx, e, stamp)
 		if err != nil {
 			return err
 		}
-		sequence++
-		r, err := forwarder.NewRecord(instance, sequence, b)
-		if err != nil {
-			return err
-		}
-		stamp.On(r.Entry)
-		r.Stamp = stamp
-		shown := *r.Entry.Attempt()
+		shown := *written.Attempt()
 		s.of[shown.OrganizationID] = append(s.of[shown.OrganizationID], &shown)
-		if batch = append(batch, r); len(batch) < 1000 {
-			return nil
-		}
-		err = store.Write(ctx, batch)
-		batch = batch[:0]
-		return err
+		return nil
 	}
 	until := time.Now().Add(-time.Minute)
 	for e, stamp := range sample.Entries(sample.Options{Organizations: organizations, Entries: entries, Until: until, Span: span, Seed: 1}) {
@@ -215,5 +200,5 @@ func (s *server) fill() (err error) {
 	if err := add(audit.Event(audit.EventStopped, until, nil), &audit.Stamp{}); err != nil {
 		return err
 	}
-	return store.Write(ctx, batch)
+	return to.Flush(ctx)
 }

@@ -122,34 +122,21 @@ func prepare(ctx context.Context, until time.Time) (o opened, err error) {
 }
 
 func fill(ctx context.Context, s forwarder.Store, until time.Time) error {
-	const instance, each = "0198c0de-0000-7000-8000-000000000002", 2000
 	began := time.Now()
-	var batch []forwarder.Record
-	sequence := uint64(0)
+	to := sample.Writer{Store: s, Instance: "0198c0de-0000-7000-8000-000000000002"}
+	n := 0
 	for e, stamp := range sample.Entries(sample.Options{Organizations: *flagOrganizations, Entries: *flagEntries, Until: until, Span: span, Seed: 1}) {
-		b, err := e.Encode()
-		if err != nil {
+		if _, err := to.Add(ctx, e, stamp); err != nil {
 			return err
 		}
-		sequence++
-		r, err := forwarder.NewRecord(instance, sequence, b)
-		if err != nil {
-			return err
-		}
-		stamp.On(r.Entry)
-		r.Stamp = stamp
-		if batch = append(batch, r); len(batch) < each && sequence < uint64(*flagEntries) {
-			continue
-		}
-		if err := s.Write(ctx, batch); err != nil {
-			return err
-		}
-		batch = batch[:0]
-		if sequence%100_000 == 0 {
-			fmt.Fprintf(os.Stderr, "%d entries after %s\n", sequence, time.Since(began).Round(time.Second))
+		if n++; n%100_000 == 0 {
+			fmt.Fprintf(os.Stderr, "%d entries after %s\n", n, time.Since(began).Round(time.Second))
 		}
 	}
-	fmt.Printf("%d entries of %d organizations, written in %s\n", sequence, *flagOrganizations, time.Since(began).Round(time.Second))
+	if err := to.Flush(ctx); err != nil {
+		return err
+	}
+	fmt.Printf("%d entries of %d organizations, written in %s\n", n, *flagOrganizations, time.Since(began).Round(time.Second))
 	return nil
 }
 
