@@ -76,8 +76,8 @@ type Place struct {
 // IsZero reports whether it is no place.
 func (p Place) IsZero() bool { return p == Place{} }
 
-// compare gives the order.
-func (p Place) compare(o Place) int {
+// Compare gives the order: below zero if p comes before o, zero if they are the same.
+func (p Place) Compare(o Place) int {
 	if p.Timestamp != o.Timestamp {
 		if p.Timestamp < o.Timestamp {
 			return -1
@@ -113,7 +113,7 @@ func (q *Query) inRange(b *audit.Brief) bool {
 	if q.After.IsZero() {
 		return true
 	}
-	c := Place{b.Timestamp, b.ID}.compare(q.After)
+	c := Place{b.Timestamp, b.ID}.Compare(q.After)
 	return q.NewestFirst && c < 0 || !q.NewestFirst && c > 0
 }
 
@@ -175,26 +175,33 @@ func isTarget(value string, b *audit.Brief) bool {
 		kind != "" && id != "" && b.TargetType == kind && b.Target == id
 }
 
-// HasText reports whether a text is in one of those that people know an entry by: its
-// action's code, name, route and path, its project, its target, its actor's user id,
-// address, email, application, alias and user agent, and its ids. The case of letters is
-// ignored.
+// HasText reports whether a text is in one of those that people know an entry by, see
+// AppendTexts. The case of letters is ignored.
 func HasText(e *audit.Entry, text string) bool {
-	text = fold(text)
-	a := &e.Actor
-	texts := []string{
-		e.Action.Code, e.Action.Name, e.Action.Route, e.Action.Path, e.Action.Method, e.ProjectRef, e.RequestID, e.ID, e.TraceID,
-		a.UserID, a.Email, a.IP, a.OAuthAppID, a.OAuthAppName, a.JWTSubject, a.TokenAlias, a.UserAgent, string(a.TokenType),
-	}
-	if t := e.Target; t != nil {
-		texts = append(texts, t.Type, t.ID, t.Parent)
-	}
-	return slices.ContainsFunc(texts, func(s string) bool { return strings.Contains(fold(s), text) })
+	text = Fold(text)
+	var texts [maxTexts]string
+	return slices.ContainsFunc(AppendTexts(texts[:0], e), func(s string) bool { return strings.Contains(Fold(s), text) })
 }
 
-// fold makes small letters of a text's capitals. No other letter becomes one of ASCII, so
+// maxTexts is how many texts people know an entry by.
+const maxTexts = 21
+
+// AppendTexts appends the texts that people know an entry by: its action's code, name,
+// route and path, its project, its target, its actor's user id, address, email,
+// application, alias and user agent, and its ids.
+func AppendTexts(to []string, e *audit.Entry) []string {
+	a := &e.Actor
+	to = append(to, e.Action.Code, e.Action.Name, e.Action.Route, e.Action.Path, e.Action.Method, e.ProjectRef, e.RequestID, e.ID, e.TraceID,
+		a.UserID, a.Email, a.IP, a.OAuthAppID, a.OAuthAppName, a.JWTSubject, a.TokenAlias, a.UserAgent, string(a.TokenType))
+	if t := e.Target; t != nil {
+		to = append(to, t.Type, t.ID, t.Parent)
+	}
+	return to
+}
+
+// Fold makes small letters of a text's capitals. No other letter becomes one of ASCII, so
 // that a store may look for those of a text in its own way first, see TextCore.
-func fold(s string) string {
+func Fold(s string) string {
 	return strings.Map(func(r rune) rune {
 		if small := unicode.ToLower(r); r < unicode.MaxASCII || small > unicode.MaxASCII {
 			return small
@@ -206,7 +213,7 @@ func fold(s string) string {
 // TextCore is the longest run of ASCII letters and digits of a text, in small letters. It
 // is, in either case, in the JSON of each entry that has the text. It may be empty.
 func TextCore(text string) (core string) {
-	for _, run := range strings.FieldsFunc(fold(text), func(r rune) bool {
+	for _, run := range strings.FieldsFunc(Fold(text), func(r rune) bool {
 		return (r < '0' || r > '9') && (r < 'a' || r > 'z')
 	}) {
 		if len(run) > len(core) {
