@@ -39,7 +39,7 @@ func (r *Reader) Beats(ctx context.Context) ([]forwarder.Beat, error) {
 }
 
 // eventsOf are the walks of the sidecar's events: one for each kind of each buffer.
-func eventsOf(ctx context.Context, db querier, q *forwarder.Query) (all []terms, err error) {
+func eventsOf(ctx context.Context, db querier, q *forwarder.Query) (all []source, err error) {
 	wanted := briefTexts(q.Actions)
 	instance := ""
 	for len(all) <= maxSources {
@@ -50,7 +50,7 @@ func eventsOf(ctx context.Context, db querier, q *forwarder.Query) (all []terms,
 			break
 		}
 		add := func(term string, args ...any) {
-			var t terms
+			var t source
 			t.add("event IS NOT NULL AND instance = ? AND "+term, append([]any{instance}, args...)...)
 			all = append(all, t)
 		}
@@ -68,7 +68,7 @@ func eventsOf(ctx context.Context, db querier, q *forwarder.Query) (all []terms,
 		}
 	}
 	if len(all) == 0 { // else all entries would be looked at for one
-		var none terms
+		var none source
 		none.add("0")
 		all = append(all, none)
 	}

@@ -22,6 +22,7 @@ func BenchmarkWrite(b *testing.B) {
 }
 
 func benchmarkWrite(b *testing.B, stamp func(*audit.Entry) *audit.Stamp) {
+	stretchesOf(b, 512)
 	for _, size := range []int{250, 1000, 5000} {
 		b.Run(fmt.Sprint(size), func(b *testing.B) {
 			s := newStore(b)
@@ -57,6 +58,7 @@ func hashes(n int) (all []string) {
 // BenchmarkRead exports 100,000 entries, reads one page of an
 // organization's newest, and searches.
 func BenchmarkRead(b *testing.B) {
+	stretchesOf(b, 512)
 	s := newStore(b)
 	const total = 100_000
 	for n := 0; n < total; n += 5000 {

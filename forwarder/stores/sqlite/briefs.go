@@ -44,7 +44,7 @@ func (r *Reader) briefs(ctx context.Context, q *forwarder.Query, yield func(*aud
 	if w.version < 3 || isMarked(q) || q.Text != "" {
 		return r.decodedBriefs(ctx, q, yield)
 	}
-	p := briefs{walk: w, left: limitOf(q), texts: texts{}}
+	p := briefs{walk: w, left: limitOf(q), unpacker: unpacker{texts: texts{}}}
 	for !p.done {
 		if err := p.fetch(ctx, r.db); err != nil {
 			return err
@@ -80,12 +80,11 @@ func (r *Reader) decodedBriefs(ctx context.Context, q *forwarder.Query, yield fu
 // briefs is where reading Briefs stands: those in hand.
 type briefs struct {
 	*walk
-	texts texts
-	left  int // of the query's Limit
-	done  bool
+	unpacker     // of the page's
+	left     int // of the query's Limit
+	done     bool
 
-	page      []audit.Brief
-	addresses []byte // of the page
+	page []audit.Brief
 }
 
 // fetch reads the next page.
@@ -128,8 +127,14 @@ func (p *briefs) fetch(ctx context.Context, db *sql.DB) error {
 	return nil
 }
 
+// unpacker takes the columns of selectBrief apart.
+type unpacker struct {
+	texts     texts
+	addresses []byte // of those that were unpacked
+}
+
 // unpack fills in the texts and the address.
-func (p *briefs) unpack(b *audit.Brief, packed string) error {
+func (p *unpacker) unpack(b *audit.Brief, packed string) error {
 	var of [10]string
 	for i := range of {
 		end := strings.IndexByte(packed, endOfText)

@@ -83,6 +83,7 @@ var statements = func() []string {
 		insertNamed, holdEntry, selectEnded, selectExpired, deleteExpiring, insertExpiring, selectReleased, insertHeld, deleteHeld,
 		insertPending, deletePending, selectDeleted, selectCovered, selectHolds, selectState, addTotal, addReceipt, addDeleted, addUntagged,
 	}
+	all = append(all, summaryStatements...)
 	for _, table := range []string{"received", "gone"} {
 		for _, query := range []string{selectBefore, selectWithin, deleteWithin, setRange} {
 			all = append(all, fmt.Sprintf(query, table))
@@ -107,6 +108,16 @@ type change struct {
 	touched  int      // rows, by enter and leave
 	untagged [2]int64 // the first and the last key of what came without a stamp
 	named    map[named]struct{}
+
+	// What is for the summaries, see tell: the keys of rows that are in a stretch, and
+	// whether they are new; how many new ones others have, by owner.
+	told       map[int64]bool
+	fresh      map[audit.Owner]int
+	lengthened []audit.Owner
+	// lasts and made are of those that were made.
+	lasts   map[audit.Owner]int64
+	made    int64
+	deleted int // rows
 }
 
 // end is a row of expiring.
@@ -129,11 +140,16 @@ func (s *Store) begin() (*change, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &change{
+	c := &change{
 		s: s, tx: tx, bound: map[string]*sql.Stmt{},
 		totals: map[string]*forwarder.ClassTotal{}, receipts: map[receiptKey]*forwarder.Receipt{}, expiring: map[end]struct{}{},
 		named: map[named]struct{}{},
-	}, nil
+	}
+	if err := c.know(); err != nil {
+		c.rollback()
+		return nil, fmt.Errorf("reading which summaries there are: %w", err)
+	}
+	return c, nil
 }
 
 // rollback does nothing after commit.
@@ -293,9 +309,13 @@ func (c *change) restamp(r *row, t tag, slug string, owner audit.Owner) error {
 	if err := c.leave(r); err != nil {
 		return err
 	}
+	concerns := owner != r.owner || t.membership != r.tag.membership
 	r.tag, r.slug, r.owner, r.mark = t, slug, owner, noMark
 	if err := c.exec(stampEntry, append(t.values(), unknown(slug), unknown(string(owner)), r.key)...); err != nil {
 		return err
+	}
+	if concerns {
+		c.tell(r, false)
 	}
 	return c.enter(r)
 }
@@ -376,10 +396,16 @@ func (c *change) commit() error {
 			return fmt.Errorf("noting entries without a stamp: %w", err)
 		}
 	}
+	if err := c.tellSummaries(); err != nil {
+		return fmt.Errorf("telling summaries: %w", err)
+	}
 	if err := c.tx.Commit(); err != nil {
 		return err
 	}
 	c.remember()
+	if work := c.s.summarized.committed(c); work && c.s.summarizer != nil {
+		c.s.summarizer.wakeUp()
+	}
 	if c.s.mover != nil {
 		c.s.mover.changed(c.touched)
 	}

@@ -124,8 +124,8 @@ func TestForeignFilesAreRefusedAndLeftAlone(t *testing.T) {
 	}{
 		"newer version": {func(t *testing.T, path string) {
 			openStore(t, path).Close()
-			plain(t, path, "PRAGMA user_version = 4")
-		}, "schema version 4 is newer than this build's 3: use a newer build"},
+			plain(t, path, "PRAGMA user_version = 5")
+		}, "schema version 5 is newer than this build's 4: use a newer build"},
 		"another program's": {func(t *testing.T, path string) {
 			plain(t, path, "CREATE TABLE entry (id)")
 		}, "the database of another program"},

@@ -557,6 +557,9 @@ func TestWhatIsKeptIsWhatTheContractSays(t *testing.T) {
 				}
 				write(t, s, batch)
 			}
+			if round%3 == 0 {
+				summarizeNow(t, s)
+			}
 			if round%4 > 0 && !pruned {
 				continue // it takes longer than what it checks
 			}

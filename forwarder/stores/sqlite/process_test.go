@@ -17,14 +17,18 @@ import (
 
 // TestMain plays another process when a test started it as one.
 func TestMain(m *testing.M) {
+	// So that tests have summaries of little, and when they want them.
+	stretchEntries, settled, byItself = 5, 0, false
 	role, path := os.Getenv("SQLITE_TEST_ROLE"), os.Getenv("SQLITE_TEST_PATH")
 	var err error
 	switch role {
 	case "":
 		os.Exit(m.Run())
 	case "write":
+		byItself = true
 		err = writeForEver(path)
 	case "prune":
+		byItself = true
 		err = pruneForEver(path)
 	case "read":
 		err = readOnce(path)

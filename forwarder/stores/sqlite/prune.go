@@ -207,6 +207,7 @@ func (x *expiring) expire(r *row) error {
 	if err := x.exec(deleteEntry, r.key); err != nil {
 		return err
 	}
+	x.change.deleted++
 	if err := x.exec(deleteTokens, r.key); err != nil {
 		return err
 	}

@@ -416,6 +416,7 @@ func TestSpaceIsGivenBack(t *testing.T) {
 }
 
 func TestWritingReadingAndPruningAtOnce(t *testing.T) {
+	summarizeByItself(t)
 	s := newStoreAt(t)
 	const total, size = 600, 100
 	var running sync.WaitGroup

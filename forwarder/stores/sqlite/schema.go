@@ -13,10 +13,10 @@ const (
 	// file's header.
 	applicationID = 0x43415544
 	// schemaVersion is the file's user_version.
-	schemaVersion = 3
+	schemaVersion = 4
 )
 
-// schema1 is version 1. A new file gets it and then schema2 and schema3, so that a new file and a
+// schema1 is version 1. A new file gets it and then schema2 to schema4, so that a new file and a
 // migrated one are the same but for their free pages, see migrate.
 //
 // An entry's row is unique by id, and the highest revision has it. The columns
@@ -174,6 +174,9 @@ const (
 	// without an index of it, which would take long to make.
 	stateUntagged     = "untagged"
 	stateUntaggedLast = "untagged_last"
+	// stateSummaries is how often a summary was made. Another process that writes sees by
+	// it that it does not know all of them.
+	stateSummaries = "summaries"
 )
 
 // querier is a *sql.DB or *sql.Tx.
@@ -258,7 +261,7 @@ func migrate(ctx context.Context, db *sql.DB) error {
 			return fmt.Errorf("creating its tables: %w", err)
 		}
 	}
-	for i, step := range []func(context.Context, *sql.Tx) error{migrate2, migrate3} {
+	for i, step := range []func(context.Context, *sql.Tx) error{migrate2, migrate3, migrate4} {
 		if to := i + 2; v < to {
 			if err := step(ctx, tx); err != nil {
 				return fmt.Errorf("bringing it from schema version %d to %d: %w", v, to, err)

@@ -16,6 +16,7 @@ import (
 
 	_ "modernc.org/sqlite" // registers the driver "sqlite"
 
+	"github.com/caddy-audit-log/caddy-audit-log/audit"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
 )
 
@@ -59,7 +60,10 @@ type Store struct {
 	broken   error              // why nothing must be written any more
 	named    map[named]struct{} // some of what is in the table
 
-	mover *mover // nil until open has come to its end
+	summarized summarized
+
+	mover      *mover      // nil until open has come to its end
+	summarizer *summarizer // the same
 }
 
 var (
@@ -82,6 +86,7 @@ func Open(ctx context.Context, c Config, log *slog.Logger) (*Store, error) {
 		return nil, errors.New("opening audit store: its path is empty: name a file, as in ./audit-data/audit.db")
 	}
 	s := &Store{log: log, now: c.Now, turn: make(turn, 1), prepared: map[string]*sql.Stmt{}, named: map[named]struct{}{}}
+	s.summarized = summarized{fresh: map[audit.Owner]int{}, full: map[audit.Owner]struct{}{}, long: map[audit.Owner]struct{}{}, last: map[audit.Owner]int64{}, sweeping: true}
 	if s.now == nil {
 		s.now = time.Now
 	}
@@ -124,7 +129,11 @@ func (s *Store) open(ctx context.Context, path string) error {
 	if s.Reader, err = openReader(ctx, path); err != nil {
 		return err
 	}
-	return s.openMover()
+	if err := s.openMover(); err != nil {
+		return err
+	}
+	s.startSummarizer()
+	return nil
 }
 
 // Describe says which file it is.
@@ -143,6 +152,9 @@ func (s *Store) Close() error {
 		return nil
 	}
 	var errs []error
+	if s.summarizer != nil {
+		s.summarizer.close()
+	}
 	if s.mover != nil {
 		errs = append(errs, s.mover.close())
 	}

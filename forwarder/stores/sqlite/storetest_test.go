@@ -16,6 +16,7 @@ import (
 )
 
 func TestTheStoreKeepsItsContract(t *testing.T) {
+	summarizeByItself(t)
 	storetest.Run(t, contractTarget, storetest.Options{NotApplicable: map[string]string{
 		"a connection that is reset in the middle of a batch costs nothing": "a file has no connection; TestAKilledWriterLosesNothingAcknowledged kills the process in the middle of a batch",
 		"no error and no line of the log holds a credential":                "a file needs no credential",

@@ -10,6 +10,7 @@ import (
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
+	"github.com/caddy-audit-log/caddy-audit-log/forwarder/summary"
 )
 
 // maxSources bounds how many walks are merged into one. With more owners than that all
@@ -24,7 +25,9 @@ type walk struct {
 	version int // of the file's schema
 	newest  int64
 	// sources are what each of the walks begins with.
-	sources []terms
+	sources []source
+	// lookup is what the filters look for, where summaries may tell; else nil.
+	lookup *summary.Lookup
 	// The place of the last entry that was read, and begun if there is one.
 	begun     bool
 	timestamp int64
@@ -37,6 +40,17 @@ type walk struct {
 	window int
 	until  forwarder.Place
 	last   bool
+}
+
+// source is one of the walks that are merged.
+type source struct {
+	terms
+	// owner is whose entries it walks; empty if those of nobody or of several.
+	owner audit.Owner
+	// from is where it goes on; zero where all of them do. done says that there is
+	// nothing in it any more.
+	from forwarder.Place
+	done bool
 }
 
 const (
@@ -61,6 +75,9 @@ func (r *Reader) newWalk(ctx context.Context, q *forwarder.Query) (w *walk, err 
 		if w.window = rowWindow; q.Text == "" && len(q.Owners) > 0 && len(q.Owners) <= maxSources {
 			w.window = coveredWindow
 		}
+		if l := summary.NewLookup(q); w.version >= 4 && (l.Values() || l.Texts()) {
+			w.lookup = l
+		}
 	}
 	return w, nil
 }
@@ -78,7 +95,7 @@ func isFiltered(q *forwarder.Query) bool {
 // gets another owner while a page is read is found under the new one.
 func (w *walk) rows(ctx context.Context, db *sql.DB, columns string, limit int, read func(*sql.Rows) error) error {
 	var from querier = db
-	var found []terms
+	var found []source
 	if find := w.find(); find != nil || w.window > 0 {
 		tx, err := db.BeginTx(ctx, nil)
 		if err != nil {
@@ -94,6 +111,9 @@ func (w *walk) rows(ctx context.Context, db *sql.DB, columns string, limit int, 
 	}
 	if err := w.advance(ctx, from, found); err != nil {
 		return err
+	}
+	if len(w.sources) == 0 {
+		return nil
 	}
 	query, args := w.sql(columns, limit)
 	rows, err := from.QueryContext(ctx, query, args...)
@@ -111,10 +131,13 @@ func (w *walk) rows(ctx context.Context, db *sql.DB, columns string, limit int, 
 }
 
 // advance finds where the next statement ends.
-func (w *walk) advance(ctx context.Context, db querier, found []terms) error {
+func (w *walk) advance(ctx context.Context, db querier, found []source) error {
 	w.until, w.last = forwarder.Place{}, true
-	if w.window == 0 {
+	switch {
+	case w.window == 0:
 		return nil
+	case w.lookup != nil && w.haveOwners():
+		return w.passOver(ctx, db)
 	}
 	all := *w.query
 	all.Filters, all.Organization = forwarder.Filters{}, ""
@@ -137,7 +160,7 @@ func (w *walk) ended() {
 }
 
 // find is what a walk has to ask before each page, if it has.
-func (w *walk) find() func(context.Context, querier, *forwarder.Query) ([]terms, error) {
+func (w *walk) find() func(context.Context, querier, *forwarder.Query) ([]source, error) {
 	switch q := w.query; {
 	case w.version < 3 || len(q.Owners) > 0:
 	case q.Organization != "":
@@ -149,7 +172,7 @@ func (w *walk) find() func(context.Context, querier, *forwarder.Query) ([]terms,
 }
 
 // ownersOf are whose entries may have the query's slug.
-func ownersOf(ctx context.Context, db querier, q *forwarder.Query) (found []terms, err error) {
+func ownersOf(ctx context.Context, db querier, q *forwarder.Query) (found []source, err error) {
 	owners := []audit.Owner{audit.OwnerBySlug(q.Organization)}
 	err = each(ctx, db, `SELECT owner FROM named WHERE slug = ? LIMIT ?`, func(rows *sql.Rows) error {
 		var o audit.Owner
@@ -161,25 +184,25 @@ func ownersOf(ctx context.Context, db querier, q *forwarder.Query) (found []term
 }
 
 // sourcesOf chooses what to walk. found are the walks that find has found.
-func sourcesOf(q *forwarder.Query, version int, found []terms) []terms {
+func sourcesOf(q *forwarder.Query, version int, found []source) []source {
 	if version < 3 {
-		var t terms
+		var s source
 		if q.Organization != "" {
-			t.add("organization_slug = ?", q.Organization)
+			s.add("organization_slug = ?", q.Organization)
 		}
-		return []terms{t}
+		return []source{s}
 	}
 	all := found
 	switch owners := slices.Compact(slices.Sorted(slices.Values(q.Owners))); {
 	case len(owners) > maxSources:
-		var t terms
-		t.owners(owners)
-		all = []terms{t}
+		var s source
+		s.owners(owners)
+		all = []source{s}
 	case len(owners) > 0:
 		all = sourcesOfOwners(owners)
 	}
 	if len(all) == 0 || len(all) > maxSources {
-		all = make([]terms, 1)
+		all = make([]source, 1)
 	}
 	for i := range all {
 		if q.Organization != "" {
@@ -190,15 +213,15 @@ func sourcesOf(q *forwarder.Query, version int, found []terms) []terms {
 	return all
 }
 
-func sourcesOfOwners(owners []audit.Owner) (all []terms) {
+func sourcesOfOwners(owners []audit.Owner) (all []source) {
 	for _, o := range owners {
-		var t terms
+		s := source{owner: o}
 		if o == "" {
-			t.add("owner IS NULL")
+			s.add("owner IS NULL")
 		} else {
-			t.add("owner = ?", string(o))
+			s.add("owner = ?", string(o))
 		}
-		all = append(all, t)
+		all = append(all, s)
 	}
 	return all
 }
@@ -247,40 +270,59 @@ func (w *walk) sql(columns string, limit int) (string, []any) {
 	q := w.query
 	bounds := terms{}
 	bounds.add("+key <= ?", w.newest)
-	after, order := ">", ""
+	order := ""
 	if q.NewestFirst {
-		after, order = "<", " DESC"
+		order = " DESC"
 	}
-	// The last entry takes the place of the bound that the walk began at, and where the
-	// statement ends that of the other one. With both of a side, SQLite may choose the
-	// wider.
-	near, far := !w.begun, w.until.IsZero()
-	if q.NewestFirst {
-		near, far = far, near
-	}
-	if !q.From.IsZero() && near {
-		bounds.add("timestamp >= ?", microseconds(q.From))
-	}
-	if !q.To.IsZero() && far {
-		bounds.add("timestamp < ?", microseconds(q.To))
-	}
-	if w.begun {
-		bounds.add("(timestamp, id) "+after+" (?, ?)", w.timestamp, w.id)
-	}
-	if !w.until.IsZero() {
-		before := "<="
+	// Where the statement ends takes the place of the bound that the walk ends at. With
+	// both of a side, SQLite may choose the wider.
+	if w.until.IsZero() {
+		w.bounded(&bounds, !q.NewestFirst)
+	} else {
+		upTo := "<="
 		if q.NewestFirst {
-			before = ">="
+			upTo = ">="
 		}
-		bounds.add("(timestamp, id) "+before+" (?, ?)", w.until.Timestamp, w.until.ID)
+		bounds.add("(timestamp, id) "+upTo+" (?, ?)", w.until.Timestamp, w.until.ID)
 	}
 	var selects []string
 	var args []any
 	for _, s := range w.sources {
-		selects = append(selects, "SELECT "+columns+" FROM entry WHERE "+strings.Join(slices.Concat(s.where, bounds.where), " AND "))
-		args = append(append(args, s.args...), bounds.args...)
+		begin := w.begins(&s)
+		selects = append(selects, "SELECT "+columns+" FROM entry WHERE "+strings.Join(slices.Concat(s.where, bounds.where, begin.where), " AND "))
+		args = append(append(append(args, s.args...), bounds.args...), begin.args...)
 	}
 	return strings.Join(selects, " UNION ALL ") + " ORDER BY 1" + order + ", 2" + order + " LIMIT ?", append(args, limit)
+}
+
+// begins is where a source goes on: behind the last entry, or what was passed over; else
+// at the bound that the walk begins at.
+func (w *walk) begins(s *source) (t terms) {
+	at := s.from
+	switch {
+	case !at.IsZero():
+	case w.begun:
+		at = forwarder.Place{Timestamp: w.timestamp, ID: w.id}
+	default:
+		w.bounded(&t, w.query.NewestFirst)
+		return t
+	}
+	behind := ">"
+	if w.query.NewestFirst {
+		behind = "<"
+	}
+	t.add("(timestamp, id) "+behind+" (?, ?)", at.Timestamp, at.ID)
+	return t
+}
+
+// bounded adds one of the query's bounds, the upper or the lower.
+func (w *walk) bounded(t *terms, upper bool) {
+	switch q := w.query; {
+	case upper && !q.To.IsZero():
+		t.add("timestamp < ?", microseconds(q.To))
+	case !upper && !q.From.IsZero():
+		t.add("timestamp >= ?", microseconds(q.From))
+	}
 }
 
 // limitOf is how many are left of a query's Limit; very many if it has none.

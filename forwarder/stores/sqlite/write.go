@@ -159,6 +159,7 @@ func (w *writing) insert(r *forwarder.Record, t *tag, from organization) (key in
 		return 0, err
 	}
 	made := row{key: key, timestamp: e.Timestamp, slug: slug, owner: owner, size: int64(len(r.JSON)), mark: noMark, tag: *t}
+	w.tell(&made, true)
 	if err := w.enter(&made); err != nil {
 		return 0, err
 	}
@@ -196,6 +197,7 @@ func (w *writing) putAgain(r *forwarder.Record, t tag, from organization, there 
 			return err
 		}
 		there.size, there.timestamp = int64(len(r.JSON)), e.Timestamp
+		w.tell(there, false)
 		if err := w.enter(there); err != nil {
 			return err
 		}
