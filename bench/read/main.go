@@ -39,7 +39,7 @@ var (
 	flagEntries       = flag.Int("entries", 5_000_000, "how many entries the store has")
 	flagOrganizations = flag.Int("organizations", 1000, "of how many organizations")
 	flagStore         = flag.String("store", "sqlite", "sqlite or postgres")
-	flagAsks          = flag.Int("asks", 200, "how often each question is asked")
+	flagAsks          = flag.Int("asks", 200, "how often each question is asked; 0 asks none, and only exports")
 	flagDir           = flag.String("dir", "", "where the SQLite file is kept for another run, if there is one already it is read; default: a temporary directory")
 )
 
@@ -70,8 +70,10 @@ func run(ctx context.Context) (err error) {
 		err = errors.Join(err, v.Close())
 	}()
 	r := &reader{base: server.URL, until: until, rng: rand.New(rand.NewPCG(1, 2))}
-	if err := r.questions(ctx); err != nil {
-		return err
+	if *flagAsks > 0 {
+		if err := r.questions(ctx); err != nil {
+			return err
+		}
 	}
 	return r.export(ctx)
 }
@@ -111,14 +113,18 @@ func prepare(ctx context.Context, until time.Time) (o opened, err error) {
 	}
 	path := filepath.Join(dir, "audit.db")
 	o.log = func(ctx context.Context) (viewer.Log, error) { return sqlite.OpenReader(ctx, path) }
-	if _, err := os.Stat(path); err == nil {
-		return o, nil
-	}
+	_, there := os.Stat(path)
 	s, err := sqlite.Open(ctx, sqlite.Config{Path: path}, log)
 	if err != nil {
 		return o, err
 	}
-	return o, errors.Join(fill(ctx, s, until), s.Close())
+	if there != nil {
+		err = fill(ctx, s, until)
+	}
+	began := time.Now()
+	err = errors.Join(err, s.Summarize(ctx))
+	fmt.Printf("the rest was summarized in %s\n", time.Since(began).Round(100*time.Millisecond))
+	return o, errors.Join(err, s.Close())
 }
 
 func fill(ctx context.Context, s forwarder.Store, until time.Time) error {
