@@ -32,6 +32,7 @@ func (a *App) deliverTo(ctx context.Context, s *shared, n *store, log *slog.Logg
 // Where attach is set, it is asked then, and an error means that the store must not be
 // delivered to.
 func startDelivery(ctx context.Context, s *shared, n *store, r retention, log *slog.Logger, attach func() error) *delivery {
+	batchFailures.WithLabelValues(n.name) // zero shows, too
 	late := newLateStore(n.open, n.name, s.buf, log.With("store", n.name))
 	o := n.options()
 	o.Logger, o.OnBatch, o.Stamper = log, func(b forwarder.Batch) { observeBatch(n.name, b) }, r.stamper

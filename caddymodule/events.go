@@ -23,8 +23,9 @@ const (
 )
 
 // event records an event of the sidecar itself. When the disk keeps it waiting
-// the entry follows later; what cannot be recorded at all is logged.
-func (s *shared) event(code string, facts map[string]any) {
+// the entry follows later; what cannot be recorded at all is logged. It reports whether
+// the entry is durable.
+func (s *shared) event(code string, facts map[string]any) bool {
 	payload, err := audit.Event(code, time.Now(), facts).Encode()
 	if err == nil {
 		err = s.buf.Append(payload)
@@ -32,11 +33,14 @@ func (s *shared) event(code string, facts map[string]any) {
 	if err != nil {
 		s.log().Warn("recording an event of the sidecar", "event", code, "error", err)
 	}
+	return err == nil
 }
 
 // began records the first configuration's start.
 func (s *shared) began(a *App) {
 	if r := s.buf.Recovered(); r.Unclean {
+		uncleanStart.SetToCurrentTime()
+		uncleanStartCalls.Set(float64(r.Unknown))
 		facts := map[string]any{"calls_unknown": r.Unknown}
 		if !r.At.IsZero() {
 			facts["last_commit"] = r.At.UTC().Format(time.RFC3339Nano)
@@ -50,9 +54,11 @@ func (s *shared) began(a *App) {
 	}
 	policy := a.policy()
 	version, _ := caddy.Version()
-	s.event(audit.EventStarted, map[string]any{
+	if s.event(audit.EventStarted, map[string]any{
 		"caddy_version": version, "config_hash": hashLines(policy), "policy": bounded(policy),
-	})
+	}) {
+		s.beaten.Store(time.Now().Unix())
+	}
 	s.beats.Do(func() { s.beating.Go(s.beat) })
 }
 
@@ -92,7 +98,20 @@ func (s *shared) beat() {
 
 // heartbeat says how far the log is, so that a reader notices when its tail is
 // cut off.
-func (s *shared) heartbeat() { s.event(audit.EventHeartbeat, s.counters()) }
+func (s *shared) heartbeat() {
+	if s.event(audit.EventHeartbeat, s.counters()) {
+		s.beaten.Store(time.Now().Unix())
+	}
+}
+
+// lastHeartbeat is when the sidecar last said that it is there, in seconds since the Unix
+// epoch; zero if it has not since the start.
+func (a *App) lastHeartbeat() int64 {
+	if s := a.shared.Load(); s != nil {
+		return s.beaten.Load()
+	}
+	return 0
+}
 
 func (s *shared) counters() map[string]any {
 	b := s.buf.Stats()
@@ -117,6 +136,7 @@ func (s *shared) changed(from, to *App) {
 			diff = append(diff, "+ "+line)
 		}
 	}
+	configChanged.SetToCurrentTime()
 	s.event(audit.EventConfigChanged, map[string]any{
 		"from": hashLines(before), "to": hashLines(after), "changes": bounded(diff),
 	})

@@ -10,6 +10,7 @@ import (
 // gapEntry makes the entry that tells what is not in the log. The buffer appends it
 // in the same commit that counts it.
 func gapEntry(g buffer.Gap) []byte {
+	observeGap(g)
 	facts := map[string]any{"reason": string(g.Reason)}
 	if g.AtLeast {
 		facts["count_at_least"] = g.Count

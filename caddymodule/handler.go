@@ -16,6 +16,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
+	"github.com/caddy-audit-log/caddy-audit-log/buffer"
 	"github.com/caddy-audit-log/caddy-audit-log/identity"
 )
 
@@ -231,8 +232,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	rule := h.ruleFor(r)
 	s, err := h.app.hold()
 	if err != nil {
-		// Nothing is open, so nothing can count it either.
+		// Nothing is open, so no term can count it.
 		h.log.Error("refusing a call: the audit buffer is not open", "error", err)
+		observeRefusal(buffer.ErrClosed)
 		return refuse(w)
 	}
 	defer s.release()
@@ -259,11 +261,13 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	c.capture(rule.Level)
 	w.Header().Set(auditIDHeader, c.entry.ID)
 	if c.record, err = s.buf.Admit(c.room(), c.caller()); err != nil {
+		observeRefusal(err)
 		return refuse(w)
 	}
 	defer c.record.Release()
 	if c.entry.Policy.Durability == audit.DurabilityStrict {
 		if err := c.begin(); err != nil {
+			observeRefusal(err)
 			return refuse(w)
 		}
 	}

@@ -2,7 +2,6 @@ package caddymodule
 
 import (
 	"errors"
-	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -46,6 +45,11 @@ var (
 		Name: "caddy_audit_withheld_answers_total",
 		Help: "Answers to reads that were not let out, because the disk did not take their record within max_wait; the client got 503.",
 	})
+	refusals = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "caddy_audit_refusals_total",
+		Help: "Calls that this process has refused, by why their record could not be made: the buffer is full, its disk failing or slow, strangers " +
+			"have used up their share, the buffer is closed (not open), or other.",
+	}, []string{"cause"})
 	batchSeconds = prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name:    "caddy_audit_store_batch_duration_seconds",
 		Help:    "Time that a store took for one batch, whether it took it or not.",
@@ -100,6 +104,28 @@ var (
 		Help: "Entries that had expired and were deleted, by retention class. A receipt in the store says which.",
 	}, []string{"store", "class"})
 
+	gaps = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "caddy_audit_gaps_total",
+		Help: "Gaps that this process has told of by an audit.gap entry, by reason.",
+	}, []string{"reason"})
+	gapTime = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "caddy_audit_gap_timestamp_seconds",
+		Help: "When this process has last told of a gap, in seconds since the Unix epoch, by reason and, where it is about one, store; absent before that. " +
+			"Unlike a counter, it shows what was told before the first scrape.",
+	}, []string{"reason", "store"})
+	uncleanStart = prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "caddy_audit_unclean_start_timestamp_seconds",
+		Help: "When this process has found that the one before it was killed, in seconds since the Unix epoch; 0 if it was not.",
+	})
+	uncleanStartCalls = prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "caddy_audit_unclean_start_calls",
+		Help: "Calls that were in flight when the process before was killed. They are recorded with the outcome unknown.",
+	})
+	configChanged = prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "caddy_audit_config_changed_timestamp_seconds",
+		Help: "When a reload has last changed what is recorded or kept, in seconds since the Unix epoch; 0 if none has. An audit.config_changed entry says how.",
+	})
+
 	diskBuckets = []float64{.0002, .0005, .001, .002, .005, .01, .02, .05, .1, .25, .5, 1, 2.5}
 )
 
@@ -134,6 +160,51 @@ func observePruned(store string, p forwarder.Pruned) {
 	}
 }
 
+// A series that begins with its first event shows no increase.
+func init() {
+	for _, r := range []buffer.Reason{buffer.GapPassed, buffer.GapDamaged, buffer.GapSkipped, buffer.GapDetached, buffer.GapDropped, buffer.GapOrigin} {
+		gaps.WithLabelValues(string(r))
+	}
+	for _, cause := range []string{"full", "failing", "slow", "strangers", "closed", "other"} {
+		refusals.WithLabelValues(cause)
+	}
+	for _, r := range []identity.Result{
+		identity.ResultFound, identity.ResultInactive, identity.ResultNobody, identity.ResultFailed, identity.ResultBusy, identity.ResultCached,
+	} {
+		lookups.WithLabelValues(string(r))
+	}
+	for _, k := range []attribution.Kind{attribution.KindProject, attribution.KindOrganization} {
+		for _, r := range []attribution.Result{attribution.ResultFound, attribution.ResultAbsent, attribution.ResultFailed, attribution.ResultBusy} {
+			attributions.WithLabelValues(string(k), string(r))
+		}
+	}
+	for _, end := range []string{exportWhole, exportCut} {
+		exports.WithLabelValues(end)
+	}
+}
+
+func observeGap(g buffer.Gap) {
+	gaps.WithLabelValues(string(g.Reason)).Inc()
+	gapTime.WithLabelValues(string(g.Reason), g.Store).SetToCurrentTime()
+}
+
+func observeRefusal(err error) {
+	cause := "other"
+	switch {
+	case errors.Is(err, buffer.ErrShare):
+		cause = "strangers"
+	case errors.Is(err, buffer.ErrFull):
+		cause = "full"
+	case errors.Is(err, buffer.ErrFailing):
+		cause = "failing"
+	case errors.Is(err, buffer.ErrSlow):
+		cause = "slow"
+	case errors.Is(err, buffer.ErrClosed):
+		cause = "closed"
+	}
+	refusals.WithLabelValues(cause).Inc()
+}
+
 func observeVerification(c identity.Check) { verified[c].Inc() }
 
 func observeLookup(r identity.Result, took time.Duration) {
@@ -143,193 +214,26 @@ func observeLookup(r identity.Result, took time.Duration) {
 	}
 }
 
-// The metrics of the viewer.
-var (
-	readerSeconds = prometheus.NewHistogramVec(prometheus.HistogramOpts{
-		Name:    "caddy_audit_viewer_duration_seconds",
-		Help:    "Time that an answer of audit_log_viewer took, by what was asked for and the class of its status; an export's is all of it.",
-		Buckets: prometheus.DefBuckets, NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 100,
-	}, []string{"route", "class"})
-	exports = prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "caddy_audit_exports_total",
-		Help: "Exports of an organization's log that ended, whole or cut.",
-	}, []string{"end"})
-	exportedEntries = prometheus.NewCounter(prometheus.CounterOpts{
-		Name: "caddy_audit_exported_entries_total",
-		Help: "Entries that went out in exports.",
-	})
-)
-
-func observeReader(route string, status int, took time.Duration) {
-	readerSeconds.WithLabelValues(route, strconv.Itoa(status/100)+"xx").Observe(took.Seconds())
-}
-
-func observeExport(entries int, whole bool) {
-	end := "cut"
-	if whole {
-		end = "whole"
-	}
-	exports.WithLabelValues(end).Inc()
-	exportedEntries.Add(float64(entries))
+// collectors are those of the process, and terms what its newest configuration's buffer says.
+var collectors = []prometheus.Collector{
+	commitSeconds, commits, commitFailures, overheadSeconds, lateAnswers, withheldAnswers, refusals, batchSeconds, batchFailures,
+	verifications, unmatchedCalls, lookups, lookupSeconds, attributions, attributionSeconds, prunedEntries,
+	gaps, gapTime, uncleanStart, uncleanStartCalls, configChanged,
+	readerSeconds, exports, exportedEntries,
+	terms{},
 }
 
 func registerMetrics(r *prometheus.Registry) error {
 	if r == nil {
 		return nil
 	}
-	for _, c := range []prometheus.Collector{
-		commitSeconds, commits, commitFailures, overheadSeconds, lateAnswers, withheldAnswers, batchSeconds, batchFailures, verifications, unmatchedCalls, lookups, lookupSeconds,
-		attributions, attributionSeconds, prunedEntries, readerSeconds, exports, exportedEntries,
-		terms{},
-	} {
+	for _, c := range collectors {
 		var already prometheus.AlreadyRegisteredError
 		if err := r.Register(c); err != nil && !errors.As(err, &already) {
 			return err
 		}
 	}
 	return nil
-}
-
-// terms collects the terms of both conservation equations and the gauges of
-// the buffer, from one picture of it.
-type terms struct{}
-
-func desc(name, help string, labels ...string) *prometheus.Desc {
-	return prometheus.NewDesc("caddy_audit_"+name, help, labels, nil)
-}
-
-var (
-	descSeen = desc("calls_seen_total",
-		"Calls that reached an audit_log handler. It equals the sum of caddy_audit_calls_total and caddy_audit_open_calls.")
-	descCalls = desc("calls_total",
-		"Calls by how they ended: recorded, excluded by a rule, refused because the record could not be made, passed unrecorded while on_fault pass was in force, folded into another entry.", "term")
-	descOpen    = desc("open_calls", "Calls whose intent is durable and whose end is not yet.")
-	descHead    = desc("head_sequence", "Sequence of the newest durable entry.")
-	descBytes   = desc("buffer_bytes", "Bytes that the buffer's segments use.")
-	descMax     = desc("buffer_max_bytes", "Bytes that the buffer may use: max_size.")
-	descSegs    = desc("buffer_segments", "Segments that the buffer holds.")
-	descFailing = desc("buffer_failing", "1 while the buffer's disk fails, else 0.")
-	descSlow    = desc("buffer_slow", "1 while the buffer's disk keeps calls waiting for longer than max_wait, else 0.")
-	descPassing = desc("passing", "1 while calls pass unrecorded, else 0.")
-	descOrdered = desc("pass_until_seconds", "Until when calls may pass by order (caddy audit pass), in seconds since the Unix epoch; 0 if nobody has ordered it.")
-	descFree    = desc("disk_free_bytes", "Bytes that the buffer's filesystem has left.")
-	descMinFree = desc("disk_min_free_bytes", "Bytes of the filesystem that the buffer leaves to others: min_free. With less, it counts as full.")
-	descShare   = desc("strangers_bytes", "Bytes of the buffer that callers use who are not known.")
-	descShares  = desc("strangers_max_bytes", "Bytes of the buffer that callers may use who are not known; beyond them, they are refused.")
-	descDamaged = desc("damaged_entries_total", "Entries that were found unreadable because a file was harmed. An audit.gap entry tells which.")
-	descOldest  = desc("oldest_pending_seconds",
-		"Age of the oldest entry that some store has not taken yet: what would be lost with the disk. 0 when there is none.")
-	descEntries = desc("store_entries_total",
-		"Entries by what became of them at a store. Their sum, caddy_audit_quarantined_entries and caddy_audit_store_pending_entries are the head less the store's start.", "store", "term")
-	descStart   = desc("store_start_sequence", "Sequence before the store's first entry.", "store")
-	descPending = desc("store_pending_entries", "Entries that the store has not taken yet.", "store")
-	descLag     = desc("store_pending_bytes", "Bytes of the buffer that wait for the store, about.", "store")
-	descMaxLag  = desc("store_max_pending_bytes", "Bytes that may wait for a detachable store; beyond them it is detached, and an audit.gap entry says what it does not get.", "store")
-	descAside   = desc("quarantined_entries", "Entries in quarantine now, which the store will not take: caddy audit quarantine lists them.", "store")
-	descAsideB  = desc("quarantine_bytes", "Bytes that quarantine uses of the buffer.")
-	descClass   = desc("retention_entries", "Entries that the store has, by retention class; an empty class is of those that nobody has stamped yet.", "store", "class")
-	descClassB  = desc("retention_bytes", "Bytes of their documents, by retention class.", "store", "class")
-	descWaiting = desc("retention_pending_entries", "Entries whose organization or plan is still being asked for; they do not expire.", "store")
-	descHeld    = desc("retention_held_entries", "Entries that have expired and that a hold keeps.", "store")
-	descPruned  = desc("retention_pruned_timestamp_seconds", "When all that had expired in the store was gone, in seconds since the Unix epoch; 0 before that was once so.", "store")
-	descUnkept  = desc("retention_failing", "1 while the store is not held to its retention, so that nothing expires in it, else 0.", "store")
-	descAhead   = desc("retention_clock_distrusted_seconds", "How far the clock has jumped ahead of what is believed for expiring; for a day nothing expires by more than that.", "store")
-	descDown    = desc("store_failing", "1 while the store's last batch has failed, else 0.", "store")
-
-	descs = []*prometheus.Desc{
-		descSeen, descCalls, descOpen, descHead, descBytes, descMax, descSegs, descFailing, descSlow, descPassing, descOrdered,
-		descFree, descMinFree, descShare, descShares, descDamaged, descOldest,
-		descEntries, descStart, descPending, descLag, descMaxLag, descAside, descAsideB, descDown,
-		descClass, descClassB, descWaiting, descHeld, descPruned, descUnkept, descAhead,
-	}
-)
-
-// Describe implements prometheus.Collector.
-func (terms) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range descs {
-		ch <- d
-	}
-}
-
-// Collect implements prometheus.Collector.
-func (terms) Collect(ch chan<- prometheus.Metric) {
-	app := running.current()
-	if app == nil {
-		return
-	}
-	s, ok := app.status()
-	if !ok {
-		return
-	}
-	counter := func(d *prometheus.Desc, v uint64, labels ...string) {
-		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
-	}
-	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
-		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
-	}
-	flag := func(d *prometheus.Desc, on bool, labels ...string) {
-		v := 0.0
-		if on {
-			v = 1
-		}
-		gauge(d, v, labels...)
-	}
-	counter(descSeen, s.Calls.Seen)
-	for _, t := range s.Calls.terms() {
-		counter(descCalls, t.n, t.name)
-	}
-	gauge(descOpen, float64(s.Calls.Open))
-	gauge(descHead, float64(s.Head))
-	gauge(descBytes, float64(s.BufferBytes))
-	gauge(descMax, float64(s.BufferMaxBytes))
-	gauge(descSegs, float64(s.Segments))
-	flag(descFailing, s.Failing != "")
-	flag(descSlow, s.Slow)
-	flag(descPassing, s.PassingSince != nil)
-	until := 0.0
-	if s.PassUntil != nil {
-		until = float64(s.PassUntil.Unix())
-	}
-	gauge(descOrdered, until)
-	gauge(descFree, float64(s.FreeBytes))
-	gauge(descMinFree, float64(s.MinFreeBytes))
-	gauge(descShare, float64(s.StrangersBytes))
-	gauge(descShares, float64(s.StrangersMaxBytes))
-	counter(descDamaged, s.Damaged)
-	gauge(descOldest, s.OldestPendingSeconds)
-	gauge(descAsideB, float64(s.QuarantineBytes))
-	for _, st := range s.Stores {
-		for _, t := range st.terms() {
-			if t.name != "quarantined" { // which goes back when it is resolved, as no counter may
-				counter(descEntries, t.n, st.Name, t.name)
-			}
-		}
-		gauge(descStart, float64(st.Start), st.Name)
-		gauge(descPending, float64(st.Pending), st.Name)
-		gauge(descLag, float64(st.PendingBytes), st.Name)
-		if st.MaxPendingBytes > 0 {
-			gauge(descMaxLag, float64(st.MaxPendingBytes), st.Name)
-		}
-		gauge(descAside, float64(st.Quarantined), st.Name)
-		flag(descDown, st.FailingSince != nil, st.Name)
-		if k := st.Retention; k != nil {
-			waiting := int64(0)
-			for _, c := range k.Classes {
-				gauge(descClass, float64(c.Entries), st.Name, c.Class)
-				gauge(descClassB, float64(c.Bytes), st.Name, c.Class)
-				waiting += c.Pending
-			}
-			gauge(descWaiting, float64(waiting), st.Name)
-			gauge(descHeld, float64(k.Held), st.Name)
-			pruned := 0.0
-			if !k.Pruned.IsZero() {
-				pruned = float64(k.Pruned.Unix())
-			}
-			gauge(descPruned, pruned, st.Name)
-			flag(descUnkept, !k.FailingSince.IsZero(), st.Name)
-			gauge(descAhead, k.Distrusted.Seconds(), st.Name)
-		}
-	}
 }
 
 // waited observes how long a call waited for its record.

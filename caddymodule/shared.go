@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
@@ -57,6 +58,7 @@ type shared struct {
 	stopDrain context.CancelFunc // ends a drain, if there is one
 	passEnds  *time.Timer        // ends an order to let calls pass
 
+	beaten  atomic.Int64 // lastHeartbeat
 	beating sync.WaitGroup
 	closing chan struct{} // closed when the last user has gone
 	closed  chan struct{} // closed when the directory is free again

@@ -31,6 +31,7 @@ type Status struct {
 	// for others; absent where the system does not say.
 	FreeBytes    int64 `json:"free_bytes,omitempty"`
 	MinFreeBytes int64 `json:"min_free_bytes,omitempty"`
+	knowsFree    bool
 	// StrangersBytes is what callers that are not known use of the buffer, of at
 	// most StrangersMaxBytes.
 	StrangersBytes    int64 `json:"strangers_bytes"`
@@ -117,7 +118,7 @@ func statusOf(dir string, b buffer.Stats, stores []*store) Status {
 	if b.Failing != nil {
 		s.Failing = b.Failing.Error()
 	}
-	s.FreeBytes, s.MinFreeBytes = max(0, b.FreeBytes), b.MinFreeBytes
+	s.FreeBytes, s.MinFreeBytes, s.knowsFree = max(0, b.FreeBytes), b.MinFreeBytes, b.FreeBytes >= 0
 	s.StrangersBytes, s.StrangersMaxBytes = b.StrangersBytes, b.StrangersMaxBytes
 	s.Damaged, s.Slow, s.QuarantineBytes = b.Damaged, b.Slow, b.QuarantineBytes
 	if b.Passing {
