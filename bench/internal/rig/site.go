@@ -19,8 +19,9 @@ type Site struct {
 	Setup
 	// Dir holds everything that the site writes.
 	Dir string
-	// Addr is where calls are sent.
-	Addr string
+	// Addr is where calls are sent, Metrics where Prometheus asks, and Viewer where
+	// readers do.
+	Addr, Metrics, Viewer string
 
 	env []string
 }
@@ -34,7 +35,8 @@ func NewSite(s Setup, dir, api string) (*Site, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("making the site's directory: %w", err)
 	}
-	site := &Site{Setup: s, Dir: dir, Addr: net.JoinHostPort(Host, strconv.Itoa(ports[0]))}
+	addr := func(i int) string { return net.JoinHostPort(Host, strconv.Itoa(ports[i])) }
+	site := &Site{Setup: s, Dir: dir, Addr: addr(0), Metrics: addr(1), Viewer: addr(2)}
 	site.env = append(append(os.Environ(), s.Env...),
 		"HOME="+dir,
 		"XDG_CONFIG_HOME="+filepath.Join(dir, "config"),

@@ -1,0 +1,129 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os/exec"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+)
+
+// selector is of series of ours, with what stands in its braces.
+var selector = regexp.MustCompile(`\b(?:caddy_audit_[a-z0-9_]+|up)\b(?:\{[^}]*\})?`)
+
+// expressions evaluates all that the rules and the dashboard ask, over the whole trial: at some
+// time in it, each must have had data. A rule's condition has data when it is met, which
+// is what the scenes show; here it is what stands in it.
+func (v *verdict) expressions(ctx context.Context, w *watch, rules []rule, dashboard []byte, began time.Time) error {
+	now := time.Now()
+	for _, r := range rules {
+		scaled := r
+		if err := scaled.scale(); err != nil {
+			return err
+		}
+		if _, err := w.query(ctx, w.prometheus, scaled.Expr, now); err != nil {
+			v.note(&v.Failures, "%s: %v", r.Alert, err)
+			continue
+		}
+		v.Rules++
+		for _, s := range selector.FindAllString(r.Expr, -1) {
+			if err := v.hasData(ctx, w, r.Alert, s, began, now); err != nil {
+				return err
+			}
+		}
+	}
+	var d struct {
+		Panels []struct {
+			Title   string                  `json:"title"`
+			Targets []struct{ Expr string } `json:"targets"`
+		} `json:"panels"`
+	}
+	if err := json.Unmarshal(dashboard, &d); err != nil {
+		return fmt.Errorf("reading the dashboard: %w", err)
+	}
+	variables := strings.NewReplacer("$__rate_interval", "10s", "$instance", ".*")
+	for _, p := range d.Panels {
+		for _, q := range p.Targets {
+			v.Queries++
+			if err := v.hasData(ctx, w, p.Title, variables.Replace(q.Expr), began, now); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// hasData asks both servers. What is about histograms must have data with native ones, too.
+func (v *verdict) hasData(ctx context.Context, w *watch, what, expr string, from, to time.Time) error {
+	for name, addr := range map[string]string{"": w.prometheus, " with native histograms": w.native} {
+		if name != "" && (strings.HasPrefix(expr, "caddy_audit_") && regexp.MustCompile(`_(bucket|count|sum)\b`).MatchString(expr)) {
+			continue // one form of two, of which a rule has both
+		}
+		if name == "" && regexp.MustCompile(`^caddy_audit_[a-z_]*(duration|overhead)_seconds(\{.*)?$`).MatchString(expr) {
+			continue // the other form
+		}
+		n, err := w.queryRange(ctx, addr, expr, from, to)
+		if err != nil {
+			v.note(&v.Failures, "%s%s: %v", what, name, err)
+		} else if n == 0 {
+			v.note(&v.Empty, "%s%s: %s", what, name, expr)
+		}
+	}
+	return ctx.Err()
+}
+
+// exposition has promtool look at what a build exposes.
+func (v *verdict) exposition(ctx context.Context, w *watch, s *stage) error {
+	_, text, err := get(ctx, "http://"+s.site.Metrics+"/metrics")
+	if err != nil {
+		return fmt.Errorf("%s: %w", s.name, err)
+	}
+	cmd := exec.CommandContext(ctx, w.programs.Promtool, "check", "metrics") //nolint:gosec // a program of Debian's
+	cmd.Stdin = strings.NewReader(string(ours(text)))
+	if out, err := cmd.CombinedOutput(); err != nil || len(strings.TrimSpace(string(out))) > 0 {
+		v.note(&v.Failures, "%s: promtool check metrics: %v: %s", s.name, err, out)
+	}
+	return nil
+}
+
+// ours leaves out what Caddy and Go expose.
+func ours(text []byte) []byte {
+	var kept []string
+	for line := range strings.Lines(string(text)) {
+		if regexp.MustCompile(`^(# (HELP|TYPE|UNIT) )?caddy_audit_`).MatchString(line) {
+			kept = append(kept, line)
+		}
+	}
+	return []byte(strings.Join(kept, ""))
+}
+
+// coverage holds the rules against what was shown and what fired.
+func (v *verdict) coverage(w *watch, rules []rule, stages []*stage) {
+	seen, meant := map[string]bool{}, map[subject]bool{}
+	for _, s := range v.Shown {
+		seen[s.Alert] = true
+		meant[subject{s.Alert, s.Site}] = true
+	}
+	for _, s := range stages {
+		for _, alert := range s.may {
+			meant[subject{alert, s.name}] = true
+		}
+	}
+	for _, r := range rules {
+		_, excused := v.NotShown[r.Alert]
+		if !seen[r.Alert] && !excused && !slices.ContainsFunc(v.Failures, func(f string) bool { return strings.Contains(f, r.Alert) }) {
+			v.note(&v.Failures, "no scene has shown %s", r.Alert)
+		}
+	}
+	for _, s := range w.all() {
+		if !meant[s] && !slices.ContainsFunc(v.Failures, func(f string) bool { return strings.Contains(f, s.alert) && strings.HasPrefix(f, s.site+":") }) {
+			v.note(&v.Unexpected, "%s at %s", s.alert, s.site)
+		}
+	}
+	v.Failures = append(v.Failures, w.wrong...)
+}
