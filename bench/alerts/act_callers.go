@@ -71,7 +71,8 @@ func callers() (act, func(), error) {
 			env:    []string{"TRIAL_SECRET=" + string(jwttest.Keys().Secret)},
 		},
 		scenes: func(s *stage) []scene {
-			var scanner, astray func()
+			var forger, scanner, astray func()
+			forged := []byte("not the secret, but one that is long enough for it to serve as one")
 			until := func(works *atomic.Bool) func(context.Context) error {
 				return func(context.Context) error {
 					works.Store(true)
@@ -83,18 +84,12 @@ func callers() (act, func(), error) {
 					what: "somebody tries forged tokens", cured: "nobody does any more",
 					fires: []string{"AuditVerificationsFail"},
 					cause: func(context.Context) error {
-						for i := range 400 {
-							forged := jwttest.Sign(jose.HS256, []byte("not the secret, but one that is long enough for it to serve as one"), "", nil, jwttest.Claims(map[string]any{"jti": i}))
-							resp, err := http.DefaultClient.Do(jwt(s, "/v1/projects/abcdefghijklmnopqrst/pause", forged)) //nolint:bodyclose // drain closes it
-							if err != nil {
-								return err
-							}
-							drain(resp)
-							time.Sleep(5 * time.Millisecond)
-						}
+						forger = s.load(2, 20*time.Millisecond, func(i uint64) *http.Request {
+							return jwt(s, "/v1/projects/abcdefghijklmnopqrst/pause", jwttest.Sign(jose.HS256, forged, "", nil, jwttest.Claims(map[string]any{"jti": i})))
+						})
 						return nil
 					},
-					cure: nothing,
+					cure: ended(&forger),
 				},
 				{
 					what: "an issuer's keys cannot be read", cured: "they can be read",

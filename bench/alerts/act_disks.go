@@ -128,7 +128,14 @@ func illDisk() act {
 				{
 					what: "the disk does not answer for over a minute", cured: "the disk answers",
 					fires: []string{"AuditDiskSlow", "AuditAnswersLate", "AuditAnswersWithheld", "AuditCallsRefused", "AuditHeartbeatMissing"},
-					cause: func(context.Context) error {
+					cause: func(ctx context.Context) error {
+						// So that some calls are at the API when it begins.
+						s.api.slow.Store(int64(500 * time.Millisecond))
+						select {
+						case <-ctx.Done():
+							return ctx.Err()
+						case <-time.After(2 * time.Second):
+						}
 						disk.Set(faultfs.Fault{Op: faultfs.All, Kind: faultfs.Hang})
 						return nil
 					},

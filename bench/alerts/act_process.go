@@ -79,7 +79,9 @@ func files() act {
 	return act{
 		plan: plan{
 			name: "files", buffer: "max_size 64MiB",
-			may: append([]string{"AuditDown", "AuditUncleanStart"}, whileBufferFills...),
+			// It is started so often that no process of it lives for the minute after which
+			// retention is looked at.
+			may: append([]string{"AuditDown", "AuditUncleanStart", "AuditRetentionOverdue"}, whileBufferFills...),
 		},
 		scenes: func(s *stage) []scene {
 			// stopped does something with the files of the stopped build and starts it again.
@@ -147,7 +149,7 @@ func files() act {
 							if err != nil {
 								return err
 							}
-							return errors.Join(flip(segments[0]), s.siem.up())
+							return errors.Join(flip(segments[len(segments)-2]), s.siem.up())
 						})(ctx)
 					},
 					cure: nothing,
@@ -171,13 +173,13 @@ func (s *stage) segments() ([]string, error) {
 	return all, nil
 }
 
-// flip harms the middle of a file.
+// flip harms what a segment's first pages hold: a sealed one of a MiB of entries has more.
 func flip(path string) error {
 	b, err := os.ReadFile(path)
 	if err != nil {
 		return err
 	}
-	for i := len(b) / 3; i < len(b)/2; i += 64 {
+	for i := 64 << 10; i < min(len(b), 512<<10); i += 64 {
 		b[i] ^= 0xff
 	}
 	return os.WriteFile(path, b, 0o600)

@@ -110,7 +110,7 @@ func detached() act {
 				fires: []string{"AuditStoreFailing", "AuditStoreNearlyDetached", "AuditStoreDetached"},
 				cause: func(context.Context) error {
 					s.siem.down()
-					s.load(4, 20*time.Millisecond, s.usual)
+					s.load(3, 25*time.Millisecond, s.usual)
 					return nil
 				},
 				cure: func(context.Context) error {

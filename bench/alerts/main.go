@@ -31,6 +31,8 @@ type options struct {
 	Only  string
 	Rules string
 	Panel string
+	// Within is what an alert may take to fire.
+	Within time.Duration
 }
 
 func main() {
@@ -40,6 +42,7 @@ func main() {
 	fs.StringVar(&o.Only, "only", "", "only the stages of these `names`: store, detached, quarantine, locked, disk, ill, process, files, callers (default: all)")
 	fs.StringVar(&o.Rules, "rules", "", "the rules `file` (default: the shipped one)")
 	fs.StringVar(&o.Panel, "dashboard", "", "the dashboard `file` (default: the shipped one)")
+	fs.DurationVar(&o.Within, "within", 150*time.Second, "how `long` an alert may take to fire")
 	fs.Usage = func() {
 		fmt.Fprint(fs.Output(), "Makes each alert fire by its cause before a real Prometheus and Alertmanager, and sees it end.\n"+
 			"Needs Linux, root and FUSE.\n\n  sudo go run ./bench/alerts\n  sudo go run ./bench/alerts -only store,ill\n\n")
@@ -59,7 +62,7 @@ func main() {
 }
 
 func alerts(ctx context.Context, o options, w io.Writer) (v *verdict, err error) {
-	v = &verdict{Shown: []shown{}, Failures: []string{}, Unexpected: []string{}, Empty: []string{}}
+	v = &verdict{Shown: []shown{}, Failures: []string{}, Unexpected: []string{}, Empty: []string{}, Excused: []string{}, within: o.Within}
 	if err := faultfs.Possible(); err != nil {
 		return v, err
 	}
@@ -193,8 +196,9 @@ func (o options) trial(ctx context.Context, v *verdict, acts []act, dir string, 
 	}); err != nil {
 		return err
 	}
+	v.unasked(w, stages)
 	if everything {
-		v.coverage(w, all, stages)
+		v.unshown(all)
 	}
 	return nil
 }

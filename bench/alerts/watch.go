@@ -58,7 +58,6 @@ type subject struct{ alert, site string }
 // reasons at a time, such as two stores.
 type life struct {
 	firing map[string]bool // by the alert's labels
-	fired  time.Time       // the first time
 }
 
 // newWatch starts the servers. targets are those of the job, by site.
@@ -173,7 +172,7 @@ func (w *watch) start(ctx context.Context, name, addr string, cmd *exec.Cmd) err
 	if err != nil {
 		return fmt.Errorf("starting %s: %w", name, err)
 	}
-	defer log.Close()                                     // the child has its own descriptor
+	defer log.Close() // the child has its own descriptor
 	cmd.Dir, cmd.Stdout, cmd.Stderr = w.dir, log, log
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("starting %s: %w", name, err)
@@ -239,9 +238,6 @@ func (w *watch) hear(rw http.ResponseWriter, r *http.Request) {
 			w.told[s] = l
 		}
 		if a.Status == "firing" {
-			if l.fired.IsZero() {
-				l.fired = time.Now()
-			}
 			l.firing[a.Fingerprint] = true
 		} else {
 			delete(l.firing, a.Fingerprint)
@@ -278,14 +274,6 @@ func (w *watch) await(ctx context.Context, s subject, firing bool, within time.D
 			return fmt.Errorf("%s did not end within %s", s.alert, within)
 		}
 	}
-}
-
-// fires says whether an alert does at this moment.
-func (w *watch) fires(s subject) bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	l := w.told[s]
-	return l != nil && len(l.firing) > 0
 }
 
 // all are the subjects that were told of, in order.
