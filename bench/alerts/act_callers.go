@@ -13,15 +13,15 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/go-jose/go-jose/v4"
-
 	"github.com/caddy-audit-log/caddy-audit-log/bench/internal/rig"
-	"github.com/caddy-audit-log/caddy-audit-log/internal/jwttest"
 )
 
 // services are what the build asks: an issuer's keys, whose a credential is, whose a project
 // is. Each can be broken.
-type services struct{ keys, credentials, projects atomic.Bool }
+type services struct {
+	set                         []byte // the issuer's keys
+	keys, credentials, projects atomic.Bool
+}
 
 func (v *services) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
@@ -33,7 +33,7 @@ func (v *services) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case !works.Load():
 		w.WriteHeader(http.StatusInternalServerError)
 	case r.URL.Path == "/jwks.json":
-		_, _ = w.Write(jwttest.Keys().Set("ec"))
+		_, _ = w.Write(v.set)
 	case r.URL.Path == "/introspect":
 		_, _ = io.WriteString(w, `{"active":true,"sub":"u-2","username":"bob"}`)
 	default:
@@ -43,8 +43,14 @@ func (v *services) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // callers are a build and who calls it.
 func callers() (act, func(), error) {
-	const otherIssuer = "https://keys.example.com"
+	from, err := newIssuer()
+	if err != nil {
+		return act{}, nil, err
+	}
 	v := &services{}
+	if v.set, err = from.set(); err != nil {
+		return act{}, nil, err
+	}
 	addr, stop, err := rig.Serve(v)
 	if err != nil {
 		return act{}, nil, err
@@ -54,7 +60,7 @@ func callers() (act, func(), error) {
 		atOnce: true,
 		plan: plan{
 			name: "callers", siem: "-", buffer: "max_size 64MiB",
-			handler: strings.NewReplacer("ISSUER", jwttest.URL, "OTHER", otherIssuer, "ADDR", addr).Replace(`issuer ISSUER {
+			handler: strings.NewReplacer("ISSUER", issuerURL, "OTHER", otherURL, "ADDR", addr).Replace(`issuer ISSUER {
 			secret {env.TRIAL_SECRET}
 			audience authenticated
 		}
@@ -68,7 +74,7 @@ func callers() (act, func(), error) {
 		}
 		fold 20 1m`),
 			global: "organizations {\n\t\t\tlookup supabase http://" + addr + "\n\t\t\ttoken {env.TRIAL_SECRET}\n\t\t}",
-			env:    []string{"TRIAL_SECRET=" + string(jwttest.Keys().Secret)},
+			env:    []string{"TRIAL_SECRET=" + string(from.secret)},
 		},
 		scenes: func(s *stage) []scene {
 			var forger, scanner, astray func()
@@ -85,7 +91,7 @@ func callers() (act, func(), error) {
 					fires: []string{"AuditVerificationsFail"},
 					cause: func(context.Context) error {
 						forger = s.load(2, 20*time.Millisecond, func(i uint64) *http.Request {
-							return jwt(s, "/v1/projects/abcdefghijklmnopqrst/pause", jwttest.Sign(jose.HS256, forged, "", nil, jwttest.Claims(map[string]any{"jti": i})))
+							return jwt(s, "/v1/projects/abcdefghijklmnopqrst/pause", from.session(forged, i))
 						})
 						return nil
 					},
@@ -96,7 +102,7 @@ func callers() (act, func(), error) {
 					fires: []string{"AuditIssuerKeysMissing"},
 					cause: func(context.Context) error {
 						s.load(1, 500*time.Millisecond, func(i uint64) *http.Request {
-							return jwt(s, "/v1/projects/abcdefghijklmnopqrst/pause", jwttest.Sign(jose.ES256, jwttest.Keys().EC, "ec", nil, jwttest.Claims(map[string]any{"iss": otherIssuer, "jti": i})))
+							return jwt(s, "/v1/projects/abcdefghijklmnopqrst/pause", from.other(i))
 						})
 						return nil
 					},
@@ -120,7 +126,7 @@ func callers() (act, func(), error) {
 					fires: []string{"AuditOrganizationLookupsFail"},
 					cause: func(context.Context) error {
 						s.load(1, 300*time.Millisecond, func(i uint64) *http.Request {
-							return jwt(s, fmt.Sprintf("/v1/projects/%s/pause", letters(i)), jwttest.Sign(jose.HS256, jwttest.Keys().Secret, "", nil, jwttest.Claims()))
+							return jwt(s, fmt.Sprintf("/v1/projects/%s/pause", letters(i)), from.session(from.secret, i))
 						})
 						return nil
 					},

@@ -127,7 +127,7 @@ func chosen(only string) (acts []act, stop func(), err error) {
 }
 
 // trial starts everything, lets the acts happen side by side, and looks at the whole.
-func (o options) trial(ctx context.Context, v *verdict, acts []act, dir string, rules, dashboard []byte) (err error) {
+func (o options) trial(ctx context.Context, v *verdict, acts []act, dir string, rules, dashboard []byte) error {
 	scaled, all, err := scaleRules(rules)
 	if err != nil {
 		return err
@@ -137,7 +137,7 @@ func (o options) trial(ctx context.Context, v *verdict, acts []act, dir string, 
 	var stages []*stage
 	defer func() {
 		for _, s := range stages {
-			err = errors.Join(err, s.close())
+			s.close()
 		}
 	}()
 	targets := map[string]string{}
@@ -158,7 +158,7 @@ func (o options) trial(ctx context.Context, v *verdict, acts []act, dir string, 
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, w.close()) }()
+	defer w.close()
 	// So that nothing is unusual before the first scene.
 	select {
 	case <-ctx.Done():

@@ -4,11 +4,11 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -21,7 +21,7 @@ const (
 	readyTimeout = 60 * time.Second
 	stopTimeout  = 30 * time.Second
 	// token is a credential that the stub API accepts, so that its callers are known.
-	token = "sbp_0123456789abcdef0123456789abcdef01234567" //nolint:gosec // made up
+	token = "sbp_0123456789abcdef0123456789abcdef01234567"
 )
 
 // stage is one build with its API and its callers.
@@ -115,7 +115,8 @@ func newStage(ctx context.Context, setup rig.Setup, dir string, p plan) (s *stag
 	s = &stage{name: p.name, dir: filepath.Join(dir, p.name), api: newAPI(), may: p.may}
 	defer func() {
 		if err != nil {
-			err = fmt.Errorf("%s: %w", p.name, errors.Join(err, s.close()))
+			s.close()
+			err = fmt.Errorf("%s: %w", p.name, err)
 		}
 	}()
 	if err := os.Mkdir(s.dir, 0o700); err != nil {
@@ -161,7 +162,7 @@ func (s *stage) up(ctx context.Context) (err error) {
 // buffer is where it keeps its entries.
 func (s *stage) buffer() string { return filepath.Join(s.site.AuditDir(), "buffer") }
 
-func (s *stage) close() error {
+func (s *stage) close() {
 	if s.heal != nil {
 		s.heal()
 	}
@@ -169,10 +170,9 @@ func (s *stage) close() error {
 	if s.proc != nil {
 		s.proc.Kill()
 	}
-	for i := len(s.stops) - 1; i >= 0; i-- {
-		s.stops[i]()
+	for _, stop := range slices.Backward(s.stops) {
+		stop()
 	}
-	return nil
 }
 
 // load has n callers call, each with a rest after each call, until stop or silence. A
@@ -228,7 +228,7 @@ func (s *stage) request(method, path, bearer string) *http.Request {
 	} else {
 		body = strings.NewReader(`{"name":"x"}`)
 	}
-	req, err := http.NewRequest(method, "http://"+s.site.Addr+path, body) //nolint:noctx // it gets one when it is sent
+	req, err := http.NewRequest(method, "http://"+s.site.Addr+path, body)
 	if err != nil {
 		panic(err) // the paths are ours
 	}

@@ -65,7 +65,7 @@ func newWatch(ctx context.Context, dir string, rules []byte, targets map[string]
 	w = &watch{dir: dir, told: map[subject]*life{}, notice: make(chan struct{})}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, w.close())
+			w.close()
 		}
 	}()
 	if w.programs, err = promtest.Find(ctx); err != nil {
@@ -93,7 +93,7 @@ func newWatch(ctx context.Context, dir string, rules []byte, targets map[string]
 	}
 	prometheus := func(config, data, addr string, more ...string) *exec.Cmd {
 		args := append([]string{"--config.file=" + config, "--storage.tsdb.path=" + data, "--web.listen-address=" + addr}, more...)
-		return exec.CommandContext(ctx, w.programs.Prometheus, args...) //nolint:gosec // a program of Debian's
+		return exec.CommandContext(ctx, w.programs.Prometheus, args...)
 	}
 	for _, s := range []struct {
 		name, addr string
@@ -189,7 +189,7 @@ func (w *watch) start(ctx context.Context, name, addr string, cmd *exec.Cmd) err
 	}
 }
 
-func (w *watch) close() error {
+func (w *watch) close() {
 	for _, p := range w.processes {
 		_ = p.Process.Kill() // it may have ended
 		_ = p.Wait()
@@ -197,7 +197,6 @@ func (w *watch) close() error {
 	if w.stopHook != nil {
 		w.stopHook()
 	}
-	return nil
 }
 
 func get(ctx context.Context, address string) (int, []byte, error) {

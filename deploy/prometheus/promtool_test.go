@@ -1,8 +1,5 @@
 //go:build servers
 
-// The alerts, held against Prometheus' own tool. That they, the
-// metrics, the runbook and the dashboard agree is tested in caddymodule.
-
 package prometheus
 
 import (
@@ -12,13 +9,15 @@ import (
 	"github.com/caddy-audit-log/caddy-audit-log/internal/promtest"
 )
 
+// promtool is Prometheus' own judgement. That rules, metrics, runbook and dashboard agree is
+// tested in caddymodule.
 func promtool(t *testing.T, args ...string) {
 	t.Helper()
 	p, err := promtest.Find(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if out, err := exec.CommandContext(t.Context(), p.Promtool, args...).CombinedOutput(); err != nil { //nolint:gosec // a program of Debian's
+	if out, err := exec.CommandContext(t.Context(), p.Promtool, args...).CombinedOutput(); err != nil {
 		t.Errorf("promtool %q: %v\n%s", args, err, out)
 	}
 }

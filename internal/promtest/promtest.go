@@ -18,8 +18,8 @@ type Programs struct {
 	share string
 }
 
-// overlay shows the unpacked /usr/share to one program alone.
-const overlay = `mount -t overlay overlay -o "lowerdir=$0:/usr/share" /usr/share && exec "$@"`
+// shared shows the unpacked /usr/share to one program alone.
+const shared = `mount -t overlay none -o "lowerdir=$0:/usr/share" /usr/share && exec "$@"`
 
 // AlertmanagerCommand runs it. Debian's looks for its templates below /usr/share: unpacked
 // it needs root, and has a view of the filesystem of its own.
@@ -27,7 +27,7 @@ func (p *Programs) AlertmanagerCommand(ctx context.Context, args ...string) *exe
 	if p.share == "" {
 		return exec.CommandContext(ctx, p.Alertmanager, args...) //nolint:gosec // a program of Debian's
 	}
-	args = append([]string{"--mount", "--propagation", "private", "sh", "-c", overlay, p.share, p.Alertmanager}, args...)
+	args = append([]string{"--mount", "--propagation", "private", "sh", "-c", shared, p.share, p.Alertmanager}, args...)
 	return exec.CommandContext(ctx, "unshare", args...) //nolint:gosec // a program of Debian's
 }
 
