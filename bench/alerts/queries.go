@@ -47,6 +47,9 @@ func (v *verdict) expressions(ctx context.Context, w *watch, rules []rule, dashb
 			Title   string                  `json:"title"`
 			Targets []struct{ Expr string } `json:"targets"`
 		} `json:"panels"`
+		Annotations struct {
+			List []struct{ Name, Expr string } `json:"list"`
+		} `json:"annotations"`
 	}
 	if err := json.Unmarshal(dashboard, &d); err != nil {
 		return fmt.Errorf("reading the dashboard: %w", err)
@@ -58,6 +61,15 @@ func (v *verdict) expressions(ctx context.Context, w *watch, rules []rule, dashb
 			if err := v.hasData(ctx, w, p.Title, variables.Replace(q.Expr), began, now); err != nil {
 				return err
 			}
+		}
+	}
+	for _, q := range d.Annotations.List {
+		if q.Expr == "" {
+			continue // Grafana's own
+		}
+		v.Queries++
+		if err := v.hasData(ctx, w, q.Name, variables.Replace(q.Expr), began, now); err != nil {
+			return err
 		}
 	}
 	return nil
