@@ -26,9 +26,9 @@ import (
 func drainCommand() *cobra.Command {
 	var p place
 	var wait bool
-	var timeout time.Duration
+	var quiet, timeout time.Duration
 	cmd := &cobra.Command{
-		Use:   "drain [--wait] [--timeout <duration>]",
+		Use:   "drain [--wait [--quiet <duration>]] [--timeout <duration>]",
 		Short: "Says whether the stores have everything, and waits until they do",
 		Long: `
 Says whether every store of the configuration has all entries that were recorded
@@ -37,8 +37,10 @@ is left.
 
 Nothing is lost without it: what is not delivered stays in the buffer. It is for
 machines whose disk goes away with them: run it before the stop, when no more
-calls arrive.`,
-		Example: "  caddy audit drain --wait --timeout 5m && caddy stop",
+calls arrive. With --quiet it also waits for that: until, for so long, no call has
+arrived and none that may change something was under way, as after a load balancer
+has been told to send no more.`,
+		Example: "  caddy audit drain --wait --timeout 5m && caddy stop\n  caddy audit drain --wait --quiet 5s --timeout 1m",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
@@ -48,18 +50,26 @@ calls arrive.`,
 				ctx, cancel = context.WithTimeout(ctx, timeout)
 				defer cancel()
 			}
-			return drained(ctx, &p, wait, cmd.OutOrStdout())
+			if quiet < 0 || quiet > 0 && !wait {
+				return fmt.Errorf("draining: --quiet %s: it must be above zero, and needs --wait", quiet)
+			}
+			return drained(ctx, &p, wait, quiet, cmd.OutOrStdout())
 		},
 	}
 	p.flags(cmd)
 	cmd.Flags().BoolVar(&wait, "wait", false, "Wait until the stores have everything")
+	cmd.Flags().DurationVar(&quiet, "quiet", 0, "Before that, wait until no call has arrived for this long (default: do not)")
 	cmd.Flags().DurationVar(&timeout, "timeout", 0, "Wait no longer than this (default: until interrupted)")
 	return cmd
 }
 
-// drained waits until the stores have what is there now.
-func drained(ctx context.Context, p *place, wait bool, w io.Writer) error {
+// drained waits until the stores have what is there now, or with quiet, what is there
+// once no call has arrived for that long.
+func drained(ctx context.Context, p *place, wait bool, quiet time.Duration, w io.Writer) error {
 	first, err := p.status(context.WithoutCancel(ctx))
+	if err == nil && quiet > 0 {
+		first, err = settled(ctx, p, first, quiet)
+	}
 	if err != nil {
 		return err
 	}
@@ -91,6 +101,31 @@ func drained(ctx context.Context, p *place, wait bool, w io.Writer) error {
 			s = next
 		}
 	}
+}
+
+// settled waits until no call has arrived for that long, and returns the status of
+// then. A server that ends meanwhile gets no calls either.
+func settled(ctx context.Context, p *place, s Status, quiet time.Duration) (Status, error) {
+	for since := time.Now(); s.Live && time.Since(since) < quiet; {
+		select {
+		case <-ctx.Done():
+			return s, fmt.Errorf("draining: calls still arrive, or have not ended (%d are open): send this server no more of them, or give --timeout more", s.Calls.Open)
+		case <-time.After(drainPoll):
+		}
+		next, err := p.status(ctx)
+		if err != nil {
+			if ctx.Err() != nil {
+				continue
+			}
+			return s, err
+		}
+		// What is excluded are probes, which go on.
+		if next.Calls.Open > 0 || next.Calls.Seen-next.Calls.Excluded != s.Calls.Seen-s.Calls.Excluded {
+			since = time.Now()
+		}
+		s = next
+	}
+	return s, nil
 }
 
 // left is how many entries up to a head the slowest configured store has not taken.

@@ -317,7 +317,7 @@ func TestDrainWaitsForTheStores(t *testing.T) {
 	}
 	p := &place{address: "unix/" + r.dir + "/admin.sock"}
 	var out bytes.Buffer
-	if err := drained(t.Context(), p, true, &out); err != nil {
+	if err := drained(t.Context(), p, true, 0, &out); err != nil {
 		t.Fatal(err)
 	}
 	if s := r.status(); s.Stores[0].Position.Position < 6 {
@@ -331,16 +331,16 @@ func TestDrainWaitsForTheStores(t *testing.T) {
 	broken.load(strings.Replace(rigCaddyfile, "%STORE%", "%DIR%/file/audit.db", 1), proxy)
 	broken.send("POST", project, nil, "")
 	p = &place{address: "unix/" + broken.dir + "/admin.sock"}
-	if err := drained(t.Context(), p, false, &out); err == nil || !strings.Contains(err.Error(), "wait") {
+	if err := drained(t.Context(), p, false, 0, &out); err == nil || !strings.Contains(err.Error(), "wait") {
 		t.Errorf("without --wait: %v", err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
-	if err := drained(ctx, p, true, &out); err == nil || !strings.Contains(err.Error(), "failing") {
+	if err := drained(ctx, p, true, 0, &out); err == nil || !strings.Contains(err.Error(), "failing") {
 		t.Errorf("after its time: %v", err)
 	}
 	broken.load(rigCaddyfile, proxy) // and when it goes back to where it was, it goes on there
-	if err := drained(t.Context(), p, true, &out); err != nil {
+	if err := drained(t.Context(), p, true, 0, &out); err != nil {
 		t.Error(err)
 	}
 }
