@@ -35,7 +35,7 @@ targets=("$@")
 
 # What is in the environment of whoever builds must not be in the program. Where Go
 # gets modules from does not matter: go.sum says what they are.
-export GOTOOLCHAIN=go$go_version GOFLAGS= GOWORK=off GOEXPERIMENT= GOFIPS140=off
+export GOTOOLCHAIN=go$go_version GOFLAGS='' GOWORK=off GOEXPERIMENT='' GOFIPS140=off
 export CGO_ENABLED=0 GOAMD64=v1 GOARM64=v8.0
 got=$(go env GOVERSION) || fail "Go $go_version is needed; install it, or any that may fetch it"
 [[ $got == "go$go_version" ]] || fail "this is $got; Go $go_version is needed"
