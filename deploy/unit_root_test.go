@@ -20,7 +20,7 @@ import (
 )
 
 // exposure is what systemd-analyze says of the unit: 0 is a service that may do nothing.
-const exposure = 1.3
+const exposure = 1.1
 
 func TestSystemdTakesTheUnitAndFindsItHardened(t *testing.T) {
 	dir := t.TempDir()
@@ -96,7 +96,8 @@ func TestTheShippedCaddyfileRunsUnderTheUnitsRestrictions(t *testing.T) {
 			"--tmpfs", "/var", "--dir", "/var/lib", "--bind", filepath.Join(dir, "state"), "/var/lib/caddy-audit",
 			"--tmpfs", "/run", "--bind", filepath.Join(dir, "run"), "/run/caddy-audit",
 			"--tmpfs", "/etc", "--dir", "/etc/caddy-audit", "--ro-bind", config, "/etc/caddy-audit/Caddyfile",
-			"--ro-bind", caddy(t), "/mnt", "--chdir", "/var/lib/caddy-audit",
+			"--remount-ro", "/etc", "--remount-ro", "/var", "--remount-ro", "/run",
+			"--tmpfs", "/mnt", "--ro-bind", caddy(t), "/mnt/caddy", "--chdir", "/var/lib/caddy-audit",
 			"--unshare-pid", "--unshare-ipc", "--unshare-uts", "--cap-drop", "ALL", "--die-with-parent", "--new-session",
 			"--seccomp", "3", "--",
 		}, args...)...)
@@ -105,20 +106,33 @@ func TestTheShippedCaddyfileRunsUnderTheUnitsRestrictions(t *testing.T) {
 		return cmd
 	}
 
+	// That it is so restricted is seen first.
+	out, err := bubble("cat", "/proc/self/status").CombinedOutput()
+	for _, want := range []string{"Seccomp:\t2", "NoNewPrivs:\t1", "CapEff:\t0000000000000000", "Uid:\t" + nobody.Uid} {
+		if err != nil || !strings.Contains(string(out), want) {
+			t.Fatalf("it is not %q: %v\n%s", want, err, out)
+		}
+	}
+	for _, command := range [][]string{{"touch", "/usr/planted"}, {"touch", "/etc/planted"}, {"touch", "/var/lib/planted"}, {"chroot", "/", "true"}} {
+		if err := bubble(command...).Run(); err == nil {
+			t.Fatalf("%v is let through", command)
+		}
+	}
+
 	api := stub(t)
 	i := &instance{t: t}
 	i.environment(dir, "PLATFORM_API="+api)
 	i.env = append(i.env, unitEnvironment(d)...) // the last one counts
 	start := strings.Fields(only(t, d, "Service.ExecStart"))
 	reload := strings.Fields(only(t, d, "Service.ExecReload"))
-	i.start(bubble(append([]string{"/mnt"}, start[1:]...)...))
+	i.start(bubble(append([]string{"/mnt/caddy"}, start[1:]...)...))
 	if status := call(t, "POST", "http://"+i.calls+"/v1/projects"); status != 200 {
 		t.Errorf("a call got %d: %s", status, i.out)
 	}
 
 	run := func(args ...string) string {
 		t.Helper()
-		cmd := bubble(append([]string{"/mnt"}, args...)...)
+		cmd := bubble(append([]string{"/mnt/caddy"}, args...)...)
 		cmd.Env = i.env
 		out, err := cmd.CombinedOutput()
 		if err != nil {
