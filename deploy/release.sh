@@ -56,15 +56,15 @@ command -v sha256sum >/dev/null || sums=(shasum -a 256)
 printf 'caddy-audit-log %s (%s) with Go %s\n' "$version" "$commit" "$go_version"
 tools=$(mktemp -d)
 trap 'rm -rf "$tools"' EXIT
-GOBIN=$tools go install "$cyclonedx"
+GOBIN=$tools go install -trimpath "$cyclonedx"
 
 for target in "${targets[@]}"; do
 	name=caddy-audit-log_${version}_${target/\//_}
 	printf '%s\n' "$name"
 	GOOS=${target%/*} GOARCH=${target#*/} go build -mod=readonly -trimpath -buildvcs=true -ldflags '-s -w' -o "$out/$name" ./cmd/caddy
 	# Of what the program itself says is in it. Without a serial number and the time of
-	# making, which would differ each time.
-	"$tools/cyclonedx-gomod" bin -json -noserial -output "$out/$name.cdx.json" "$out/$name" 2>"$tools/log" || fail "$(cat "$tools/log")"
+	# making, which would differ each time; the tool's own hash differs between systems.
+	"$tools/cyclonedx-gomod" bin -json -noserial -notimestamp -output "$out/$name.cdx.json" "$out/$name" 2>"$tools/log" || fail "$(cat "$tools/log")"
 done
 (cd "$out" && "${sums[@]}" -- * >"$tools/SHA256SUMS" && mv "$tools/SHA256SUMS" .)
 cat "$out/SHA256SUMS"
