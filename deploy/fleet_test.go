@@ -60,7 +60,7 @@ func TestAFleetDeliversToPostgreSQLAndAdoptsWhatAnInstanceLeft(t *testing.T) {
 				t.Errorf("a call got %d: %s", status, i.out)
 			}
 		}
-		if status := call(t, "GET", "http://"+i.metrics+"/health"); status != http.StatusOK {
+		if status := call(t, "GET", "http://"+i.metrics+"/healthz"); status != http.StatusOK {
 			t.Errorf("a probe got %d", status)
 		}
 		if _, err := output(t.Context(), program, i.env, append(drain, "--quiet", "100ms")...); err != nil {
