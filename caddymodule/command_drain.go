@@ -40,7 +40,7 @@ machines whose disk goes away with them: run it before the stop, when no more
 calls arrive. With --quiet it also waits for that: until, for so long, no call has
 arrived and none that may change something was under way, as after a load balancer
 has been told to send no more.`,
-		Example: "  caddy audit drain --wait --timeout 5m && caddy stop\n  caddy audit drain --wait --quiet 5s --timeout 1m",
+		Example: "  caddy audit drain --wait --timeout 5m && caddy stop --config Caddyfile\n  caddy audit drain --wait --quiet 5s --timeout 1m",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
