@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -121,19 +122,10 @@ func TestTheFleetsCaddyfileIsFormattedAndNamesVariablesOfTheShippedOne(t *testin
 	shipped := variables(read(t, "../Caddyfile"))
 	own := map[string]bool{"AUDIT_DSN": true, "AUDIT_MIGRATE": true, "AUDIT_MAX_SIZE": true, "GRACE_PERIOD": true}
 	for _, name := range variables(read(t, "fleet/Caddyfile")) {
-		if !own[name] && !contains(shipped, name) {
+		if !own[name] && !slices.Contains(shipped, name) {
 			t.Errorf("%s is in the fleet's Caddyfile alone", name)
 		}
 	}
-}
-
-func contains(list []string, s string) bool {
-	for _, l := range list {
-		if l == s {
-			return true
-		}
-	}
-	return false
 }
 
 func mustAbs(t *testing.T, name string) string {
