@@ -168,7 +168,7 @@ func seccomp(t *testing.T, lines []string) []byte {
 	allowed := map[string]bool{}
 	for _, line := range lines {
 		deny := strings.HasPrefix(line, "~")
-		for _, set := range strings.FieldsSeq(strings.TrimPrefix(line, "~")) {
+		for set := range strings.FieldsSeq(strings.TrimPrefix(line, "~")) {
 			for name := range syscalls(t, set) {
 				if deny {
 					delete(allowed, name)
