@@ -44,8 +44,6 @@ got=$(go env GOVERSION) || fail "Go $go_version is needed; install it, or any th
 [[ -z $(git status --porcelain) ]] || fail 'the checkout has changes or files of its own: commit them, or build in a clone'
 commit=$(git rev-parse HEAD)
 version=$(git describe --tags --exact-match --match 'v*' HEAD 2>/dev/null || git rev-parse --short=12 HEAD)
-SOURCE_DATE_EPOCH=$(git log -1 --format=%ct HEAD)
-export SOURCE_DATE_EPOCH
 
 mkdir -p "$out"
 out=$(cd "$out" && pwd)
