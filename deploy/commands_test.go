@@ -65,8 +65,8 @@ func variables(caddyfile string) (names []string) {
 	return names
 }
 
-// caddys are variables that the program knows without a Caddyfile.
-var caddys = []string{"XDG_DATA_HOME", "XDG_CONFIG_HOME"}
+// caddys are variables that count without a Caddyfile.
+var caddys = []string{"XDG_DATA_HOME", "XDG_CONFIG_HOME", "PATH"}
 
 // checkVariable holds a variable against the Caddyfile of the place.
 func checkVariable(t *testing.T, where, name, caddyfile string) {

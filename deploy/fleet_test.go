@@ -90,7 +90,7 @@ func TestAFleetDeliversToPostgreSQLAndAdoptsWhatAnInstanceLeft(t *testing.T) {
 	}
 
 	// The other one delivers what its volume has, as the job of deploy/kubernetes/adopt does.
-	old := strings.TrimPrefix(leaving.env[4], "AUDIT_DIR=") + "/buffer"
+	old := filepath.Join(leaving.dir, "buffer")
 	adopter := &instance{t: t}
 	adopter.environment(short(t), "AUDIT_DSN="+server.DSN(nil))
 	out, err := output(t.Context(), program, adopter.env, "audit", "deliver", old, "--config", caddyfile, "--adapter", "caddyfile")

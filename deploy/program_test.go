@@ -67,6 +67,7 @@ type instance struct {
 	out  *bytes.Buffer
 	done chan error
 
+	dir                    string // AUDIT_DIR
 	calls, viewer, metrics string // addresses
 }
 
@@ -80,7 +81,7 @@ func (i *instance) environment(dir string, more ...string) {
 		defer l.Close()
 		return l.Addr().String()
 	}
-	i.calls, i.viewer, i.metrics = addr(), addr(), addr()
+	i.dir, i.calls, i.viewer, i.metrics = dir, addr(), addr(), addr()
 	port := func(addr string) string { _, p, _ := net.SplitHostPort(addr); return p }
 	i.env = append([]string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "XDG_DATA_HOME=" + dir, "XDG_CONFIG_HOME=" + dir,
