@@ -99,7 +99,7 @@ func TestTheDocumentedCommandsExist(t *testing.T) {
 			}
 		}
 	}
-	if seen < 10 {
+	if seen < 8 {
 		t.Errorf("%d commands were found in the documents; this test sees nothing", seen)
 	}
 }
@@ -119,6 +119,9 @@ func TestTheDocumentsNameFilesThatExist(t *testing.T) {
 	for _, name := range []string{"deployment.md", "releases.md"} {
 		doc := read(t, filepath.Join("..", "docs", name))
 		for _, file := range regexp.MustCompile(`deploy/[a-zA-Z0-9_./-]*[a-zA-Z0-9]`).FindAllString(doc, -1) {
+			if filepath.Base(file) == ".env" {
+				continue // made by who follows the document
+			}
 			if _, err := os.Stat(filepath.Join("..", file)); err != nil {
 				t.Errorf("%s: %v", name, err)
 			}

@@ -34,7 +34,7 @@ func decoder(t *testing.T) runtime.Decoder {
 
 func decode(t *testing.T, d runtime.Decoder, where string, text []byte) (objects []runtime.Object) {
 	t.Helper()
-	for _, part := range bytes.Split(text, []byte("\n---\n")) {
+	for part := range bytes.SplitSeq(text, []byte("\n---\n")) {
 		if len(bytes.TrimSpace(part)) == 0 {
 			continue
 		}
