@@ -15,8 +15,11 @@ import (
 	bolt "go.etcd.io/bbolt"
 )
 
+// FormatVersion is the version of a buffer's files. A process reads no other one.
+const FormatVersion = 1
+
 const (
-	formatVersion = 1
+	formatVersion = FormatVersion
 	segmentMode   = 0o600
 	// growBy is how much a segment's file grows at a time. Each growth is one
 	// more sync for one commit.

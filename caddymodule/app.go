@@ -150,8 +150,14 @@ func (a *App) Provision(ctx caddy.Context) error {
 	if err := a.checkOrganizations(); err != nil {
 		return err
 	}
+	if sawProvisioned != nil {
+		sawProvisioned(a)
+	}
 	return registerMetrics(ctx.GetMetricsRegistry())
 }
+
+// sawProvisioned lets a command look at the app of a configuration that it only validates.
+var sawProvisioned func(*App)
 
 // wrong is an error about the buffer's options that says where they stand.
 func (c *BufferConfig) wrong(format string, args ...any) error {

@@ -40,7 +40,7 @@ them with the server's environment, and as its user.`,
 			cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 			cmd.AddCommand(demoCommand(), statusCommand(), tailCommand(), searchCommand(), exportCommand(), drainCommand(),
 				deliverCommand(), passCommand(), bufferCommand(), quarantineCommand(), storeCommand(), catalogCommand(),
-				retentionCommand(), verifyCommand())
+				retentionCommand(), verifyCommand(), versionCommand(), doctorCommand(), sizeCommand())
 		},
 	})
 }

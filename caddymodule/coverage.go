@@ -21,6 +21,9 @@ func httpApp(ctx caddy.Context) *caddyhttp.App {
 	return nil
 }
 
+// uncoveredWords are in the warning about such routes.
+const uncoveredWords = "to an upstream that no audit_log covers"
+
 // warnings are what an operator should know about the configuration around
 // ours. It is called when all of it is provisioned.
 func (a *App) warnings() []string {
@@ -73,7 +76,7 @@ func (a *App) warnings() []string {
 		w := coverage{named: srv.NamedRoutes}
 		w.walk(srv.Routes, false, 0)
 		if w.uncovered > 0 {
-			found = append(found, fmt.Sprintf("%s has %d route(s) to an upstream that no audit_log covers: "+
+			found = append(found, fmt.Sprintf("%s has %d route(s) "+uncoveredWords+": "+
 				"their calls are not recorded; add audit_log to the site, or ignore this if they are no API", where, w.uncovered))
 		}
 	}

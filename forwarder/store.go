@@ -5,6 +5,7 @@ package forwarder
 
 import (
 	"context"
+	"errors"
 	"iter"
 	"log/slog"
 
@@ -185,6 +186,10 @@ type ProbeOpener interface {
 	// it would not. It may write it. Another process may have the store open.
 	Probe(ctx context.Context, probe Record) error
 }
+
+// ErrUnprepared is in an error of OpenReader where the destination is there and lacks what a
+// server makes or brings up to date when it starts.
+var ErrUnprepared = errors.New("it is not prepared yet")
 
 // ReaderOpener is an Opener whose store can be read back, beside the one that
 // writes and also while nobody does.

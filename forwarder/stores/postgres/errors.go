@@ -39,7 +39,7 @@ func (s *server) failing(doing string, err error) error {
 		return nil
 	}
 	f := &failure{}
-	for _, ended := range []error{context.Canceled, context.DeadlineExceeded, errClosed} {
+	for _, ended := range []error{context.Canceled, context.DeadlineExceeded, errClosed, forwarder.ErrUnprepared} {
 		if errors.Is(err, ended) {
 			f.cause = ended
 			break

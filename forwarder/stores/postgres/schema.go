@@ -8,7 +8,13 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
 )
+
+// SchemaVersion is the version of the schema that this package reads and writes. Open brings
+// earlier ones to it.
+const SchemaVersion = schemaVersion
 
 // schemaVersion is the newest of migrations.
 const schemaVersion = 3
@@ -62,12 +68,19 @@ func check(ctx context.Context, q querier, schema string) error {
 	case err != nil:
 		return err
 	case v == 0:
-		return fmt.Errorf("its schema %s has no tables yet: let a server start once without \"migrate off\", as the role that is to own them", schema)
+		return &unpreparedError{fmt.Sprintf("its schema %s has no tables yet: let a server start once without \"migrate off\", as the role that is to own them", schema)}
 	case v < schemaVersion:
-		return fmt.Errorf("its schema version %d is older than this build's %d: let a server of this build start once without \"migrate off\", as the role that owns the tables", v, schemaVersion)
+		return &unpreparedError{fmt.Sprintf("its schema version %d is older than this build's %d: let a server of this build start once without \"migrate off\", as the role that owns the tables", v, schemaVersion)}
 	}
 	return nil
 }
+
+// unpreparedError is a forwarder.ErrUnprepared in this store's words.
+type unpreparedError struct{ text string }
+
+func (e *unpreparedError) Error() string { return e.text }
+
+func (*unpreparedError) Is(target error) bool { return target == forwarder.ErrUnprepared }
 
 // migrate brings an absent, empty or older schema to the current version, in one
 // transaction. A lock lets several sidecars start at once: the first does it, and the

@@ -8,6 +8,10 @@ import (
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
 )
 
+// SchemaVersion is the version of the file that this package writes. It reads the earlier
+// ones, and Open brings them to this one.
+const SchemaVersion = schemaVersion
+
 const (
 	// applicationID marks the file as ours, "CAUD". SQLite keeps it in the
 	// file's header.

@@ -1,0 +1,223 @@
+package caddymodule
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os/signal"
+	"syscall"
+	"time"
+
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+	"github.com/spf13/cobra"
+)
+
+// doctorWithin bounds each of the doctor's checks.
+const doctorWithin = 10 * time.Second
+
+// The exit codes of the doctor.
+const (
+	doctorWell    = 0
+	doctorIll     = 1
+	doctorUnknown = 2
+)
+
+func doctorCommand() *cobra.Command {
+	var p place
+	var asJSON bool
+	o := doctorOptions{}
+	cmd := &cobra.Command{
+		Use:   "doctor [--probe] [--timeout <duration>] [--json]",
+		Short: "Looks for what is wrong with the configuration, the machine and the server",
+		Long: `
+Looks for what is wrong, or will be, and says how to mend it: the configuration, the
+buffer's disk and how fast it syncs, the clock, the modes of files, the stores, the
+services that are asked, and the running server, if one runs. Run it in the server's
+directory, with the server's environment and as its user, before the first start and
+whenever something looks odd.
+
+It changes nothing. It does not take the buffer's lock, so that it may run beside a
+server and before one; it syncs a few blocks in a file without a name, for half a
+second at most; it asks each service once, with a time limit. Stores are looked at and
+not written to, unless --probe is given: then each gets a probe, as "caddy audit store
+check" writes it.
+
+Exits with 1 if something is wrong, with 2 if it could not look, and else with 0, also
+when there are warnings.`,
+		Example: "  caddy audit doctor\n  caddy audit doctor --probe --config /etc/caddy/Caddyfile\n  caddy audit doctor --json | jq '.findings[] | select(.state == \"wrong\")'",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
+			defer stop()
+			code, err := func() (int, error) {
+				report, err := examine(ctx, &p, o)
+				if err != nil {
+					return doctorUnknown, err
+				}
+				out := cmd.OutOrStdout()
+				if asJSON {
+					err = printJSON(out, report)
+				} else {
+					err = report.print(out)
+				}
+				if err != nil {
+					return doctorUnknown, err
+				}
+				if report.Wrong > 0 {
+					return doctorIll, fmt.Errorf("looking for what is wrong: %d finding(s) are: see above", report.Wrong)
+				}
+				return doctorWell, nil
+			}()
+			return exitWith(cmd, code, err)
+		},
+	}
+	p.flags(cmd)
+	cmd.Flags().BoolVar(&o.probe, "probe", false, "Write a probe to each store, an entry with the code audit.probe")
+	cmd.Flags().DurationVar(&o.within, "timeout", doctorWithin, "Give up each check after this time")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "Print JSON")
+	return cmd
+}
+
+// exitWith ends a command with an exit code, which only Caddy's own kind of error holds.
+func exitWith(cmd *cobra.Command, code int, err error) error {
+	if code <= 1 {
+		return err
+	}
+	cmd.PrintErrln("Error:", err)
+	cmd.SilenceErrors = true
+	return caddycmd.WrapCommandFuncForCobra(func(caddycmd.Flags) (int, error) { return code, nil })(cmd, nil)
+}
+
+type doctorOptions struct {
+	probe  bool
+	within time.Duration
+}
+
+// doctor is what the checks look at. Nothing of it changes while they run, which they do
+// at the same time.
+type doctor struct {
+	doctorOptions
+	place *place
+	// config is the adapted configuration, and app its audit log, validated and not
+	// started. Both are nil where that failed, and app where there is no audit log.
+	config []byte
+	app    *App
+	sites  []*catalogSite // of config, without what only the machine knows
+	// status is the running server's, nil where none answered; then silence says why.
+	status  *Status
+	silence error
+	// newest are its last entries, oldest first.
+	newest []liveEntry
+}
+
+// check is one look. What it finds goes under its name, which is that of its section in
+// docs/doctor.md.
+type check struct {
+	name string
+	look func(ctx context.Context, d *doctor) []diagnosis
+}
+
+// checks are in the order in which they are reported.
+func checks() []check {
+	return []check{
+		{"server", checkServer},
+		{"user", checkUser},
+		{"disk", checkDisk},
+		{"fsync", checkSync},
+		{"clock", checkClock},
+		{"files", checkFiles},
+		{"routes", checkRoutes},
+		{"policy", checkPolicy},
+		{"proxies", checkProxies},
+		{"listeners", checkListeners},
+		{"services", checkServices},
+		{"stores", checkStores},
+		{"retention", checkRetention},
+		{"calls", checkCalls},
+		{"delivery", checkDelivery},
+	}
+}
+
+// errBlind means that there was nothing to look at.
+var errBlind = errors.New("looking for what is wrong: there is neither a configuration nor a server to look at")
+
+// examine looks at everything. The error says that it could not look.
+func examine(ctx context.Context, p *place, o doctorOptions) (*doctorReport, error) {
+	if o.within <= 0 {
+		return nil, errors.New("--timeout must be above zero, as in 10s")
+	}
+	d := &doctor{doctorOptions: o, place: p}
+	found, err := d.readConfiguration(ctx)
+	if err != nil && p.address == "" {
+		return nil, err
+	}
+	d.ask(ctx)
+	if err != nil && d.status == nil {
+		return nil, fmt.Errorf("%w: %w; %w", errBlind, err, d.silence)
+	}
+	report := new(doctorReport)
+	report.add("configuration", found)
+	all := checks()
+	results := make([]chan []diagnosis, len(all))
+	for i, c := range all {
+		results[i] = make(chan []diagnosis, 1) // who looks may come back when nobody waits
+		go func() { results[i] <- d.run(ctx, c) }()
+	}
+	for i, c := range all {
+		report.add(c.name, <-results[i])
+	}
+	return report, ctx.Err()
+}
+
+// run bounds a look, whatever it waits for: a file system that hangs heeds no context. What
+// comes back too late is nobody's.
+func (d *doctor) run(ctx context.Context, c check) []diagnosis {
+	ctx, cancel := context.WithTimeout(ctx, d.within)
+	defer cancel()
+	found := make(chan []diagnosis, 1)
+	go func() {
+		defer func() {
+			if r := recover(); r != nil {
+				found <- []diagnosis{notKnown("looking failed: %v", r).mend("report this, please")}
+			}
+		}()
+		found <- c.look(ctx, d)
+	}()
+	// Who heeds the context may have something to say about it.
+	late := time.NewTimer(d.within + time.Second)
+	defer late.Stop()
+	select {
+	case list := <-found:
+		return list
+	case <-late.C:
+		return []diagnosis{notKnown("it did not come to an end within %s", d.within).mend("see what hangs, or give more time with --timeout")}
+	}
+}
+
+// ask asks the server, if one runs.
+func (d *doctor) ask(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, d.within)
+	defer cancel()
+	if d.status, d.silence = d.place.liveStatus(ctx); d.status == nil {
+		return
+	}
+	d.newest, _ = d.place.newest(ctx, maxTail) // without them, some checks do not know
+}
+
+// checkServer says whether there is a server to look at.
+func checkServer(_ context.Context, d *doctor) []diagnosis {
+	if s := d.status; s != nil {
+		return []diagnosis{fine("it runs, and answers at its admin endpoint")}
+	}
+	if d.config == nil && d.place.address == "" {
+		return unread() // which says where the endpoint is
+	}
+	if !errors.Is(d.silence, errDown) {
+		return []diagnosis{wrong("it cannot be asked: %v", d.silence).mend("run this as the server's user, or give --address")}
+	}
+	if pid, ok := holderOf(d); ok {
+		return []diagnosis{wrong("process %d has the buffer open, and nobody answers at the admin endpoint", pid).
+			mend("give the --address of its endpoint, or look whether that process still works")}
+	}
+	return []diagnosis{notKnown("it does not run, so that only what does not move was looked at").mend("start it, and look again")}
+}

@@ -1,0 +1,136 @@
+package caddymodule
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+)
+
+// readConfiguration adapts and validates the configuration, as `caddy validate` does. The
+// error says that there is none to read; what is wrong with it is found.
+func (d *doctor) readConfiguration(ctx context.Context) ([]diagnosis, error) {
+	const cure = "correct it where it says; \"caddy validate\" says the same"
+	file := d.place.config
+	if file == "" {
+		file = "Caddyfile"
+	}
+	if _, err := os.ReadFile(file); err != nil {
+		_, err := d.place.load() // which knows what to say
+		return []diagnosis{notKnown("it was not read: %v", err)}, err
+	}
+	config, err := d.place.load()
+	if err != nil {
+		return []diagnosis{wrong("%v", err).mend(cure)}, nil
+	}
+	d.config = config
+	if d.sites, err = findSites(config); err != nil {
+		return []diagnosis{wrong("%v", err).mend(cure)}, nil
+	}
+	app, err := validated(ctx, config, d.within)
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return []diagnosis{notKnown("it was not provisioned within %s", d.within).mend("see which server of a catalog hangs, or give more time with --timeout")}, nil
+	case err != nil:
+		return []diagnosis{wrong("it cannot be provisioned: %v", err).mend(cure)}, nil
+	}
+	d.app = app
+	if app == nil || len(d.sites) == 0 {
+		return []diagnosis{wrong("%s has no site with audit_log: nothing is recorded", file).mend("add the directive to the site before the API")}, nil
+	}
+	list := []diagnosis{fine("%s adapts and provisions; %d site(s) have audit_log", file, len(d.sites))}
+	for _, w := range app.warnings() {
+		if !strings.Contains(w, uncoveredWords) { // that is for checkRoutes
+			list = append(list, asFinding(w))
+		}
+	}
+	if app.Buffer.Directory == "" {
+		list = append(list, warning("the buffer has no directory of its own, and is in Caddy's data directory: %s", app.dir).
+			mend("name one on a local disk with room, as in: buffer /var/lib/caddy-audit/buffer"))
+	}
+	return list, nil
+}
+
+// asFinding is a warning of App.warnings, whose last part is the cure.
+func asFinding(text string) diagnosis {
+	f := warning("%s", text)
+	if i := strings.LastIndex(text, "; "); i > 0 {
+		f.Seen, f.Cure = text[:i], text[i+2:]
+	}
+	return f
+}
+
+// validating keeps two looks apart, which would take each other's app.
+var validating sync.Mutex
+
+// validated provisions a configuration, starts nothing, and returns its audit log: nil if it
+// has none. Its logs go nowhere, so that no file of theirs is made by whoever looks.
+func validated(ctx context.Context, config []byte, within time.Duration) (*App, error) {
+	c := new(caddy.Config)
+	if err := caddy.StrictUnmarshalJSON(config, c); err != nil {
+		return nil, fmt.Errorf("reading the configuration: %w", err)
+	}
+	silence(c)
+	type result struct {
+		app *App
+		err error
+	}
+	done := make(chan result, 1)
+	go func() {
+		validating.Lock()
+		defer validating.Unlock()
+		var r result
+		sawProvisioned = func(a *App) {
+			r.app = a
+			a.warned = true // its warnings are findings
+		}
+		defer func() { sawProvisioned = nil }()
+		r.err = caddy.Validate(c)
+		done <- r
+	}()
+	late := time.NewTimer(within)
+	defer late.Stop()
+	select {
+	case r := <-done:
+		return r.app, r.err
+	case <-late.C:
+		return nil, context.DeadlineExceeded
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// silence takes the writers of all logs away, and leaves what says how they are written,
+// which is looked at.
+func silence(c *caddy.Config) {
+	if c.Logging == nil {
+		c.Logging = new(caddy.Logging)
+	}
+	nowhere := json.RawMessage(`{"output":"discard"}`)
+	if c.Logging.Sink != nil {
+		c.Logging.Sink.WriterRaw = nowhere
+	}
+	if c.Logging.Logs == nil {
+		c.Logging.Logs = map[string]*caddy.CustomLog{}
+	}
+	if c.Logging.Logs[caddy.DefaultLoggerName] == nil {
+		c.Logging.Logs[caddy.DefaultLoggerName] = new(caddy.CustomLog)
+	}
+	for name, l := range c.Logging.Logs {
+		switch {
+		case l == nil:
+		case name == caddy.DefaultLoggerName:
+			// Standard error, where Caddy logs before it is told otherwise: it says when
+			// that becomes another one.
+			l.WriterRaw, l.Level = nil, "FATAL"
+		default:
+			l.WriterRaw = nowhere
+		}
+	}
+}

@@ -1,0 +1,235 @@
+package caddymodule
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/dustin/go-humanize"
+
+	"github.com/caddy-audit-log/caddy-audit-log/buffer"
+)
+
+// bufferDir is the buffer's directory: the configuration's, or the running server's.
+func (d *doctor) bufferDir() (dir string, ok bool) {
+	switch {
+	case d.app != nil:
+		return d.app.dir, true
+	case d.status != nil:
+		return d.status.Directory, true
+	}
+	return "", false
+}
+
+// unread is what a check says that needs the configuration, where there is none.
+func unread() []diagnosis {
+	return []diagnosis{notKnown("the configuration was not read").mend("see configuration, above")}
+}
+
+// checkDisk looks at what the buffer lies on.
+func checkDisk(_ context.Context, d *doctor) []diagnosis {
+	dir, ok := d.bufferDir()
+	if !ok {
+		return unread()
+	}
+	at := nearest(dir)
+	f, err := filesystemOf(at)
+	if err != nil {
+		return []diagnosis{notKnown("what %s lies on: %v", at, err).mend("see to it that it is a local disk whose fsync can be trusted")}
+	}
+	need := diskNeed{maxSize: buffer.DefaultMaxSize, minFree: min(buffer.DefaultMinFree, f.Total/20), segment: buffer.DefaultSegmentSize, used: bytesIn(dir)}
+	switch {
+	case d.app != nil:
+		need.maxSize = cmp.Or(d.app.Buffer.MaxSize, need.maxSize)
+		need.minFree = cmp.Or(d.app.Buffer.MinFree, need.minFree)
+		need.segment = cmp.Or(d.app.Buffer.SegmentSize, need.segment)
+	case d.status != nil:
+		need.maxSize, need.minFree = cmp.Or(d.status.BufferMaxBytes, need.maxSize), cmp.Or(d.status.MinFreeBytes, need.minFree)
+	}
+	list := []diagnosis{kindFinding(f.Kind, at), need.space(f)}
+	if f.Inodes > 0 {
+		list = append(list, need.inodes(f))
+	}
+	return list
+}
+
+// kindFinding says whether a buffer may be on a kind of file system.
+func kindFinding(kind, at string) diagnosis {
+	const cure = "put the buffer on a local disk"
+	switch {
+	case networkFilesystems[kind]:
+		return wrong("%s is on %s, a network file system: whether a sync has reached a disk, and whether a lock holds, is not certain there", at, kind).mend(cure)
+	case memoryFilesystems[kind]:
+		return wrong("%s is on %s: it is gone with the machine's power, and what is not delivered with it", at, kind).mend(cure)
+	case kind == "overlay" || kind == "aufs":
+		return warning("%s is on %s, a container's own layer: it goes with the container", at, kind).mend("mount a volume there")
+	case kind == "fuse":
+		return warning("%s is on a FUSE file system, which may be a network's", at).mend("see what is mounted there; %s", cure)
+	}
+	return fine("%s is on %s", at, kind)
+}
+
+// diskNeed is what the buffer may need of its disk, in bytes.
+type diskNeed struct{ maxSize, minFree, segment, used int64 }
+
+func (n diskNeed) space(f filesystem) diagnosis {
+	size := func(b int64) string { return humanize.IBytes(uint64(max(0, b))) }
+	more := max(0, n.maxSize-n.used)
+	switch {
+	case f.Free < n.minFree:
+		return wrong("%s are free, which is less than min_free, %s: the buffer counts as full, and calls are refused", size(f.Free), size(n.minFree)).
+			mend("free some of it, or lower min_free")
+	case f.Free-n.minFree < more:
+		return warning("%s are free; the buffer may need %s more of it, and leaves %s to others: the disk is full before max_size is reached", size(f.Free), size(more), size(n.minFree)).
+			mend("give it a larger disk, or lower max_size, %s; \"caddy audit size\" says what you need", size(n.maxSize))
+	}
+	return fine("%s are free, of which the buffer may need %s and leaves %s to others", size(f.Free), size(more), size(n.minFree))
+}
+
+func (n diskNeed) inodes(f filesystem) diagnosis {
+	need := uint64(n.maxSize/max(n.segment, 1)) + 64
+	if f.FreeInodes < need {
+		return wrong("%s inodes are free, and the buffer may need %s: a new segment cannot be made", humanize.Comma(int64(f.FreeInodes)), humanize.Comma(int64(need))).
+			mend("remove small files from that file system, or make it anew with more inodes")
+	}
+	return fine("%s inodes are free", humanize.Comma(int64(min(f.FreeInodes, 1<<62))))
+}
+
+const (
+	// A few syncs say how fast a disk is, and half a second of them disturbs nobody.
+	maxSyncs   = 20
+	syncWithin = 500 * time.Millisecond
+	syncBlock  = 4096
+
+	// syncsOfCommit is how often the buffer syncs in one commit. A changing call waits for
+	// two commits, and another call for one.
+	syncsOfCommit = 2
+	// slowSync is what one sync may take until calls feel it, and fastSync what none takes
+	// that reaches a disk.
+	slowSync = 20 * time.Millisecond
+	fastSync = 15 * time.Microsecond
+)
+
+// checkSync measures how fast the buffer's disk makes something durable.
+func checkSync(ctx context.Context, d *doctor) []diagnosis {
+	dir, ok := d.bufferDir()
+	if !ok {
+		return unread()
+	}
+	maxWait := buffer.DefaultMaxWait
+	if d.app != nil {
+		maxWait = cmp.Or(time.Duration(d.app.Buffer.MaxWait), maxWait)
+	}
+	at := nearest(dir)
+	times, err := inTime(ctx, d.within, func() ([]time.Duration, error) { return syncTimes(at) })
+	if errors.Is(err, context.DeadlineExceeded) {
+		return []diagnosis{wrong("the disk of %s did not sync a block within %s", at, d.within).mend("look at the disk, and at who else writes to it")}
+	}
+	if err != nil {
+		return []diagnosis{notKnown("how fast %s syncs: %v", at, err).mend("run this as the server's user")}
+	}
+	return []diagnosis{syncFinding(times, maxWait)}
+}
+
+// inTime waits for something that heeds no context.
+func inTime[T any](ctx context.Context, within time.Duration, do func() (T, error)) (T, error) {
+	type result struct {
+		value T
+		err   error
+	}
+	done := make(chan result, 1)
+	go func() {
+		value, err := do()
+		done <- result{value, err}
+	}()
+	late := time.NewTimer(within)
+	defer late.Stop()
+	var none T
+	select {
+	case r := <-done:
+		return r.value, r.err
+	case <-late.C:
+		return none, context.DeadlineExceeded
+	case <-ctx.Done():
+		return none, ctx.Err()
+	}
+}
+
+// syncTimes writes and syncs blocks of a file that has no name, or one that is removed at
+// once, inside what was set aside for it: as the buffer does.
+func syncTimes(dir string) ([]time.Duration, error) {
+	f, err := namelessFile(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if _, err := f.Write(make([]byte, maxSyncs*syncBlock)); err != nil {
+		return nil, err
+	}
+	if err := f.Sync(); err != nil {
+		return nil, err
+	}
+	block := make([]byte, syncBlock)
+	var times []time.Duration
+	for began := time.Now(); len(times) < maxSyncs && time.Since(began) < syncWithin; {
+		block[0]++
+		start := time.Now()
+		if _, err := f.WriteAt(block, int64(len(times)*syncBlock)); err != nil {
+			return nil, err
+		}
+		if err := syncData(f); err != nil {
+			return nil, err
+		}
+		times = append(times, time.Since(start))
+	}
+	return times, nil
+}
+
+// temporaryFile makes a file and takes its name away.
+func temporaryFile(dir string) (*os.File, error) {
+	f, err := os.CreateTemp(dir, "doctor-*.tmp")
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Remove(f.Name()); err != nil {
+		return nil, errors.Join(fmt.Errorf("removing %q: %w", filepath.Base(f.Name()), err), f.Close())
+	}
+	return f, nil
+}
+
+// syncFinding says what the times mean for a call. There is at least one.
+func syncFinding(times []time.Duration, maxWait time.Duration) diagnosis {
+	times = slices.Sorted(slices.Values(times))
+	median, worst := times[len(times)/2], times[len(times)-1]
+	seen := fmt.Sprintf("a sync takes %s, at worst %s of %d: a changing call waits about %s for its record, another one %s",
+		shortTime(median), shortTime(worst), len(times), shortTime(2*syncsOfCommit*median), shortTime(syncsOfCommit*median))
+	switch {
+	case syncsOfCommit*worst > maxWait:
+		return wrong("%s; a commit that takes longer than max_wait, %s, counts as a fault", seen, maxWait).
+			mend("give the buffer a disk of its own, or a faster one; raise max_wait if calls may wait for so long")
+	case median > slowSync:
+		return warning("%s", seen).mend("give the buffer a faster disk, such as an SSD with power-loss protection")
+	case median < fastSync:
+		return warning("%s; no disk is that fast, so that a power cut may take what was said to be durable", seen).
+			mend("see whether the file system, the hypervisor or the disk's own cache ignores a sync")
+	}
+	return fine("%s", seen)
+}
+
+// shortTime has no more digits than mean something.
+func shortTime(d time.Duration) time.Duration {
+	switch {
+	case d > time.Second:
+		return d.Round(10 * time.Millisecond)
+	case d > 10*time.Millisecond:
+		return d.Round(time.Millisecond)
+	case d > time.Millisecond:
+		return d.Round(100 * time.Microsecond)
+	}
+	return d.Round(time.Microsecond)
+}

@@ -1,0 +1,138 @@
+package caddymodule
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/caddy-audit-log/caddy-audit-log/audit"
+)
+
+// checkRoutes looks for calls that are not recorded, or not by their names.
+func checkRoutes(_ context.Context, d *doctor) []diagnosis {
+	if d.app == nil {
+		return unread()
+	}
+	var list []diagnosis
+	for _, w := range d.app.warnings() {
+		if strings.Contains(w, uncoveredWords) {
+			list = append(list, asFinding(w))
+		}
+	}
+	for _, h := range d.app.handlers {
+		list = append(list, catalogFinding(&catalogSite{name: "audit_log", handler: h}))
+	}
+	return list
+}
+
+// catalogFinding is what `caddy audit catalog --uncovered` says of a site. What a platform
+// itself has without a target is as it should be.
+func catalogFinding(s *catalogSite) diagnosis {
+	h := s.handler
+	if h.platform.Catalog == nil {
+		return warning("%s knows no API: its calls have routes and targets by what looks like an id", s.title()).
+			mend("describe it, as in: catalog openapi ./openapi.json")
+	}
+	operations, all := s.uncovered()
+	if len(h.Catalogs) > 0 {
+		base := map[string]bool{}
+		from := &Handler{Platform: h.Platform}
+		if from.choosePlatform() == nil {
+			for op := range from.platform.Catalog.Operations() {
+				base[audit.SameRoute(op.Method, op.Template)] = true
+			}
+		}
+		operations = slices.DeleteFunc(operations, func(op *audit.Operation) bool { return base[audit.SameRoute(op.Method, op.Template)] })
+		if len(operations) > 0 {
+			return warning("%s: %d of its own operations have no target, such as %s %s", s.title(), len(operations), operations[0].Method, operations[0].Template).
+				mend("name one in a catalog file; \"caddy audit catalog --uncovered\" lists them")
+		}
+	}
+	return fine("%s knows %d operations of its API", s.title(), all)
+}
+
+// safeMethods change nothing.
+var safeMethods = []string{http.MethodGet, http.MethodHead, http.MethodOptions}
+
+// checkPolicy looks for what lets calls through unrecorded, or too soon.
+func checkPolicy(_ context.Context, d *doctor) []diagnosis {
+	if d.app == nil {
+		return unread()
+	}
+	var list []diagnosis
+	if d.app.Buffer.OnFault == onFaultPass {
+		list = append(list, warning("on_fault pass: while the buffer is full, failing or slow, calls go through unrecorded, and a gap counts them").
+			mend("if each call must be recorded, remove it; \"caddy audit pass\" does the same for a time"))
+	}
+	for _, s := range d.sites {
+		for _, r := range s.handler.Rules {
+			if f, bad := ruleFinding(s, r); bad {
+				list = append(list, f)
+			}
+		}
+	}
+	if len(list) == 0 {
+		list = append(list, fine("changing calls are recorded before they reach the API, and none passes unrecorded"))
+	}
+	return list
+}
+
+// ruleFinding is about a rule that is not provisioned yet, which takes its matchers away.
+func ruleFinding(s *catalogSite, r *Rule) (f diagnosis, bad bool) {
+	const cure = "limit it to methods that change nothing, as in: @reads method GET HEAD"
+	switch {
+	case r.Level == audit.LevelNone && len(r.MatcherSetsRaw) == 0:
+		return wrong("%s: rule %s none matches every call: what no rule before it matches is not recorded", s.title(), r.Name).
+			mend("give it a matcher, as in: @probes path /health"), true
+	case r.Level == audit.LevelNone || onlyReads(r.MatcherSetsRaw):
+		return f, false
+	case r.Durability == audit.DurabilityRelaxed:
+		return warning("%s: rule %s is relaxed for calls that change something: any death of the process can lose their entries", s.title(), r.Name).mend(cure), true
+	case r.Durability == audit.DurabilityAnswer:
+		return warning("%s: rule %s is answer for calls that change something: of what was in flight when the process was killed there is no record", s.title(), r.Name).mend(cure), true
+	}
+	return f, false
+}
+
+// onlyReads reports whether each set of matchers is limited to methods that change nothing.
+func onlyReads(sets caddyhttp.RawMatcherSets) bool {
+	return len(sets) > 0 && !slices.ContainsFunc(sets, func(set caddy.ModuleMap) bool {
+		var methods []string
+		if json.Unmarshal(set["method"], &methods) != nil || len(methods) == 0 {
+			return true
+		}
+		return slices.ContainsFunc(methods, func(m string) bool { return !slices.Contains(safeMethods, strings.ToUpper(m)) })
+	})
+}
+
+// checkRetention looks at how long entries exist.
+func checkRetention(_ context.Context, d *doctor) []diagnosis {
+	if d.app == nil {
+		return unread()
+	}
+	var list []diagnosis
+	if d.app.Keep == nil {
+		list = append(list, warning("there is no keep: nothing is ever deleted, and stores grow for ever").
+			mend("say how long entries exist, as in: keep { default 400d }"))
+	} else {
+		list = append(list, fine("entries are kept for %s, where no class says otherwise", d.app.keep().Term(audit.ClassDefault)))
+		if names := d.app.notKept(); len(names) > 0 {
+			list = append(list, fine("%s delete by means of their own, not by keep: see their documentation", strings.Join(names, ", ")))
+		}
+	}
+	if d.status == nil {
+		return list
+	}
+	for _, s := range d.status.Stores {
+		if k := s.Retention; k != nil && !k.FailingSince.IsZero() {
+			list = append(list, warning("store %s is not held to its retention: %s", s.Name, k.LastError).
+				mend("nothing expires in it until this is mended; most often a role may not delete"))
+		}
+	}
+	return list
+}

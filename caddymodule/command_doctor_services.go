@@ -1,0 +1,149 @@
+package caddymodule
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/caddy-audit-log/caddy-audit-log/identity"
+)
+
+// maxAsking bounds the services that are asked at the same time.
+const maxAsking = 8
+
+// checkServices asks once each service that the configuration names: where keys are, who
+// somebody is, whose a call is, and who is a member.
+func checkServices(ctx context.Context, d *doctor) []diagnosis {
+	if d.app == nil {
+		return unread()
+	}
+	var questions []func(context.Context) diagnosis
+	seen := map[string]bool{} // sites share what they ask
+	ask := func(key string, question func(context.Context) diagnosis) {
+		if !seen[key] {
+			seen[key] = true
+			questions = append(questions, question)
+		}
+	}
+	named := false
+	for _, h := range d.app.handlers {
+		named = named || len(h.Issuers)+len(h.Lookups)+len(h.AnswerHeaders) > 0
+		for _, i := range h.Issuers {
+			ask(i.String(), i.look)
+		}
+		for _, l := range h.Lookups {
+			ask(l.String(), func(ctx context.Context) diagnosis { return l.look(ctx, h) })
+		}
+	}
+	for _, v := range d.app.viewers {
+		if v.Ask != nil {
+			ask("members "+v.Ask.URL, v.Ask.look)
+		}
+	}
+	questions = append(questions, d.app.Organizations.looks()...)
+	list := together(ctx, questions)
+	if !named && len(d.app.handlers) > 0 {
+		list = append(list, warning("nothing says who a caller is: there is no issuer, introspect, profile or answer_header, so that entries have no verified actor").
+			mend("add what you have, as in: issuer https://auth.example.com"))
+	}
+	return list
+}
+
+// together asks all, a few at a time, and keeps their order.
+func together(ctx context.Context, questions []func(context.Context) diagnosis) []diagnosis {
+	list := make([]diagnosis, len(questions))
+	free := make(chan struct{}, maxAsking)
+	var all sync.WaitGroup
+	for i, question := range questions {
+		all.Go(func() {
+			select {
+			case free <- struct{}{}:
+				defer func() { <-free }()
+				list[i] = question(ctx)
+			case <-ctx.Done():
+				list[i] = notKnown("there was no time to ask service %d of %d", i+1, len(questions)).mend("give more time with --timeout")
+			}
+		})
+	}
+	all.Wait()
+	return slices.Clip(list)
+}
+
+// look reads the issuer's keys, if they are somewhere else.
+func (i *Issuer) look(ctx context.Context) diagnosis {
+	name := "issuer " + identity.WithoutQuery(i.URL)
+	address := i.keysURL()
+	if address == "" {
+		return fine("%s: %d key(s) in a file or a secret of this machine", name, len(i.identity.Fixed))
+	}
+	keys, leftOut, err := identity.CountKeys(ctx, address)
+	at := identity.WithoutQuery(address)
+	switch {
+	case err != nil:
+		return wrong("%s: its keys at %s cannot be read: %v", name, at, err).
+			mend("until they can, its tokens are not verified: correct jwks, or see what is between here and there")
+	case keys == 0:
+		return wrong("%s: none of its %d keys at %s can verify a signature", name, leftOut, at).mend("have it publish public RSA (2048 bits or more), EC or Ed25519 keys")
+	case leftOut > 0:
+		return warning("%s: %d key(s), and %d that cannot verify a signature", name, keys, leftOut).mend("see which those are; a token that is signed with one is not verified")
+	}
+	return fine("%s: %d key(s)", name, keys)
+}
+
+// look asks about a credential that nobody has.
+func (l *Lookup) look(ctx context.Context, h *Handler) diagnosis {
+	s, err := l.service(h.platform)
+	if err != nil {
+		return wrong("%s %s: %v", l.Kind, shownURL(l.URL), err).mend("correct it where it says")
+	}
+	name := fmt.Sprintf("%s %s", l.Kind, identity.WithoutQuery(s.URL))
+	if err := s.Probe(ctx); err != nil {
+		return wrong("%s: %v", name, err).mend("until it answers, entries have the credential's hash and nobody's name: correct the URL and its client")
+	}
+	return fine("%s answers, and knows nobody by a credential that nobody has", name)
+}
+
+// look asks for an organization that is not there, without a credential.
+func (m *MembersAsk) look(ctx context.Context) diagnosis {
+	name := "members ask " + shownURL(m.URL)
+	a, err := m.ask()
+	if err != nil {
+		return wrong("%s: %v", name, err).mend("correct it where it says")
+	}
+	name = "members ask " + identity.WithoutQuery(a.URL)
+	if err := a.Probe(ctx); err != nil {
+		return wrong("%s: %v", name, err).mend("until it answers as it should, no member gets in: correct the URL")
+	}
+	return fine("%s answers, and turns away whoever shows no credential", name)
+}
+
+// looks ask about a project and an organization that are not there.
+func (o *Organizations) looks() (all []func(context.Context) diagnosis) {
+	if o == nil {
+		return nil
+	}
+	projects, organizations, err := o.lookups()
+	if err != nil {
+		return []func(context.Context) diagnosis{func(context.Context) diagnosis {
+			return wrong("organizations: %v", err).mend("correct it where it says")
+		}}
+	}
+	if projects != nil {
+		all = append(all, askLookup("project", projects.String(), projects.Probe))
+	}
+	if organizations != nil {
+		all = append(all, askLookup("organization", organizations.String(), organizations.Probe))
+	}
+	return all
+}
+
+func askLookup(kind, at string, probe func(context.Context) error) func(context.Context) diagnosis {
+	return func(ctx context.Context) diagnosis {
+		name := "organizations " + kind + ", " + at
+		if err := probe(ctx); err != nil {
+			return wrong("%s: %v", name, err).mend("until it answers, entries wait for their stamp and do not expire: correct the URL and the token")
+		}
+		return fine("%s answers", name)
+	}
+}

@@ -1,0 +1,63 @@
+package caddymodule
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+)
+
+// filesystem is what lies under a path, as far as the system says.
+type filesystem struct {
+	// Kind is its name, as in "ext4", or a number that nobody has named.
+	Kind string
+	// Free is what this user may use, in bytes.
+	Free, Total int64
+	// FreeInodes is how many files may still be made. Inodes is 0 where there is no such
+	// number.
+	FreeInodes, Inodes uint64
+}
+
+// errNotSaid says that this system does not tell what is asked.
+var errNotSaid = errors.New("this system does not say")
+
+// What a kind of file system is no good for.
+var (
+	// networkFilesystems do not sync as a disk does, or leave a lock to chance.
+	networkFilesystems = map[string]bool{
+		"nfs": true, "cifs": true, "smb": true, "smb2": true, "9p": true, "afs": true, "ceph": true, "coda": true, "lustre": true, "gpfs": true,
+		"ncp": true, "vboxsf": true,
+	}
+	// memoryFilesystems are gone with the machine's power.
+	memoryFilesystems = map[string]bool{"tmpfs": true, "ramfs": true, "hugetlbfs": true}
+)
+
+// nearest is the path, or the nearest directory above it that there is.
+func nearest(path string) string {
+	for {
+		_, err := os.Lstat(path)
+		if parent := filepath.Dir(path); (errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)) && parent != path {
+			path = parent
+			continue
+		}
+		return path
+	}
+}
+
+// bytesIn is what the files of a directory have, without those below it. It looks at no
+// more than a hundred thousand.
+func bytesIn(dir string) (bytes int64) {
+	d, err := os.Open(dir)
+	if err != nil {
+		return 0
+	}
+	defer d.Close()
+	entries, _ := d.ReadDir(100_000) // what could be read counts
+	for _, e := range entries {
+		if info, err := e.Info(); err == nil && info.Mode().IsRegular() {
+			bytes += info.Size()
+		}
+	}
+	return bytes
+}

@@ -1,0 +1,5 @@
+//go:build !linux
+
+package caddymodule
+
+func filesystemOf(string) (filesystem, error) { return filesystem{}, errNotSaid }
