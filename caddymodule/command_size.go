@@ -87,7 +87,7 @@ type sizeQuestion struct {
 // sizeReport is what it answers.
 type sizeReport struct {
 	sizingInput
-	*sizes
+	sizes
 	OutageSeconds float64 `json:"outage_seconds,omitempty"`
 	// From says where the three measures come from.
 	From string `json:"from"`
@@ -120,7 +120,7 @@ func (q *sizeQuestion) answer(ctx context.Context, p *place) (*sizeReport, error
 	if r.From = o.how; q.rate > 0 && q.entryBytes != "" && q.changing != "" {
 		r.From = "the flags"
 	}
-	r.sizes, r.OutageSeconds = sizesOf(in), in.Outage.Seconds()
+	r.sizes, r.OutageSeconds = *sizesOf(in), in.Outage.Seconds()
 	return r, nil
 }
 
@@ -318,7 +318,7 @@ func (r *sizeReport) text() string {
 		fmt.Fprintf(&b, "%-9s %s\n", label, printable(fmt.Sprintf(format, args...)))
 	}
 	size := func(bytes float64) string { return humanize.IBytes(uint64(clampBytes(bytes))) }
-	in, s := &r.sizingInput, r.sizes
+	in, s := &r.sizingInput, &r.sizes
 	line("entries", "%.4g a second, %.0f bytes each, %.0f%% with an intent", in.Rate, in.EntryBytes, 100*in.Changing)
 	line("", "from %s", r.From)
 	line("per day", "%s entries, %s of JSON", humanize.Comma(int64(s.EntriesPerDay)), size(s.BytesPerDay))
@@ -350,7 +350,7 @@ func (r *sizeReport) text() string {
 }
 
 func (r *sizeReport) disk(line func(label, format string, args ...any)) {
-	in, s := &r.sizingInput, r.sizes
+	in, s := &r.sizingInput, &r.sizes
 	if in.Free < 0 {
 		line("disk", "not known: give --free")
 		return
