@@ -67,7 +67,7 @@ func lockHolder(path string) (pid int, ok bool) {
 		if len(fields) < 6 || fields[1] != "FLOCK" || !strings.HasSuffix(fields[5], inode) {
 			continue
 		}
-		if pid, err := strconv.Atoi(fields[4]); err == nil && pid > 0 && pid != os.Getpid() {
+		if pid, err := strconv.Atoi(fields[4]); err == nil && pid > 0 {
 			return pid, true
 		}
 	}

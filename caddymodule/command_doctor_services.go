@@ -47,6 +47,9 @@ func checkServices(ctx context.Context, d *doctor) []diagnosis {
 		list = append(list, warning("nothing says who a caller is: there is no issuer, introspect, profile or answer_header, so that entries have no verified actor").
 			mend("add what you have, as in: issuer https://auth.example.com"))
 	}
+	if len(list) == 0 {
+		list = append(list, fine("no service is asked for anything"))
+	}
 	return list
 }
 

@@ -1,0 +1,404 @@
+package caddymodule
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/caddy-audit-log/caddy-audit-log/buffer"
+)
+
+// A Caddyfile with which nothing is wrong. %DIR% is replaced, and what stands behind %GLOBAL%
+// and %SITE% is for a test.
+const wellCaddyfile = `{
+	admin unix/%DIR%/admin.sock|0600
+	persist_config off
+	storage file_system %DIR%/storage
+	log {
+		format filter {
+			request>uri audit_log
+		}
+	}
+	servers {
+		trusted_proxies static 10.0.0.0/8
+		trusted_proxies_strict
+	}
+	audit_log {
+		buffer %DIR%/audit/buffer {
+			max_size 8MiB
+			segment_size 1MiB
+		}
+		store sqlite %DIR%/audit/audit.db
+		keep {
+			default 400d
+		}
+		%GLOBAL%
+	}
+}
+http://:18080 {
+	bind 127.0.0.1
+	audit_log {
+		platform supabase
+		answer_header user_id X-User
+		%SITE%
+	}
+	reverse_proxy 127.0.0.1:9
+}
+`
+
+// patient is a configuration in a directory of its own.
+type patient struct {
+	t         *testing.T
+	dir, file string
+}
+
+func newPatient(t *testing.T, changes ...string) *patient {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "ill") // a short path: it holds a socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	p := &patient{t: t, dir: dir}
+	p.file = write(t, filepath.Join(dir, "Caddyfile"), p.caddyfile(changes...))
+	return p
+}
+
+// caddyfile is the usual one with changes: what stands there, and what shall, in turn.
+func (p *patient) caddyfile(changes ...string) string {
+	text := strings.NewReplacer(changes...).Replace(wellCaddyfile)
+	return strings.NewReplacer("%GLOBAL%", "", "%SITE%", "", "%DIR%", p.dir).Replace(text)
+}
+
+// examined is what the command finds, and the error that it ends with.
+func (p *patient) examined(args ...string) (*doctorReport, error) {
+	p.t.Helper()
+	out, messages, err := runCommand(p.t, doctorCommand(), append([]string{"--json", "--config", p.file}, args...)...)
+	r := new(doctorReport)
+	if out == "" || json.Unmarshal([]byte(out), r) != nil {
+		p.t.Fatalf("%v: %s%s", err, out, messages)
+	}
+	return r, err
+}
+
+// one is the diagnosis of a check whose text has something in it.
+func (r *doctorReport) one(check, has string) *diagnosis {
+	for i := range r.Findings {
+		if f := &r.Findings[i]; f.Check == check && strings.Contains(f.Seen, has) {
+			return f
+		}
+	}
+	return nil
+}
+
+// want fails unless there is such a diagnosis, which says how it is mended.
+func (r *doctorReport) want(t *testing.T, check string, state diagnosisState, has string) {
+	t.Helper()
+	f := r.one(check, has)
+	switch {
+	case f == nil || f.State != state:
+		b, _ := json.MarshalIndent(r.Findings, "", " ")
+		t.Errorf("%s is not %s with %q: %s", check, state, has, b)
+	case (state == diagnosisWrong || state == diagnosisWarning) && f.Cure == "":
+		t.Errorf("%s: nothing says how to mend %q", check, f.Seen)
+	}
+}
+
+func exitCodeOf(err error) int {
+	if err == nil {
+		return 0
+	}
+	if v := reflect.Indirect(reflect.ValueOf(err)); v.Kind() == reflect.Struct && v.FieldByName("ExitCode").IsValid() {
+		return int(v.FieldByName("ExitCode").Int())
+	}
+	return 1
+}
+
+// filesIn are the names and sizes of all files below a directory.
+func filesIn(t *testing.T, dir string) (list []string) {
+	t.Helper()
+	err := filepath.Walk(dir, func(path string, info os.FileInfo, err error) error {
+		if err == nil && !info.IsDir() {
+			list = append(list, fmt.Sprintf("%s %d", path, info.Size()))
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list
+}
+
+func TestTheDoctorFindsNothingWrongBeforeTheFirstStartAndMakesNothing(t *testing.T) {
+	p := newPatient(t)
+	before := filesIn(t, p.dir)
+	r, err := p.examined()
+	if exitCodeOf(err) != 0 || r.Wrong != 0 || r.Warnings != 0 || r.OK == 0 {
+		t.Errorf("%v: %+v", err, r.Findings)
+	}
+	if after := filesIn(t, p.dir); !slices.Equal(before, after) {
+		t.Errorf("it made %v", after)
+	}
+	for _, c := range append(checks(), check{name: "configuration"}) {
+		if r.one(c.name, "") == nil {
+			t.Errorf("%s was not looked at", c.name)
+		}
+	}
+	r.want(t, "server", diagnosisNotKnown, "does not run")
+	r.want(t, "stores", diagnosisNotKnown, "created when the server starts")
+}
+
+func TestTheDoctorFindsNothingWrongWithAServerThatIsWell(t *testing.T) {
+	r := newRig(t, ok)
+	config := strings.NewReplacer("%GLOBAL%", "", "%SITE%", "", ":18080", ":%PORT%", "127.0.0.1:9\n", "%API%\n").Replace(wellCaddyfile)
+	r.load(config, "")
+	file := write(t, filepath.Join(r.dir, "Caddyfile"), r.expand(config, ""))
+	r.send("POST", project+"/pause", nil, "")
+	r.drained()
+	before := r.status()
+	p := &patient{t: t, dir: r.dir, file: file}
+	report, err := p.examined()
+	if exitCodeOf(err) != 0 || report.Wrong != 0 || report.Warnings != 0 {
+		t.Errorf("%v: %+v", err, report.Findings)
+	}
+	report.want(t, "server", diagnosisOK, "it runs")
+	report.want(t, "clock", diagnosisOK, "the newest entry")
+	report.want(t, "stores", diagnosisOK, "nothing was written to it")
+	report.want(t, "calls", diagnosisOK, "1 calls")
+	report.want(t, "delivery", diagnosisOK, "add up")
+	if s := r.status(); s.Calls != before.Calls || s.Failing != "" {
+		t.Errorf("looking changed something: %+v", s.Calls)
+	}
+	r.send("POST", project+"/pause", nil, "")
+	if s := r.drained(); !s.Conserved || s.Calls.Recorded != 2 {
+		t.Errorf("the server is not as before: %+v", s)
+	}
+	text, _, err := runCommand(t, doctorCommand(), "--config", file)
+	if err != nil || !strings.Contains(text, "0 wrong, 0 warning(s)") || strings.Contains(text, "\x1b") {
+		t.Errorf("%v: %s", err, text)
+	}
+}
+
+// A server that starts at that moment needs the lock.
+func TestTheDoctorNeverHoldsTheBuffersLock(t *testing.T) {
+	p := newPatient(t)
+	dir := filepath.Join(p.dir, "audit", "buffer")
+	b, err := buffer.Open(dir, buffer.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := p.examined()
+	if exitCodeOf(err) != doctorIll {
+		t.Errorf("%v", err)
+	}
+	if _, linux := os.Stat("/proc/locks"); linux == nil {
+		r.want(t, "server", diagnosisWrong, fmt.Sprintf("process %d has the buffer open", os.Getpid()))
+	}
+	if err := b.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	var stop, opened atomic.Bool
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for !stop.Load() {
+			b, err := buffer.Open(dir, buffer.Options{})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			opened.Store(true)
+			if err := b.Close(context.Background()); err != nil {
+				t.Error(err)
+			}
+		}
+	}()
+	for range 3 {
+		_, _ = p.examined()
+	}
+	await(t, "an opening", opened.Load)
+	stop.Store(true)
+	<-done
+}
+
+func TestTheExitCodeSaysWhetherSomethingIsWrongOrCouldNotBeLookedAt(t *testing.T) {
+	t.Chdir(t.TempDir())
+	_, messages, err := runCommand(t, doctorCommand())
+	if exitCodeOf(err) != doctorUnknown || !strings.Contains(messages, "there is no Caddyfile") {
+		t.Errorf("nothing to look at: %v %s", err, messages)
+	}
+	_, messages, err = runCommand(t, doctorCommand(), "--address", "unix/"+filepath.Join(t.TempDir(), "none.sock"))
+	if exitCodeOf(err) != doctorUnknown || !strings.Contains(messages, "neither a configuration nor a server") {
+		t.Errorf("an address where nobody is: %v %s", err, messages)
+	}
+	if _, _, err = runCommand(t, doctorCommand(), "--timeout", "0s"); exitCodeOf(err) != doctorUnknown {
+		t.Errorf("no time: %v", err)
+	}
+	p := newPatient(t, "audit_log {\n\t\tplatform", "audit_log {\n\t\tplatfrom")
+	if _, err := p.examined(); exitCodeOf(err) != doctorIll {
+		t.Errorf("something is wrong: %v", err)
+	}
+	p = newPatient(t, "keep {\n\t\t\tdefault 400d\n\t\t}", "")
+	if r, err := p.examined(); exitCodeOf(err) != doctorWell || r.Warnings == 0 {
+		t.Errorf("warnings alone: %v", err)
+	}
+}
+
+func TestAServerCanBeLookedAtWithoutItsConfiguration(t *testing.T) {
+	r := start(t, proxy, ok)
+	t.Chdir(t.TempDir())
+	out, _, err := runCommand(t, doctorCommand(), "--json", "--address", "unix/"+filepath.Join(r.dir, "admin.sock"))
+	report := new(doctorReport)
+	if err := json.Unmarshal([]byte(out), report); err != nil {
+		t.Fatal(err)
+	}
+	if exitCodeOf(err) != 0 {
+		t.Errorf("%v: %s", err, out)
+	}
+	report.want(t, "configuration", diagnosisNotKnown, "there is no Caddyfile")
+	report.want(t, "calls", diagnosisOK, "add up")
+	report.want(t, "disk", diagnosisOK, "are free")
+	report.want(t, "policy", diagnosisNotKnown, "was not read")
+}
+
+func TestWhatIsWrongWithTheConfigurationIsFound(t *testing.T) {
+	for name, c := range map[string]struct {
+		changes []string
+		state   diagnosisState
+		has     string
+	}{
+		"it does not adapt":     {[]string{"platform supabase", "platfrom supabase"}, diagnosisWrong, `"platfrom" is not an option`},
+		"it does not provision": {[]string{"platform supabase", "platform nowhere"}, diagnosisWrong, "nowhere"},
+		"nobody is audited":     {[]string{"\taudit_log {\n\t\tplatform supabase\n\t\tanswer_header user_id X-User\n\t\t%SITE%\n\t}\n", ""}, diagnosisWrong, "no site with audit_log"},
+		"logs hold credentials": {[]string{"request>uri audit_log", "request>uri delete"}, diagnosisWarning, "no log of Caddy's has the filter"},
+		"no directory":          {[]string{"buffer %DIR%/audit/buffer", "buffer"}, diagnosisWarning, "Caddy's data directory"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Setenv("XDG_DATA_HOME", t.TempDir())
+			r, err := newPatient(t, c.changes...).examined()
+			r.want(t, "configuration", c.state, c.has)
+			if wrong := c.state == diagnosisWrong; wrong != (exitCodeOf(err) == doctorIll) {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// Logs are not opened: the doctor may run as somebody else, whose file would then be in the
+// server's way.
+func TestNoLogFileOfTheConfigurationIsMade(t *testing.T) {
+	p := newPatient(t, "\n\tlog {\n", "\n\tlog {\n\t\toutput file %DIR%/caddy.log\n")
+	if r, _ := p.examined(); r.Wrong != 0 {
+		t.Errorf("%+v", r.Findings)
+	}
+	if _, err := os.Stat(filepath.Join(p.dir, "caddy.log")); err == nil {
+		t.Error("there is a log")
+	}
+}
+
+func TestALookThatHangsOrPanicsIsNotKnown(t *testing.T) {
+	d := &doctor{doctorOptions: doctorOptions{within: 10 * time.Millisecond}}
+	hangs := make(chan struct{})
+	defer close(hangs)
+	for name, look := range map[string]func(context.Context, *doctor) []diagnosis{
+		"did not come to an end": func(context.Context, *doctor) []diagnosis { <-hangs; return nil },
+		"looking failed":         func(context.Context, *doctor) []diagnosis { panic("a hostile answer") },
+	} {
+		list := d.run(t.Context(), check{name: "x", look: look})
+		if len(list) != 1 || list[0].State != diagnosisNotKnown || !strings.Contains(list[0].Seen, name) {
+			t.Errorf("%s: %+v", name, list)
+		}
+	}
+}
+
+func TestAReportIsBounded(t *testing.T) {
+	r := new(doctorReport)
+	var list []diagnosis
+	for range 100 {
+		list = append(list, wrong("%s\n\x1b[31m", strings.Repeat("x", 1<<16)).mend("%s", strings.Repeat("é", 1<<16)))
+	}
+	r.add("calls", list)
+	if len(r.Findings) != maxFindings+1 || r.Wrong != maxFindings || r.NotKnown != 1 {
+		t.Errorf("%d findings, %d wrong", len(r.Findings), r.Wrong)
+	}
+	for _, f := range r.Findings {
+		if len(f.Seen) > maxFindingText+8 || len(f.Cure) > maxFindingText+8 || strings.ContainsAny(f.Seen, "\n\x1b") {
+			t.Fatalf("%q", f.Seen)
+		}
+	}
+}
+
+// Secrets of every kind in the configuration's environment and files, while everything that
+// is asked fails: none of them is printed.
+func TestTheDoctorPrintsNoSecret(t *testing.T) {
+	const planted = "hunter2-planted-secret-of-32-bytes-or-more"
+	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// The worst service sends back what it got.
+		http.Error(w, r.Header.Get("Authorization")+planted, http.StatusTeapot)
+	}))
+	defer api.Close()
+	dir := t.TempDir()
+	t.Setenv("DOCTOR_SECRET", planted)
+	t.Setenv("DOCTOR_DSN", "postgres://audit:"+planted+"@127.0.0.1:9/audit?sslmode=disable")
+	file := write(t, filepath.Join(dir, "secret"), planted)
+	p := newPatient(t, "%GLOBAL%", `store postgres {env.DOCTOR_DSN}
+		store http `+api.URL+`/ingest?key={env.DOCTOR_SECRET} {
+			secret {env.DOCTOR_SECRET}
+		}
+		organizations {
+			lookup supabase `+api.URL+`
+			token {file.`+file+`}
+		}`,
+		"%SITE%", `issuer https://auth.example.com {
+			secret {env.DOCTOR_SECRET}
+		}
+		issuer `+api.URL+` {
+			jwks `+api.URL+`/jwks?key=`+planted+`
+		}
+		introspect `+api.URL+`/introspect?key=`+planted+` {
+			client audit {env.DOCTOR_SECRET}
+		}`)
+	for _, args := range [][]string{{"--json"}, {}, {"--json", "--probe"}} {
+		out, messages, err := runCommand(t, doctorCommand(), append(args, "--config", p.file, "--timeout", "5s")...)
+		if exitCodeOf(err) != doctorIll {
+			t.Errorf("%v: %s%s", err, out, messages)
+		}
+		if text := out + messages + err.Error(); strings.Contains(text, "hunter2") {
+			t.Errorf("%v: %s", args, text)
+		}
+	}
+}
+
+func TestEachCheckIsExplained(t *testing.T) {
+	b, err := os.ReadFile("../docs/doctor.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range append(checks(), check{name: "configuration"}) {
+		if !strings.Contains(string(b), "\n## "+c.name+"\n") {
+			t.Errorf("docs/doctor.md has no section %s, to which its findings lead", c.name)
+		}
+	}
+	if cmd := doctorCommand(); !strings.Contains(cmd.Example, "--json") || !strings.Contains(cmd.Example, "--probe") {
+		t.Error("the help has no example of each")
+	}
+}
+
+func TestWhoHoldsTheBufferButIsNotAnsweringIsFound(t *testing.T) {
+	d := &doctor{place: new(place), config: []byte("{}"), silence: errors.New("permission denied")}
+	list := checkServer(t.Context(), d)
+	if len(list) != 1 || list[0].State != diagnosisWrong || !strings.Contains(list[0].Seen, "cannot be asked") {
+		t.Errorf("%+v", list)
+	}
+}
