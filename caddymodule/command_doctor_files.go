@@ -75,7 +75,14 @@ func checkFiles(ctx context.Context, d *doctor) []diagnosis {
 	for _, name := range d.secretFiles() {
 		f.secret(name)
 	}
-	f.writers(cmp.Or(d.place.config, "Caddyfile"), "the configuration")
+	f.writers(cmp.Or(d.place.config, "Caddyfile"), "the configuration", "turn the audit log off")
+	if d.app != nil {
+		for _, h := range d.app.handlers {
+			for _, i := range h.Issuers {
+				f.writers(i.JWKSFile, "the keys of an issuer", "be anybody in the audit log")
+			}
+		}
+	}
 	d.adminSocket(f)
 	if f.looked > 0 && !slices.ContainsFunc(f.list, func(f diagnosis) bool { return f.State != diagnosisOK }) {
 		f.list = append(f.list, fine("%d files and directories can be got at by nobody who need not", f.looked))
@@ -196,11 +203,14 @@ func (f *files) secret(name string) {
 	}
 }
 
-// writers looks for others who can change a file.
-func (f *files) writers(name, what string) {
+// writers looks for others who can change a file, and says what they can do by that.
+func (f *files) writers(name, what, do string) {
+	if name == "" {
+		return
+	}
 	info, ok := f.stat(name)
 	if ok && info.Mode().IsRegular() && info.Mode().Perm()&0o002 != 0 {
-		f.says(wrong("%s, %s, can be changed by every user of this machine, who can turn the audit log off", what, name).mend("chmod o-w %s", name))
+		f.says(wrong("%s, %s, can be changed by every user of this machine, who can %s", what, name, do).mend("chmod o-w %s", name))
 	}
 }
 

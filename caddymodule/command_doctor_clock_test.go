@@ -1,0 +1,51 @@
+package caddymodule
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/caddy-audit-log/caddy-audit-log/audit"
+	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
+)
+
+func TestAClockThatIsBehindWhatWasWrittenIsFound(t *testing.T) {
+	p := newPatient(t)
+	dir := filepath.Join(p.dir, "audit", "buffer")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	segment := write(t, filepath.Join(dir, "seg-00000000000000000001.db"), "")
+	r, err := p.examined()
+	r.want(t, "clock", diagnosisOK, "not behind the file seg-")
+	if exitCodeOf(err) != 0 {
+		t.Error(err)
+	}
+	later := time.Now().Add(3 * time.Hour)
+	if err := os.Chtimes(segment, later, later); err != nil {
+		t.Fatal(err)
+	}
+	r, err = p.examined()
+	r.want(t, "clock", diagnosisWrong, "behind the file seg-00000000000000000001.db")
+	if exitCodeOf(err) != doctorIll {
+		t.Error(err)
+	}
+	now := time.Now()
+	d := &doctor{newest: []liveEntry{{Entry: &audit.Entry{Timestamp: now.Add(time.Hour).UnixMicro()}}}}
+	d.status = &Status{Stores: []StatusStore{{Name: "sqlite", Retention: &forwarder.KeepingStatus{Distrusted: 48 * time.Hour}}}}
+	list := checkClock(t.Context(), d)
+	if list[0].State != diagnosisWrong || list[1].State != diagnosisWarning || !strings.Contains(list[1].Seen, "jumped ahead") {
+		t.Errorf("%+v", list)
+	}
+	for name, c := range map[string]struct {
+		synced bool
+		err    error
+		want   diagnosisState
+	}{"kept": {true, nil, diagnosisOK}, "not kept": {false, nil, diagnosisNotKnown}, "not said": {false, errNotSaid, diagnosisNotKnown}} {
+		if d := syncedFinding(c.synced, time.Millisecond, c.err); d.State != c.want {
+			t.Errorf("%s: %+v", name, d)
+		}
+	}
+}

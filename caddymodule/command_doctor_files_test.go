@@ -1,0 +1,105 @@
+package caddymodule
+
+import (
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestWhoLooksAsSomebodyElseIsTold(t *testing.T) {
+	if d := userFinding(0, 0); d.State != diagnosisOK {
+		t.Errorf("%+v", d)
+	}
+	if d := userFinding(0, 12345); d.State != diagnosisWarning || !strings.Contains(d.Cure, "uid 12345") {
+		t.Errorf("%+v", d)
+	}
+}
+
+func TestFilesThatOthersCanGetAtAreFound(t *testing.T) {
+	secret := write(t, filepath.Join(t.TempDir(), "secret"), strings.Repeat("s", 32))
+	p := newPatient(t, "%SITE%", "issuer https://auth.example.com {\n\t\t\tsecret {file."+secret+"}\n\t\t}")
+	dir := filepath.Join(p.dir, "audit", "buffer")
+	db := filepath.Join(p.dir, "audit", "audit.db")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{filepath.Join(dir, "token.key"), db, db + "-wal"} {
+		write(t, name, "")
+	}
+	chmod := func(name string, mode os.FileMode) {
+		if err := os.Chmod(name, mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	socket, err := net.Listen("unix", filepath.Join(p.dir, "admin.sock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer socket.Close()
+	chmod(filepath.Join(p.dir, "admin.sock"), 0o600)
+	looked := func() *doctorReport {
+		d := &doctor{doctorOptions: doctorOptions{within: time.Minute}, place: &place{config: p.file}}
+		if _, err := d.readConfiguration(t.Context()); err != nil || d.app == nil {
+			t.Fatal(err)
+		}
+		r := new(doctorReport)
+		r.add("files", checkFiles(t.Context(), d))
+		return r
+	}
+	if r := looked(); r.Wrong+r.Warnings != 0 || r.OK != 1 {
+		t.Errorf("%+v", r.Findings)
+	}
+	for name, c := range map[string]struct {
+		mode, usual os.FileMode
+		state       diagnosisState
+		has         string
+	}{
+		dir:                                {0o701, 0o700, diagnosisWrong, "the server does not start on it"},
+		filepath.Join(dir, "token.key"):    {0o640, 0o600, diagnosisWarning, "such as token.key"},
+		db:                                 {0o604, 0o600, diagnosisWarning, "can read every entry"},
+		db + "-wal":                        {0o620, 0o600, diagnosisWrong, "others can change what is recorded"},
+		filepath.Join(p.dir, "admin.sock"): {0o606, 0o600, diagnosisWrong, "every user of this machine can read every entry, and change"},
+		p.dir:                              {0o777, 0o700, diagnosisWrong, "above the buffer"},
+		secret:                             {0o604, 0o600, diagnosisWarning, "can read it"},
+		p.file:                             {0o602, 0o600, diagnosisWrong, "turn the audit log off"},
+	} {
+		chmod(name, c.mode)
+		looked().want(t, "files", c.state, c.has)
+		chmod(name, c.usual)
+	}
+	chmod(filepath.Join(p.dir, "admin.sock"), 0o660)
+	looked().want(t, "files", diagnosisWarning, "its group can read every entry")
+	chmod(filepath.Join(p.dir, "admin.sock"), 0o600)
+	keys := write(t, filepath.Join(p.dir, "jwks.json"), "{}")
+	chmod(keys, 0o602)
+	f := &files{ctx: t.Context()}
+	f.writers(keys, "the keys of an issuer", "be anybody in the audit log")
+	if len(f.list) != 1 || f.list[0].State != diagnosisWrong {
+		t.Errorf("%+v", f.list)
+	}
+	chmod(secret, 0o602)
+	looked().want(t, "files", diagnosisWrong, "can change it")
+	chmod(secret, 0o600)
+	d := &doctor{config: []byte(`{"a":[{"tls":{"certificate":"/c.pem","key":"/k.pem"},"b":"Bearer {file./run/token}"}]}`)}
+	if got := d.secretFiles(); !slices.Equal(got, []string{"/k.pem", "/run/token"}) {
+		t.Errorf("%q", got)
+	}
+	f = &files{ctx: t.Context()}
+	f.secret(filepath.Join(p.dir, "absent"))
+	if f.list[0].State != diagnosisWrong {
+		t.Errorf("%+v", f.list)
+	}
+	if os.Geteuid() == 0 {
+		if err := errors.Join(os.Chown(db, 12345, -1), os.Chown(filepath.Join(dir, "token.key"), 12345, -1)); err != nil {
+			t.Fatal(err)
+		}
+		r := looked()
+		r.want(t, "files", diagnosisWrong, "is uid 12345's, and the buffer root's")
+		r.want(t, "files", diagnosisWrong, "are not its owner's, such as token.key")
+	}
+}
