@@ -37,9 +37,14 @@ func diagnosed(state diagnosisState, format string, args []any) diagnosis {
 	return diagnosis{State: state, Seen: fmt.Sprintf(format, args...)}
 }
 
-func fine(format string, args ...any) diagnosis    { return diagnosed(diagnosisOK, format, args) }
-func warning(format string, args ...any) diagnosis { return diagnosed(diagnosisWarning, format, args) }
-func wrong(format string, args ...any) diagnosis   { return diagnosed(diagnosisWrong, format, args) }
+func fine(format string, args ...any) diagnosis { return diagnosed(diagnosisOK, format, args) }
+
+func warning(format string, args ...any) diagnosis {
+	return diagnosed(diagnosisWarning, format, args)
+}
+
+func wrong(format string, args ...any) diagnosis { return diagnosed(diagnosisWrong, format, args) }
+
 func notKnown(format string, args ...any) diagnosis {
 	return diagnosed(diagnosisNotKnown, format, args)
 }

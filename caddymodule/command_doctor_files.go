@@ -296,7 +296,7 @@ func (d *doctor) adminSocket(f *files) {
 }
 
 func socketFinding(at caddy.NetworkAddress, mode fs.FileMode) []diagnosis {
-	who := ""
+	var who string
 	switch {
 	case mode&0o002 != 0:
 		who = "every user of this machine"

@@ -245,7 +245,7 @@ func TestTheExitCodeSaysWhetherSomethingIsWrongOrCouldNotBeLookedAt(t *testing.T
 	if _, _, err = runCommand(t, doctorCommand(), "--timeout", "0s"); exitCodeOf(err) != doctorUnknown {
 		t.Errorf("no time: %v", err)
 	}
-	p := newPatient(t, "audit_log {\n\t\tplatform", "audit_log {\n\t\tplatfrom")
+	p := newPatient(t, "audit_log {\n\t\tplatform", "audit_log {\n\t\tplatforms")
 	if _, err := p.examined(); exitCodeOf(err) != doctorIll {
 		t.Errorf("something is wrong: %v", err)
 	}
@@ -278,7 +278,7 @@ func TestWhatIsWrongWithTheConfigurationIsFound(t *testing.T) {
 		state   diagnosisState
 		has     string
 	}{
-		"it does not adapt":     {[]string{"platform supabase", "platfrom supabase"}, diagnosisWrong, `"platfrom" is not an option`},
+		"it does not adapt":     {[]string{"platform supabase", "platforms supabase"}, diagnosisWrong, `"platforms" is not an option`},
 		"it does not provision": {[]string{"platform supabase", "platform nowhere"}, diagnosisWrong, "nowhere"},
 		"nobody is audited":     {[]string{"\taudit_log {\n\t\tplatform supabase\n\t\tanswer_header user_id X-User\n\t\t%SITE%\n\t}\n", ""}, diagnosisWrong, "no site with audit_log"},
 		"logs hold credentials": {[]string{"request>uri audit_log", "request>uri delete"}, diagnosisWarning, "no log of Caddy's has the filter"},

@@ -20,9 +20,9 @@ func init() {
 
 // Health answers the probes of whoever runs this process: 200, as long as the process runs
 // and this configuration is loaded. The state of the buffer stands in the body, and never
-// changes the status: while the buffer is full or its disk fails, reads may go on, and what
-// is refused is refused by each of a fleet alike, so that taking one of them away from its
-// load balancer, or killing it, helps nobody.
+// changes the status: while the buffer is full or its disk fails, calls that a rule excludes
+// go on, or all of them where they may pass; and what is refused is refused by each of a fleet
+// alike, so that taking one away from its load balancer, or killing it, helps nobody.
 //
 // It belongs on a listener of its own, such as that of the metrics. What it answers says
 // nothing of calls or of whose they are.

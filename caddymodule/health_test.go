@@ -65,7 +65,7 @@ func TestAProbeIsAnsweredAsLongAsTheProcessRuns(t *testing.T) {
 	}
 }
 
-// Reads go on, and each of a fleet has the same trouble: nobody must be taken away for it.
+// Each of a fleet has the same trouble: none must be taken away for it.
 func TestABufferInTroubleShowsInTheBodyAndNotInTheStatus(t *testing.T) {
 	disk := newSlowDisk(t)
 	r := newRig(t, ok)

@@ -80,7 +80,7 @@ func TestWhatNeverEndsIsNotGivenAnEnd(t *testing.T) {
 // However much or little there is: nothing is negative or no number, more entries never last
 // longer, and a larger max_size never shorter.
 func TestSizesKeepTheirOrder(t *testing.T) {
-	rng := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // a test's
+	rng := rand.New(rand.NewPCG(1, 2))
 	some := func(most float64) float64 { return math.Exp(rng.Float64()*math.Log(most+1)) - 1 }
 	lasts := func(s *sizes) float64 {
 		if s.BufferLasts == nil {

@@ -278,7 +278,7 @@ func (m *measure) compressed() error {
 	if err != nil {
 		return err
 	}
-	defer encoder.Close()
+	defer func() { _ = encoder.Close() }()
 	var bytes int
 	err = eachBatch(func(batch []forwarder.Record) error {
 		var plain []byte
