@@ -3,8 +3,8 @@ package caddymodule
 import (
 	"context"
 	"fmt"
-	"slices"
 	"sync"
+	"time"
 
 	"github.com/caddy-audit-log/caddy-audit-log/identity"
 )
@@ -18,27 +18,27 @@ func checkServices(ctx context.Context, d *doctor) []diagnosis {
 	if d.app == nil {
 		return unread()
 	}
-	var questions []func(context.Context) diagnosis
+	var questions []question
 	seen := map[string]bool{} // sites share what they ask
-	ask := func(key string, question func(context.Context) diagnosis) {
+	ask := func(key, whom string, look func(context.Context) diagnosis) {
 		if !seen[key] {
 			seen[key] = true
-			questions = append(questions, question)
+			questions = append(questions, question{whom, look})
 		}
 	}
 	named := false
 	for _, h := range d.app.handlers {
 		named = named || len(h.Issuers)+len(h.Lookups)+len(h.AnswerHeaders) > 0
 		for _, i := range h.Issuers {
-			ask(i.String(), i.look)
+			ask(i.String(), i.title(), i.look)
 		}
 		for _, l := range h.Lookups {
-			ask(l.String(), func(ctx context.Context) diagnosis { return l.look(ctx, h) })
+			ask(l.String(), l.Kind+" "+shownURL(l.URL), func(ctx context.Context) diagnosis { return l.look(ctx, h) })
 		}
 	}
 	for _, v := range d.app.viewers {
 		if v.Ask != nil {
-			ask("members "+v.Ask.URL, v.Ask.look)
+			ask("members "+v.Ask.URL, "members ask "+shownURL(v.Ask.URL), v.Ask.look)
 		}
 	}
 	questions = append(questions, d.app.Organizations.looks()...)
@@ -53,29 +53,70 @@ func checkServices(ctx context.Context, d *doctor) []diagnosis {
 	return list
 }
 
-// together asks all, a few at a time, and keeps their order.
-func together(ctx context.Context, questions []func(context.Context) diagnosis) []diagnosis {
+// question is asked of somebody who may be down, slow or hostile.
+type question struct {
+	whom string
+	look func(context.Context) diagnosis
+}
+
+// together asks all, a few at a time, and keeps their order. One that does not come back takes
+// no answer of another away.
+func together(ctx context.Context, questions []question) []diagnosis {
 	list := make([]diagnosis, len(questions))
 	free := make(chan struct{}, maxAsking)
 	var all sync.WaitGroup
-	for i, question := range questions {
+	for i, q := range questions {
 		all.Go(func() {
 			select {
 			case free <- struct{}{}:
-				defer func() { <-free }()
-				list[i] = question(ctx)
+				list[i] = q.ask(ctx)
+				<-free
 			case <-ctx.Done():
-				list[i] = notKnown("there was no time to ask service %d of %d", i+1, len(questions)).mend("give more time with --timeout")
+				list[i] = q.late()
 			}
 		})
 	}
 	all.Wait()
-	return slices.Clip(list)
+	return list
 }
+
+// grace is what somebody gets who heeds the context and has something to say about its end.
+const grace = 500 * time.Millisecond
+
+func (q question) ask(ctx context.Context) diagnosis {
+	said := make(chan diagnosis, 1)
+	go func() {
+		defer func() {
+			if r := recover(); r != nil {
+				said <- notKnown("%s: asking failed: %v", q.whom, r).mend("report this, please")
+			}
+		}()
+		said <- q.look(ctx)
+	}()
+	select {
+	case d := <-said:
+		return d
+	case <-ctx.Done():
+	}
+	late := time.NewTimer(grace)
+	defer late.Stop()
+	select {
+	case d := <-said:
+		return d
+	case <-late.C:
+		return q.late()
+	}
+}
+
+func (q question) late() diagnosis {
+	return notKnown("%s: there was no answer in time", q.whom).mend("see what hangs, or give more time with --timeout")
+}
+
+func (i *Issuer) title() string { return "issuer " + identity.WithoutQuery(i.URL) }
 
 // look reads the issuer's keys, if they are somewhere else.
 func (i *Issuer) look(ctx context.Context) diagnosis {
-	name := "issuer " + identity.WithoutQuery(i.URL)
+	name := i.title()
 	address := i.keysURL()
 	if address == "" {
 		return fine("%s: %d key(s) in a file or a secret of this machine", name, len(i.identity.Fixed))
@@ -122,15 +163,15 @@ func (m *MembersAsk) look(ctx context.Context) diagnosis {
 }
 
 // looks ask about a project and an organization that are not there.
-func (o *Organizations) looks() (all []func(context.Context) diagnosis) {
+func (o *Organizations) looks() (all []question) {
 	if o == nil {
 		return nil
 	}
 	projects, organizations, err := o.lookups()
 	if err != nil {
-		return []func(context.Context) diagnosis{func(context.Context) diagnosis {
+		return []question{{"organizations", func(context.Context) diagnosis {
 			return wrong("organizations: %v", err).mend("correct it where it says")
-		}}
+		}}}
 	}
 	if projects != nil {
 		all = append(all, askLookup("project", projects.String(), projects.Probe))
@@ -141,12 +182,12 @@ func (o *Organizations) looks() (all []func(context.Context) diagnosis) {
 	return all
 }
 
-func askLookup(kind, at string, probe func(context.Context) error) func(context.Context) diagnosis {
-	return func(ctx context.Context) diagnosis {
-		name := "organizations " + kind + ", " + at
+func askLookup(kind, at string, probe func(context.Context) error) question {
+	name := "organizations " + kind + ", " + at
+	return question{name, func(ctx context.Context) diagnosis {
 		if err := probe(ctx); err != nil {
 			return wrong("%s: %v", name, err).mend("until it answers, entries wait for their stamp and do not expire: correct the URL and the token")
 		}
 		return fine("%s answers", name)
-	}
+	}}
 }

@@ -23,14 +23,13 @@ func checkStores(ctx context.Context, d *doctor) []diagnosis {
 	if d.app == nil {
 		return unread()
 	}
-	var questions []func(context.Context) diagnosis
+	var questions []question
 	for _, n := range d.app.stores {
-		questions = append(questions, func(ctx context.Context) diagnosis {
-			if d.probe {
-				return n.probeFinding(ctx)
-			}
-			return n.look(ctx)
-		})
+		look := n.look
+		if d.probe {
+			look = n.probeFinding
+		}
+		questions = append(questions, question{n.title(), look})
 	}
 	list := together(ctx, questions)
 	if len(d.app.Stores) == 0 {

@@ -322,6 +322,34 @@ func TestALookThatHangsOrPanicsIsNotKnown(t *testing.T) {
 	}
 }
 
+// One that hangs or panics takes no answer of another away.
+func TestAServiceThatHangsHidesNoOther(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	hangs := make(chan struct{})
+	defer close(hangs)
+	list := together(ctx, []question{
+		{"hangs", func(context.Context) diagnosis { <-hangs; return fine("late") }},
+		{"answers", func(context.Context) diagnosis { return fine("well") }},
+		{"panics", func(context.Context) diagnosis { panic("a hostile answer") }},
+		{"heeds", func(ctx context.Context) diagnosis { <-ctx.Done(); return wrong("slow") }},
+	})
+	for i, want := range []string{"hangs: there was no answer in time", "well", "panics: asking failed", "slow"} {
+		if !strings.Contains(list[i].Seen, want) {
+			t.Errorf("%d: %+v, want %q", i, list[i], want)
+		}
+	}
+	many := make([]question, 3*maxAsking)
+	for i := range many {
+		many[i] = question{"hangs", func(context.Context) diagnosis { <-hangs; return fine("late") }}
+	}
+	for _, d := range together(ctx, many) {
+		if d.State != diagnosisNotKnown {
+			t.Errorf("%+v", d)
+		}
+	}
+}
+
 func TestAReportIsBounded(t *testing.T) {
 	r := new(doctorReport)
 	var list []diagnosis

@@ -98,6 +98,9 @@ func TestNoErrorShowsAPassword(t *testing.T) {
 		}
 		_, err = OpenReader(context.Background(), c.Config)
 		check("opening to read", err)
+		if unprepared := errors.Is(err, forwarder.ErrUnprepared); unprepared != (name == "no tables") {
+			t.Errorf("%s: unprepared is %t: %v", name, unprepared, err)
+		}
 	}
 }
 
