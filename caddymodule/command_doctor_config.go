@@ -77,33 +77,19 @@ func validated(ctx context.Context, config []byte, within time.Duration) (*App, 
 		return nil, fmt.Errorf("reading the configuration: %w", err)
 	}
 	silence(c)
-	type result struct {
-		app *App
-		err error
+	return inTime(ctx, within, func() (*App, error) { return validate(c) })
+}
+
+func validate(c *caddy.Config) (app *App, err error) {
+	validating.Lock()
+	defer validating.Unlock()
+	sawProvisioned = func(a *App) {
+		app = a
+		a.warned = true // its warnings are findings
 	}
-	done := make(chan result, 1)
-	go func() {
-		validating.Lock()
-		defer validating.Unlock()
-		var r result
-		sawProvisioned = func(a *App) {
-			r.app = a
-			a.warned = true // its warnings are findings
-		}
-		defer func() { sawProvisioned = nil }()
-		r.err = caddy.Validate(c)
-		done <- r
-	}()
-	late := time.NewTimer(within)
-	defer late.Stop()
-	select {
-	case r := <-done:
-		return r.app, r.err
-	case <-late.C:
-		return nil, context.DeadlineExceeded
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
+	defer func() { sawProvisioned = nil }()
+	err = caddy.Validate(c)
+	return app, err
 }
 
 // silence takes the writers of all logs away, and leaves what says how they are written,
