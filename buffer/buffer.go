@@ -205,6 +205,8 @@ type Buffer struct {
 	damaged    uint64          // entries that gaps of this process tell of
 	armed      bool            // the disk knows that calls may pass
 	passing    *passing        // the episode of passed calls; nil if there is none
+	passSaid   trouble         // the log says that calls pass, also between two episodes
+	passCount  uint64          // how many have since it says so
 	telling    episode         // the gap of which the commit in hand has; Since is zero without one
 	sums       map[uint64]sum  // of sealed files, for the next commit
 
@@ -216,6 +218,7 @@ type Buffer struct {
 	arena       []byte   // the frames of the commit in hand
 	written     []byte   // the state as it was last committed
 	failedSince time.Time
+	unlinking   trouble
 	rotateAt    int64 // bytes in the active segment
 	rotateFrom  int64 // no earlier than at so many, whoever wrote them
 	mustReplace bool  // the active segment must not be appended to any more

@@ -105,7 +105,9 @@ func (b *Buffer) episode(why error) (*passing, error) {
 		now := time.Now()
 		p := &passing{episode: episode{Since: now.UnixMicro(), Cause: b.causeOf(why)}, first: now, began: now, last: now, marked: make(chan struct{})}
 		b.passing = p
-		b.log().Error("calls pass unrecorded; a gap will say how many", "cause", p.Cause, "directory", b.dir)
+		if b.passSaid.failed() {
+			b.log().Error("calls pass unrecorded; a gap will say how many", "cause", p.Cause, "directory", b.dir)
+		}
 		go b.mark(p)
 	}
 	return b.passing, nil
@@ -179,11 +181,26 @@ func (b *Buffer) tellPassed() (calls Calls) {
 		return calls
 	}
 	b.passing, b.state.Passing = nil, nil
+	b.passCount += p.Count
 	b.tells(p.episode)
 	if p.Count > 0 {
 		b.tell(Gap{Reason: GapPassed, Cause: p.Cause, Count: p.Count, Since: time.UnixMicro(p.Since), Until: p.last})
 	}
 	return calls
+}
+
+// sayRecorded logs that no calls pass any more, when the gap of those that did is on the
+// disk. An episode that has lasted for long is followed by the next, and is not the end.
+func (b *Buffer) sayRecorded() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.passing != nil || b.telling.Since != 0 {
+		return
+	}
+	if after, ends := b.passSaid.ended(); ends {
+		b.log().Info("calls are recorded again; a gap says how many passed", "passed", b.passCount, "after", after, "directory", b.dir)
+		b.passCount = 0
+	}
 }
 
 // tells notes that the next commit has an episode's gap. Until that is on the disk the
@@ -262,6 +279,8 @@ type marker struct {
 	file *os.File
 	turn int64 // counts what was written
 	said mark  // what the disk has
+
+	making trouble // the file anew
 }
 
 // mark is what the marker says: the episode that lasts, if one does, the one before it
@@ -358,11 +377,17 @@ func (m *marker) rescue(dir string, log *slog.Logger) {
 	said := m.said
 	if _, err := m.open(dir); err != nil {
 		m.file = was
-		log.Error("making the marker of passed calls anew; it is tried again", "file", path, "error", err)
+		if m.making.failed() {
+			log.Error("making the marker of passed calls anew; it is tried again each second", "file", path, "error", err)
+		}
 		return
 	}
+	after, ends := m.making.ended()
 	m.said = mark{} // whatever it says, it is written again
-	if was != nil {
+	switch {
+	case was == nil && ends:
+		log.Info("the marker of passed calls is made", "file", path, "after", after)
+	case was != nil:
 		log.Error("the marker of passed calls was deleted or replaced behind our back; it is made anew", "file", path)
 		_ = was.Close()
 	}

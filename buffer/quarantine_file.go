@@ -60,7 +60,7 @@ type quarantine struct {
 	waste  int64 // what was of no use when it was last written anew
 	// unreadable is since when the disk gives nothing of the file.
 	unreadable time.Time
-	failing    bool // it was logged
+	tending    trouble
 
 	// Guarded by Buffer.mu.
 	index records[uint32] // what counts of the file: the size of each record

@@ -21,11 +21,17 @@ func (q *quarantine) keep() {
 		}
 		q.io.Lock()
 		err := q.tend()
-		first := err != nil && !q.failing
-		q.failing = err != nil
+		begins := err != nil && q.tending.failed()
+		after, ends := time.Duration(0), false
+		if err == nil {
+			after, ends = q.tending.ended()
+		}
 		q.io.Unlock()
-		if first {
+		switch {
+		case begins:
 			q.b.log().Error("keeping the quarantine in order; it is tried again", "file", q.path(), "error", err)
+		case ends:
+			q.b.log().Info("the quarantine is in order again", "file", q.path(), "after", after)
 		}
 	}
 }

@@ -219,11 +219,16 @@ func (b *Buffer) unlinkDrained() {
 			err = os.Remove(s.path)
 		}
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			b.log().Warn("removing a drained segment; it is tried again", "segment", s.path, "error", err)
+			if b.unlinking.failed() {
+				b.log().Warn("removing drained segments; until it succeeds, they take room and are tried again", "segment", s.path, "error", err)
+			}
 			b.segMu.Lock()
 			b.segments = slices.Insert(b.segments, 0, s)
 			b.segMu.Unlock()
 			break
+		}
+		if after, ends := b.unlinking.ended(); ends {
+			b.log().Info("drained segments can be removed again", "segment", s.path, "after", after)
 		}
 		b.strangers.gone(s)
 		b.segMu.Lock()

@@ -65,6 +65,7 @@ type segment struct {
 	view *view      // of a sealed segment that has been read
 	// unreadable is since when the disk gives nothing of it.
 	unreadable time.Time
+	rescuing   trouble
 }
 
 func segmentName(first uint64) string { return fmt.Sprintf("seg-%020d.db", first) }

@@ -162,8 +162,11 @@ func (b *Buffer) rescue(s *segment) {
 		return nil
 	}()
 	if err != nil {
-		b.log().Error("writing a segment again that was deleted behind our back; it is tried again", "segment", s.path, "error", err)
+		if s.rescuing.failed() {
+			b.log().Error("writing a segment again that was deleted behind our back; it is tried again each second", "segment", s.path, "error", err)
+		}
 		return
 	}
+	s.rescuing.ended()
 	b.log().Error("a segment was deleted or replaced behind our back; it is written again", "segment", s.path)
 }

@@ -37,6 +37,7 @@ func (b *Buffer) write() {
 			b.forgetRemoved()
 			b.detachLagging()
 			b.measureFree()
+			b.sayRecorded()
 			b.busySince.Store(0)
 			flush = true
 		case <-b.quit:

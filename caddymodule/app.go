@@ -65,6 +65,8 @@ type App struct {
 
 	// shared is the open buffer; nil before open and after Cleanup.
 	shared atomic.Pointer[shared]
+	// notOpen says that the log has said that calls are refused because there is none.
+	notOpen atomic.Bool
 
 	mu         sync.Mutex // held while provisioning handlers, opening, stopping and cleaning up
 	openErr    error

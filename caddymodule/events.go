@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
+	"github.com/caddy-audit-log/caddy-audit-log/buffer"
 )
 
 const (
@@ -23,15 +25,21 @@ const (
 )
 
 // event records an event of the sidecar itself. When the disk keeps it waiting
-// the entry follows later; what cannot be recorded at all is logged. It reports whether
-// the entry is durable.
+// the entry follows later, and that the disk does is in the log already; what cannot be
+// recorded at all is logged, the first of a row. It reports whether the entry is durable.
 func (s *shared) event(code string, facts map[string]any) bool {
 	payload, err := audit.Event(code, time.Now(), facts).Encode()
 	if err == nil {
 		err = s.buf.Append(payload)
 	}
-	if err != nil {
-		s.log().Warn("recording an event of the sidecar", "event", code, "error", err)
+	switch {
+	case err == nil:
+		if s.troubles.ended("event") {
+			s.log().Info("events of the sidecar are recorded again", "event", code)
+		}
+	case errors.Is(err, buffer.ErrSlow):
+	case s.troubles.failed("event"):
+		s.log().Warn("recording an event of the sidecar; until one can be recorded, events are missing", "event", code, "error", err)
 	}
 	return err == nil
 }
@@ -86,13 +94,22 @@ func (s *shared) beat() {
 		case <-tick.C:
 			s.heartbeat()
 			s.saveKnown()
-			if err := s.directory.Save(); err != nil {
-				s.log().Warn("writing whose projects are; a kill forgets what was learned since", "error", err)
-			}
+			s.saveDirectory()
 			s.keepTokenKey()
 		case <-s.closing:
 			return
 		}
+	}
+}
+
+// saveDirectory writes whose projects are.
+func (s *shared) saveDirectory() {
+	if err := s.directory.Save(); err == nil {
+		if s.troubles.ended("directory") {
+			s.log().Info("whose projects are can be written again")
+		}
+	} else if s.troubles.failed("directory") {
+		s.log().Warn("writing whose projects are; until it succeeds, a kill forgets what was learned since", "error", err)
 	}
 }
 

@@ -233,11 +233,16 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	s, err := h.app.hold()
 	if err != nil {
 		// Nothing is open, so no term can count it.
-		h.log.Error("refusing a call: the audit buffer is not open", "error", err)
+		if h.app.notOpen.CompareAndSwap(false, true) {
+			h.log.Error("refusing calls: the audit buffer is not open", "error", err)
+		}
 		observeRefusal(buffer.ErrClosed)
 		return refuse(w)
 	}
 	defer s.release()
+	if h.app.notOpen.Load() && h.app.notOpen.CompareAndSwap(true, false) {
+		h.log.Info("the audit buffer is open, and calls are let through again")
+	}
 	if s.seesLookup(w, r) {
 		return nil
 	}

@@ -45,7 +45,13 @@ func (s *shared) saveKnown() {
 	if err == nil {
 		err = writeDurably(knownPath(s.dir), b)
 	}
-	if err != nil {
-		s.log().Warn("writing the callers that are known; the next start learns them anew", "error", err)
+	if err == nil {
+		if s.troubles.ended("known") {
+			s.log().Info("the callers that are known can be written again")
+		}
+		return
+	}
+	if s.troubles.failed("known") {
+		s.log().Warn("writing the callers that are known; until it succeeds, a start learns them anew", "error", err)
 	}
 }

@@ -54,6 +54,7 @@ type shared struct {
 	leases      map[string]chan struct{}
 
 	begun     bool // a start is recorded, and no stop after it
+	troubles  troubles
 	beats     sync.Once
 	stopDrain context.CancelFunc // ends a drain, if there is one
 	passEnds  *time.Timer        // ends an order to let calls pass
@@ -406,10 +407,19 @@ func loadTokenKey(dir string) (*audit.TokenKey, error) {
 func (s *shared) keepTokenKey() {
 	path := tokenKeyPath(s.dir)
 	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		if s.troubles.ended("token key") {
+			s.log().Info("the token key is there again", "file", path)
+		}
 		return
 	}
-	err := writeDurably(path, s.key[:])
-	s.log().Error("the token key was deleted behind our back; it is written again", "file", path, "error", err)
+	if err := writeDurably(path, s.key[:]); err != nil {
+		if s.troubles.failed("token key") {
+			s.log().Error("writing the token key again, which was deleted behind our back; it is tried again each minute", "file", path, "error", err)
+		}
+		return
+	}
+	s.troubles.ended("token key")
+	s.log().Error("the token key was deleted behind our back; it is written again", "file", path)
 }
 
 func tokenKeyPath(dir string) string { return filepath.Join(dir, "token.key") }

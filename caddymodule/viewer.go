@@ -239,8 +239,7 @@ func (m *MembersAsk) ask() (*access.Ask, error) {
 func (v *Viewer) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
 	made, err := v.made()
 	if err != nil {
-		v.log.Error("opening the audit log for its readers", "error", err)
-		return caddyhttp.Error(http.StatusServiceUnavailable, err)
+		return caddyhttp.Error(http.StatusServiceUnavailable, fmt.Errorf("opening the audit log for its readers: %w", err))
 	}
 	made.ServeHTTP(w, r)
 	return nil

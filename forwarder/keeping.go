@@ -164,10 +164,14 @@ func (k *Keeping) ended(err error) {
 		elsewhere, err = err.Error(), nil
 	}
 	news := elsewhere != "" && k.status.Elsewhere == ""
+	here := elsewhere == "" && k.status.Elsewhere != "" && err == nil
 	k.status.Elsewhere = elsewhere
 	defer func() {
 		if news {
 			k.o.Logger.Info("this sidecar does not hold the store to its retention: see that another one does", "store", k.name, "why", elsewhere)
+		}
+		if here {
+			k.o.Logger.Info("this sidecar holds the store to its retention now", "store", k.name)
 		}
 	}()
 	since := k.status.FailingSince
@@ -303,6 +307,9 @@ func (k *Keeping) prune(ctx context.Context) error {
 	before := k.status.Distrusted
 	k.status.Distrusted = distrusted
 	k.mu.Unlock()
+	if distrusted == 0 && before > 0 {
+		k.o.Logger.Info("the clock is believed again", "store", k.name)
+	}
 	if distrusted > 0 && before == 0 {
 		k.o.Logger.Warn("the clock has jumped ahead; for a day nothing expires by what it says beyond that. If it is wrong, set it",
 			"store", k.name, "ahead", distrusted.Round(time.Second), "expires_by", now.UTC().Format(time.RFC3339))

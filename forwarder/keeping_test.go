@@ -337,7 +337,7 @@ func TestWhatAnotherSidecarDoesIsNoFailure(t *testing.T) {
 				t.Errorf("status %+v", st)
 			}
 		})
-		if strings.Count(log, "\n") != 1 || !strings.Contains(log, "level=INFO") {
+		if strings.Count(log, "level=INFO") != 2 || strings.Count(log, "\n") != 2 || !strings.Contains(log, "holds the store to its retention now") {
 			t.Errorf("log:\n%s", log)
 		}
 	})
@@ -372,7 +372,7 @@ func TestAfterALongAbsenceNothingExpiresForADay(t *testing.T) {
 				t.Error("kept too long")
 			}
 		})
-		if strings.Count(log, "\n") != 1 || !strings.Contains(log, "clock") {
+		if strings.Count(log, "\n") != 2 || !strings.Contains(log, "the clock has jumped ahead") || !strings.Contains(log, "the clock is believed again") {
 			t.Errorf("log:\n%s", log)
 		}
 	})

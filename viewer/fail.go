@@ -28,8 +28,8 @@ var errBusy = &DeniedError{Status: http.StatusTooManyRequests, Message: "Too man
 // errSlow is what an answer that takes too long becomes.
 var errSlow = &DeniedError{Status: http.StatusServiceUnavailable, Message: "The search took too long: choose a shorter range, or another filter"}
 
-// fail answers an error. What is no DeniedError is logged, and told to nobody: it may say what
-// a visitor must not know.
+// fail answers an error. What is no DeniedError is logged, the first of a row, and told to
+// nobody: it may say what a visitor must not know.
 func (v *Viewer) fail(w *statusWriter, r *http.Request, to route, err error) {
 	d, ok := errors.AsType[*DeniedError](err)
 	_, away := errors.AsType[*unavailable](err)
@@ -45,7 +45,9 @@ func (v *Viewer) fail(w *statusWriter, r *http.Request, to route, err error) {
 	case errors.Is(err, errExpired):
 		d = ErrNoVisitor
 	default:
-		v.o.Logger.Error("answering a reader of the audit log", "route", to.name, "error", err)
+		if v.troubles.failed(to.name, err) {
+			v.o.Logger.Error("answering readers of the audit log; until it succeeds, they get 503 or 500", "route", to.name, "error", err)
+		}
 		d = &DeniedError{Status: http.StatusInternalServerError, Message: "The audit log cannot be read right now. Try again later"}
 		if away {
 			d.Status = http.StatusServiceUnavailable

@@ -77,6 +77,8 @@ type Viewer struct {
 	reads   *slots        // of all that is no export
 	counts  chan struct{} // has room for those who count
 	counted *slots        // who does or waits to
+
+	troubles troubles
 }
 
 const (
@@ -164,6 +166,9 @@ func (v *Viewer) handler(to route) http.Handler {
 		defer func() { v.o.Observe(to.name, s.status(), time.Since(began)) }() // also of one that is cut
 		if err := to.serve(v, s, r); err != nil {
 			v.fail(s, r, to, err)
+		} else if over := v.troubles.answered(to.name); over != nil {
+			v.o.Logger.Info("readers of the audit log are answered again",
+				"route", to.name, "failures", over.failures, "after", time.Since(over.since).Round(time.Millisecond))
 		}
 	})
 }

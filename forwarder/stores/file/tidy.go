@@ -34,6 +34,9 @@ func (t *tidying) start(s *Store) {
 			case ctx.Err() != nil:
 				return
 			case err == nil:
+				if said != "" {
+					s.log.Info("rotated files can be compressed and removed again")
+				}
 				said = ""
 			default:
 				pause = tidyAgain

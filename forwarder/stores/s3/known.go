@@ -35,6 +35,7 @@ type known struct {
 	closedKnown bool
 	checked     time.Time
 	retry       time.Time
+	failing     bool // a manifest could not be written, and the log says so
 }
 
 // missing are the records that are in no object, without repeats.
@@ -121,7 +122,7 @@ func (s *Store) learn(ctx context.Context, of string, from time.Time) error {
 	}
 	if old := s.known[of]; old != nil {
 		k.highest = max(k.highest, old.highest)
-		k.closed, k.closedKnown, k.checked = old.closed, old.closedKnown, old.checked
+		k.closed, k.closedKnown, k.checked, k.failing = old.closed, old.closedKnown, old.checked, old.failing
 	}
 	s.known[of] = k
 	return nil

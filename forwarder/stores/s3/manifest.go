@@ -128,8 +128,14 @@ func (s *Store) keepManifests(ctx context.Context, batch []forwarder.Record) {
 		cancel()
 		if err != nil {
 			k.retry = now.Add(manifestPause)
-			s.log.Warn("a day's manifest could not be written; it is tried again", "instance", of, "error", err)
 		}
+		switch {
+		case err != nil && !k.failing:
+			s.log.Warn("a day's manifest could not be written; it is tried again", "instance", of, "error", err)
+		case err == nil && k.failing:
+			s.log.Info("manifests can be written again", "instance", of)
+		}
+		k.failing = err != nil
 	}
 }
 
