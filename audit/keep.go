@@ -31,12 +31,13 @@ type Keep struct {
 	// Sidecar is the term of the sidecar's own events. Default: the longest of all
 	// terms, so that they say what is missing for as long as anything is there.
 	Sidecar Term `json:"sidecar,omitzero"`
-	// Classes are tried in order; the first that matches counts.
+	// Classes are tried in order; the first that matches counts. Default: none.
 	Classes []KeepClass `json:"classes,omitempty"`
-	// Minimum and Maximum are what no term may be below and above, but for that of
-	// unattributed calls, which has no minimum. They change no term: one beyond them is
-	// an error when the configuration is loaded. Default: none.
+	// Minimum is what no term may be below, but for that of unattributed calls. It changes
+	// no term: one that is shorter is an error when the configuration is loaded. Default:
+	// none.
 	Minimum Term `json:"minimum,omitzero"`
+	// Maximum is what no term may be above, in the same way. Default: none.
 	Maximum Term `json:"maximum,omitzero"`
 }
 
@@ -44,18 +45,22 @@ type Keep struct {
 // each list that is not empty.
 type KeepClass struct {
 	// Name is what the class is called: up to 32 lower-case letters, digits, hyphens and
-	// underscores.
+	// underscores. Required.
+	//
+	// Caddyfile: class <name> <term>
 	Name string `json:"name"`
-	// Term is how long its entries are kept.
+	// Term is how long its entries are kept. Required.
+	//
+	// Caddyfile: class <name> <term>
 	Term Term `json:"term"`
-	// Plans are the plans of the organization that a call belongs to.
+	// Plans are the plans of the organization that a call belongs to. Default: any.
 	Plans []string `json:"plans,omitempty"`
 	// Actions are codes such as v1-delete-a-function, or a method and a route where there
-	// is a space, as in "DELETE /v1/projects/{ref}". A * stands for any text.
+	// is a space, as in "DELETE /v1/projects/{ref}". A * stands for any text. Default: any.
 	Actions []string `json:"actions,omitempty"`
-	// Targets are types of targets, such as secret or member.
+	// Targets are types of targets, such as secret or member. Default: any.
 	Targets []string `json:"targets,omitempty"`
-	// Organizations are ids or slugs.
+	// Organizations are ids or slugs. Default: any.
 	Organizations []string `json:"organizations,omitempty"`
 }
 
@@ -204,7 +209,9 @@ func (e *Entry) IsAction(pattern string) bool {
 // deletes nothing. The zero value lets every plan read all that is kept.
 type Readable struct {
 	// Plans are the terms by plan. Days are what the read API tells as its
-	// retention_period. A plan with no term may read nothing.
+	// retention_period. A plan with "none" may read nothing. Default: none.
+	//
+	// Caddyfile: <plan...> <term>|none
 	Plans map[string]Range `json:"plans,omitempty"`
 	// Default is for plans that are not named, and for organizations whose plan is not
 	// known. Default: nothing if any plan is named, else all.
@@ -213,6 +220,9 @@ type Readable struct {
 
 // Range is how far back a plan may read: a term, or nothing at all if that is zero.
 type Range struct {
+	// Term is how far back it may read. Default: not at all.
+	//
+	// Caddyfile: <plan...> <term>|none
 	Term Term `json:"term,omitzero"`
 }
 

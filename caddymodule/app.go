@@ -31,11 +31,12 @@ func init() {
 // App keeps audit entries: durably in its buffer first, then in its stores.
 // What is recorded is decided by the audit_log handlers of the sites.
 type App struct {
-	// Buffer is where entries are kept until every store has them.
+	// Buffer is where entries are kept until every store has them. Default: all of its
+	// defaults.
 	Buffer BufferConfig `json:"buffer,omitzero"`
 
 	// Stores are the audit stores; each gets every entry, unless it says otherwise.
-	// None means one SQLite database, "audit.db" beside the buffer's directory.
+	// Default: one SQLite database, "audit.db" beside the buffer's directory.
 	Stores []*StoreConfig `json:"stores,omitempty"`
 
 	// Keep says how long entries exist, by retention class. A change only ever extends:
@@ -48,7 +49,7 @@ type App struct {
 	Readable *audit.Readable `json:"readable,omitempty"`
 
 	// Organizations say whose a call is and which plan that organization has, where
-	// neither the call nor its answer does.
+	// neither the call nor its answer does. Default: nobody is asked.
 	Organizations *Organizations `json:"organizations,omitempty"`
 
 	dir      string
@@ -80,6 +81,8 @@ type BufferConfig struct {
 	// Directory holds the buffer's files and nothing else. It must be on a
 	// local disk whose fsync can be trusted. Default: "audit_log/buffer" in
 	// Caddy's data directory. Placeholders are replaced when it is loaded.
+	//
+	// Caddyfile: buffer <directory>
 	Directory string `json:"directory,omitempty"`
 
 	// MaxSize bounds the bytes of entries that wait for a store. A call whose
@@ -114,8 +117,10 @@ type BufferConfig struct {
 	// again. Default: "reject".
 	OnFault string `json:"on_fault,omitempty"`
 
-	// DefinedAt is the file and line of these options, for error messages. A
-	// Caddyfile fills it in by itself.
+	// DefinedAt is the file and line of these options, for error messages. Default: in a
+	// Caddyfile where they stand, else nothing.
+	//
+	// Caddyfile: none
 	DefinedAt string `json:"defined_at,omitempty"`
 }
 

@@ -56,14 +56,22 @@ func init() {
 //			}
 //		}
 //		readable {
-//			<plan...> <term> | none
-//			default   <term> | none
+//			<plan...> <term>|none
+//			default   <term>|none
 //		}
 //		organizations {
 //			lookup       supabase <url>
-//			project      <url> { id|slug <path> }
-//			organization <url> { id|slug|plan <path> }
-//			token        {env.<name>} | {file.<path>}
+//			project      <url> {
+//				id   <path>
+//				slug <path>
+//				plan <path>
+//			}
+//			organization <url> {
+//				id   <path>
+//				slug <path>
+//				plan <path>
+//			}
+//			token        <placeholder>
 //			plan         <plan> <organization...>
 //			ttl          <duration>
 //			negative_ttl <duration>
@@ -205,32 +213,43 @@ func parseDuration(s string) (caddy.Duration, error) {
 //
 //	audit_log [<matcher>] {
 //		platform <name>
-//		catalog  openapi <file> | <url>
+//		catalog  openapi <file>|<url>
 //		catalog  file <file>
 //		issuer   <url> {
 //			audience <name...>
-//			jwks     <url> | file <path>
-//			secret   {env.<name>} | {file.<path>}
+//			jwks     <url>
+//			jwks     file <path>
+//			secret   <placeholder>
 //			claim    <field> <path>
 //		}
-//		token    <type> prefix <prefix...> | regexp <pattern> | basic
-//		credential header | cookie | query <name> [<type>]
+//		token    <type> prefix <prefix...>
+//		token    <type> regexp <pattern>
+//		token    <type> basic
+//		credential header|cookie|query <name> [<type>]
 //		introspect <url> {
 //			types   <type...>
-//			client  <id> {env.<name>} | {file.<path>}
-//			bearer  {env.<name>} | {file.<path>}
+//			client  <id> <placeholder>
+//			bearer  <placeholder>
 //			claim   <field> <path>
 //			wait    <duration>
 //			timeout <duration>
 //			max_age <duration>
 //		}
 //		profile <url> {
-//			types | claim | wait | timeout | max_age ...
+//			types   <type...>
+//			claim   <field> <path>
+//			wait    <duration>
+//			timeout <duration>
+//			max_age <duration>
 //		}
 //		answer_header <field> <name>
-//		capture  body | query | header | response <name...>
+//		capture  body <path...>
+//		capture  query <name...>
+//		capture  header <name...>
+//		capture  response <path...>
 //		capture  limit <size>
-//		fold     <calls> [<interval>] | off
+//		fold     <calls> [<duration>]
+//		fold     off
 //		@<name>  <matcher> <args...>
 //		rule     <matcher> <level> [<durability>]
 //	}

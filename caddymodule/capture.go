@@ -28,22 +28,33 @@ type Capture struct {
 	// Body are paths from the root of a request's body (JSON or a form): names
 	// joined by dots, as in invitation.role; * is each element of a list, \. a
 	// dot in a name. A path to an object or a list takes all of it. The suffix
-	// :sql makes a text an SQL statement, whose literals are masked.
+	// :sql makes a text an SQL statement, whose literals are masked. Default: none.
+	//
+	// Caddyfile: capture body <path...>
 	Body []string `json:"body,omitempty"`
 
-	// Query are the names of query parameters.
+	// Query are the names of query parameters. Default: none.
+	//
+	// Caddyfile: capture query <name...>
 	Query []string `json:"query,omitempty"`
 
-	// Header are the names of request headers.
+	// Header are the names of request headers. Default: none.
+	//
+	// Caddyfile: capture header <name...>
 	Header []string `json:"header,omitempty"`
 
 	// Response are paths from the root of the answer's body. They come as a
-	// further revision, since the entry is durable before the answer leaves.
+	// further revision, since the entry is durable before the answer leaves. Default:
+	// none.
+	//
+	// Caddyfile: capture response <path...>
 	Response []string `json:"response,omitempty"`
 
 	// Limit bounds how much of a body is looked at, in bytes: what stands beyond
 	// it is not captured, and the entry says so. The body itself passes whole,
-	// and at once. Default: 16 KiB; at most 1 MiB.
+	// and at once. At most 1 MiB. Default: 16 KiB.
+	//
+	// Caddyfile: capture limit <size>
 	Limit int64 `json:"limit,omitempty"`
 }
 

@@ -44,7 +44,9 @@ const (
 type Catalog struct {
 	// Format is "openapi", an OpenAPI 3 or Swagger 2.0 description in JSON or
 	// YAML, or "file", a list of operations in YAML. In the latter an operation
-	// keeps what an earlier catalog says of it where the list says nothing.
+	// keeps what an earlier catalog says of it where the list says nothing. Required.
+	//
+	// Caddyfile: catalog openapi, or catalog file
 	Format string `json:"format"`
 
 	// Source is a file, or for "openapi" also an http(s) URL. At most 16 MiB are
@@ -52,7 +54,9 @@ type Catalog struct {
 	// references to other documents are not followed. The last good copy of a URL
 	// is kept in Caddy's data directory, as audit_log/catalogs/<sha256 of the
 	// URL>.json, and serves while the URL is down. Placeholders are replaced when
-	// it is loaded.
+	// it is loaded. Required.
+	//
+	// Caddyfile: catalog openapi <file>|<url>, or catalog file <file>
 	Source string `json:"source"`
 
 	sum string // of what was read, in hex

@@ -30,20 +30,28 @@ const maxPlaces = 8
 // identified by an HMAC.
 type Token struct {
 	// Type is what the credential is called: lower-case letters, digits and
-	// underscores. It can be one of the platform's.
+	// underscores. It can be one of the platform's. Required.
+	//
+	// Caddyfile: token <type>
 	Type audit.TokenType `json:"type"`
 
 	// Prefixes are public beginnings that such credentials share, of 3
-	// characters or more. At least 8 must follow.
+	// characters or more. At least 8 must follow. Default: none.
+	//
+	// Caddyfile: token <type> prefix <prefix...>
 	Prefixes []string `json:"prefixes,omitempty"`
 
-	// Regexp matches such a credential as a whole, in Go's syntax.
+	// Regexp matches such a credential as a whole, in Go's syntax. Default: none.
+	//
+	// Caddyfile: token <type> regexp <pattern>
 	Regexp string `json:"regexp,omitempty"`
 
 	// Basic says that Basic credentials are of this type, and that their user
 	// names are names: they are recorded as actor.claimed.username. Without it
 	// Basic credentials are of type "basic" and their user names, which may be
-	// keys, are not recorded. The password never is.
+	// keys, are not recorded. The password never is. Default: false.
+	//
+	// Caddyfile: token <type> basic
 	Basic bool `json:"basic,omitempty"`
 }
 
@@ -93,10 +101,10 @@ func (t *Token) String() string {
 // of these places or there and in Authorization, nobody knows which the API
 // takes: the first is recorded, and not verified (several_credentials).
 type CredentialPlace struct {
-	// In is "header", "cookie" or "query".
+	// In is "header", "cookie" or "query". Required.
 	In audit.PlaceKind `json:"in"`
 
-	// Name is the name of the header, the cookie or the query parameter.
+	// Name is the name of the header, the cookie or the query parameter. Required.
 	Name string `json:"name"`
 
 	// Type is what a credential there is called if its shape does not tell.

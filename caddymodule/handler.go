@@ -55,34 +55,38 @@ type Handler struct {
 	Platform string `json:"platform,omitempty"`
 
 	// Catalogs describe the site's own API, over what the platform knows; later
-	// ones go over earlier ones.
+	// ones go over earlier ones. Default: none.
 	Catalogs []*Catalog `json:"catalogs,omitempty"`
 
-	// Rules say how calls are recorded; the first that matches counts.
-	// Default: changing calls "metadata" and "strict", others "metadata" and
-	// "answer".
+	// Rules say how calls are recorded; the first that matches counts. Where none
+	// does, changing calls are recorded at the level "metadata" with the durability
+	// "strict", and others with "answer"; a site with captures has the level that they
+	// need. Default: none.
 	Rules []*Rule `json:"rules,omitempty"`
 
 	// Issuers make the JWTs that are believed once their signature is checked.
-	// Without one, what a JWT says stands under actor.claimed.
+	// Without one, what a JWT says stands under actor.claimed. Default: none.
 	Issuers []*Issuer `json:"issuers,omitempty"`
 
 	// Tokens say how the site's own credentials look, beside those that the
-	// platform knows.
+	// platform knows. Default: none.
 	Tokens []*Token `json:"tokens,omitempty"`
 
 	// Credentials are where a call may present one, beside the Authorization and
-	// Apikey headers.
+	// Apikey headers; eight at most. Default: none.
 	Credentials []*CredentialPlace `json:"credentials,omitempty"`
 
 	// Lookups are the services that are asked whose a credential is that no
-	// signature proves. The first that serves its type is asked.
+	// signature proves. The first that serves its type is asked. Default: none.
+	//
+	// Caddyfile: introspect <url>, or profile <url>
 	Lookups []*Lookup `json:"lookups,omitempty"`
 
-	// Capture is what of a call is recorded beside its metadata.
+	// Capture is what of a call is recorded beside its metadata. Default: what the
+	// platform's and the catalogs' operations name.
 	Capture *Capture `json:"capture,omitempty"`
 
-	// Fold bounds what a flood of refused reads costs.
+	// Fold bounds what a flood of refused reads costs. Default: 1000 calls each minute.
 	Fold Fold `json:"fold,omitzero"`
 
 	// AnswerHeaders are headers of the API's answer that are believed, by the
@@ -94,11 +98,13 @@ type Handler struct {
 	//
 	// They are taken away from every answer, trailers and 1xx included, so that
 	// no client sees them, and from every request, so that none can make the API
-	// send them back. Let nothing but the API answer behind this handler.
+	// send them back. Let nothing but the API answer behind this handler. Default: none.
 	AnswerHeaders map[string]string `json:"answer_headers,omitempty"`
 
-	// DefinedAt is the file and line of the directive, for error messages. A
-	// Caddyfile fills it in by itself.
+	// DefinedAt is the file and line of the directive, for error messages. Default: in a
+	// Caddyfile where it stands, else nothing.
+	//
+	// Caddyfile: none
 	DefinedAt string `json:"defined_at,omitempty"`
 
 	app          *App

@@ -25,29 +25,38 @@ import (
 // an issuer changes from one to the other.
 type Issuer struct {
 	// URL is the exact iss claim of its tokens. Placeholders are replaced when
-	// it is loaded.
+	// it is loaded. Required.
+	//
+	// Caddyfile: issuer <url>
 	URL string `json:"url"`
 
 	// Audiences are those that its tokens may be for: their aud claim must name
-	// one. None means that the claim is not looked at.
+	// one. Placeholders are replaced when it is loaded. Default: none, and the claim is
+	// not looked at.
 	Audiences []string `json:"audiences,omitempty"`
 
 	// JWKSURL is where its public keys are, as a JWK set. It is read in the
 	// background, when the configuration starts and then as often as its
-	// Cache-Control max-age says, between a minute and a day; default: 10
+	// Cache-Control max-age says, between a minute and a day, or each 10
 	// minutes. A redirect is not followed, more than 1 MiB not read and 2 s not
 	// exceeded. While it is down the last keys stay. A call never waits for it:
-	// until it has answered, tokens are not verified. Placeholders are replaced.
+	// until it has answered, tokens are not verified. Placeholders are replaced when
+	// it is loaded. Default: <url>/.well-known/jwks.json, if there is no jwks_file and
+	// no secret.
+	//
+	// Caddyfile: jwks <url>
 	JWKSURL string `json:"jwks_url,omitempty"`
 
 	// JWKSFile is a file with a JWK set, read when the configuration is loaded.
-	// Placeholders are replaced.
+	// Placeholders are replaced then. Default: none.
+	//
+	// Caddyfile: jwks file <path>
 	JWKSFile string `json:"jwks_file,omitempty"`
 
 	// Secret is the key of an issuer that signs by HMAC, as one placeholder,
 	// {env.NAME} or {file./path}, so that it stands in no configuration. It must
 	// have at least 32 bytes; HS384 takes 48 and HS512 64. One line end after it
-	// is ignored in a file.
+	// is ignored in a file. Default: none.
 	Secret string `json:"secret,omitempty"`
 
 	// Claims name the claim that fills a field of the actor, over those of the
@@ -57,6 +66,7 @@ type Issuer struct {
 	// organization_slug, organization_plan, for calls whose path names neither an
 	// organization nor a project. A path joins names by dots, as in app_metadata.uid;
 	// \. is a dot in a name. A claim of another type than the field's is not taken.
+	// Default: those of the platform.
 	Claims map[string]string `json:"claims,omitempty"`
 
 	identity *identity.Issuer

@@ -16,8 +16,10 @@ import (
 type KeepConfig struct {
 	audit.Keep
 
-	// DefinedAt is the file and line of these options, for error messages. A
-	// Caddyfile fills it in by itself.
+	// DefinedAt is the file and line of these options, for error messages. Default: in a
+	// Caddyfile where they stand, else nothing.
+	//
+	// Caddyfile: none
 	DefinedAt string `json:"defined_at,omitempty"`
 }
 

@@ -37,37 +37,46 @@ const (
 // it: what comes after the answer becomes a further revision of the entry.
 type Lookup struct {
 	// Kind is "introspection", which asks by RFC 7662, or "profile", which is
-	// asked with the caller's own credential, presented as the caller did.
+	// asked with the caller's own credential, presented as the caller did. Required.
+	//
+	// Caddyfile: introspect <url>, or profile <url>
 	Kind string `json:"kind"`
 
 	// URL is where it is asked: by POST for an introspection, by GET for a
 	// profile. A redirect is not followed, and more than 64 KiB are not read. It
 	// must not lead through this site. Placeholders are replaced when it is
-	// loaded.
+	// loaded. Required.
+	//
+	// Caddyfile: introspect <url>, or profile <url>
 	URL string `json:"url"`
 
-	// Types are the token types that it is asked about. Default: all. An
-	// introspection is never asked about user names and passwords.
+	// Types are the token types that it is asked about. An introspection is never
+	// asked about user names and passwords. Default: all.
 	Types []audit.TokenType `json:"types,omitempty"`
 
-	// ClientID and ClientSecret are those of the client that may introspect.
-	// Without an id, the secret is sent as a bearer token. The secret is one
-	// placeholder, {env.NAME} or {file./path}, so that it stands in no
-	// configuration.
-	ClientID     string `json:"client_id,omitempty"`
+	// ClientID is that of the client that may introspect. Without an id, the secret is
+	// sent as a bearer token. Default: none.
+	//
+	// Caddyfile: client <id> <placeholder>
+	ClientID string `json:"client_id,omitempty"`
+
+	// ClientSecret is the client's secret: one placeholder, {env.NAME} or
+	// {file./path}, so that it stands in no configuration. Default: none.
+	//
+	// Caddyfile: client <id> <placeholder>, or bearer <placeholder>
 	ClientSecret string `json:"client_secret,omitempty"`
 
 	// Claims name the member of the answer that fills a field of the actor, as
-	// those of an issuer do. Default of an introspection: sub for user_id, email,
-	// sid for session_id, client_id for oauth_app_id, scope for token_scope; of a
-	// profile: id for user_id, and email. A whole number counts as its digits.
+	// those of an issuer do. A whole number counts as its digits. Default: of an
+	// introspection sub for user_id, email, sid for session_id, client_id for
+	// oauth_app_id, scope for token_scope; of a profile id for user_id, and email.
 	Claims map[string]string `json:"claims,omitempty"`
 
 	// Wait is for how long an answer may be held until the service has spoken,
 	// at most 1s. Default: not at all.
 	Wait caddy.Duration `json:"wait,omitempty"`
 
-	// Timeout bounds one question. Default: 1s; at most 30s.
+	// Timeout bounds one question, to 30s at most. Default: 1s.
 	Timeout caddy.Duration `json:"timeout,omitempty"`
 
 	// MaxAge is how long what it says is remembered, at most; its exp may end it

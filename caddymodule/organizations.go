@@ -24,17 +24,21 @@ import (
 // stamped when they are delivered.
 type Organizations struct {
 	// Plans are the plans of organizations, by id or slug. These are not asked for.
+	// Default: none.
 	Plans map[string]string `json:"plans,omitempty"`
 
 	// Project says whose a project is. It is asked only about projects that a verified
-	// caller did something with, and that look like one.
+	// caller did something with, and that look like one. Default: it is not asked.
 	Project *OrganizationLookup `json:"project,omitempty"`
 
-	// Organization says which plan an organization has.
+	// Organization says which plan an organization has. Default: it is not asked.
 	Organization *OrganizationLookup `json:"organization,omitempty"`
 
-	// Supabase is the base URL of Supabase's Management API, or of one like it: then
-	// Project and Organization need not be given.
+	// Supabase is the base URL of that platform's Management API, or of one like it: then
+	// Project and Organization need not be given. Placeholders are replaced when it is
+	// loaded. Default: it is not asked.
+	//
+	// Caddyfile: lookup supabase <url>
 	Supabase string `json:"supabase,omitempty"`
 
 	// Token is sent with each question as a bearer token: one placeholder, {env.NAME} or
@@ -55,8 +59,10 @@ type Organizations struct {
 	// Rate bounds the questions in a second. Default: 10.
 	Rate float64 `json:"rate,omitempty"`
 
-	// DefinedAt is the file and line of these options, for error messages. A
-	// Caddyfile fills it in by itself.
+	// DefinedAt is the file and line of these options, for error messages. Default: in a
+	// Caddyfile where they stand, else nothing.
+	//
+	// Caddyfile: none
 	DefinedAt string `json:"defined_at,omitempty"`
 }
 
@@ -65,13 +71,19 @@ type OrganizationLookup struct {
 	// URL is where it is asked, by GET, with one parameter in its path, as in
 	// https://api.example.com/v1/projects/{ref}: the name takes its place. A redirect is
 	// not followed, and more than 1 MiB are not read. It must not lead through this
-	// sidecar. Placeholders are replaced when it is loaded.
+	// sidecar. Placeholders are replaced when it is loaded. Required.
+	//
+	// Caddyfile: project <url>, or organization <url>
 	URL string `json:"url"`
 
-	// ID, Slug and Plan are the paths of the organization's id, slug and plan in the
-	// answer: names joined by dots. What is not named is not looked for.
-	ID   string `json:"id,omitempty"`
+	// ID is the path of the organization's id in the answer: names joined by dots. One of
+	// the three paths must be there. Default: it is not looked for.
+	ID string `json:"id,omitempty"`
+
+	// Slug is the path of its slug. Default: it is not looked for.
 	Slug string `json:"slug,omitempty"`
+
+	// Plan is the path of its plan. Default: it is not looked for.
 	Plan string `json:"plan,omitempty"`
 }
 

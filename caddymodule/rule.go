@@ -22,23 +22,25 @@ import (
 // matches counts; a call that none matches is recorded by default.
 type Rule struct {
 	// Name stands in the entries that the rule chose. A Caddyfile takes the
-	// matcher's own.
+	// matcher's own. Required.
 	Name string `json:"name"`
 
-	// MatcherSetsRaw are Caddy's request matchers. None matches every call.
+	// MatcherSetsRaw are Caddy's request matchers. A Caddyfile names one of this block or
+	// of the site by its @name, or has a path, or * for every call. Default: every call
+	// matches.
 	MatcherSetsRaw caddyhttp.RawMatcherSets `json:"match,omitempty" caddy:"namespace=http.matchers"`
 
 	// Level is how much is recorded: "none", which only counts the call,
 	// "metadata", which is everything but bodies, queries and headers, "request",
 	// which adds what the allow-lists of the site and of the operation name of
-	// the request, or "request_response", which adds those of the answer.
+	// the request, or "request_response", which adds those of the answer. Required.
 	Level audit.Level `json:"level"`
 
 	// Durability is what the call waits for: "strict" (its intent before the
 	// API, its outcome before the answer), "answer" (its outcome before the
 	// answer) or "relaxed" (nothing: any death of the process can lose the
-	// entry). Default: strict for calls that may change something, and else
-	// answer.
+	// entry). Default: "strict" for calls that may change something, and else
+	// "answer".
 	Durability audit.Durability `json:"durability,omitempty"`
 
 	matchers caddyhttp.MatcherSets

@@ -35,14 +35,14 @@ type StoreConfig struct {
 	// Detachable is the part of the buffer's max_size, above 0 and at most 1, that may
 	// wait for the store. Beyond it the store is detached: it does not get what waits,
 	// an audit.gap entry says which entries these are, and it goes on with the next
-	// one. Default: 0, which is never: the store is required, and when the buffer is
-	// full because it takes nothing, calls are refused.
+	// one. A store that is not detachable is required: when the buffer is full because
+	// it takes nothing, calls are refused. Default: 0, which is required.
 	Detachable float64 `json:"detachable,omitempty"`
 
 	// From is where a store begins that is new under its name, or whose destination
 	// has changed: "oldest" is the oldest entry that the buffer still holds, "now" what
-	// is recorded next. Default: "oldest" for a new name; a changed destination must
-	// say it, and until then the store gets nothing and its entries wait.
+	// is recorded next. A changed destination must say it, and until then the store gets
+	// nothing and its entries wait. Default: "oldest" for a new name.
 	From string `json:"from,omitempty"`
 
 	// Filter says which entries the store gets; the others count as filtered.
@@ -54,17 +54,27 @@ type StoreConfig struct {
 	// back takes only native. Default: "native".
 	Format string `json:"format,omitempty"`
 
-	// BatchEntries is the size of a batch while there is no backlog, and BatchWait how
-	// long entries may wait for one to fill. Default: the store's own, which for most
-	// is 250 and not at all.
-	BatchEntries int            `json:"batch_entries,omitempty"`
-	BatchWait    caddy.Duration `json:"batch_wait,omitempty"`
+	// BatchEntries is the size of a batch while there is no backlog; on a backlog batches
+	// grow to what suits the store. Default: 250, of s3 5000.
+	//
+	// Caddyfile: batch <entries> [<duration>]
+	BatchEntries int `json:"batch_entries,omitempty"`
 
-	// StoreRaw is the store itself.
+	// BatchWait is how long entries may wait for a batch to fill. Default: not at all, of
+	// http and otlp 1s, of s3 10s.
+	//
+	// Caddyfile: batch <entries> <duration>
+	BatchWait caddy.Duration `json:"batch_wait,omitempty"`
+
+	// StoreRaw is the store itself. Required.
+	//
+	// Caddyfile: store <kind> <args...>
 	StoreRaw json.RawMessage `json:"store" caddy:"namespace=audit_log.stores inline_key=kind"`
 
-	// DefinedAt is the file and line of these options, for error messages. A
-	// Caddyfile fills it in by itself.
+	// DefinedAt is the file and line of these options, for error messages. Default: in a
+	// Caddyfile where they stand, else nothing.
+	//
+	// Caddyfile: none
 	DefinedAt string `json:"defined_at,omitempty"`
 }
 

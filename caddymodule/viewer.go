@@ -36,24 +36,29 @@ func init() {
 // Every export is an entry itself, and so is everything that an operator looks at; neither
 // happens before that entry is durable.
 type Viewer struct {
-	// Ask is the API that says who is a member.
+	// Ask is the API that says who is a member. Default: nobody is asked.
+	//
+	// Caddyfile: members ask <url>
 	Ask *MembersAsk `json:"ask,omitempty"`
 
 	// Claim lets in whoever's verified credential names the organization: see the claims
-	// organization_id and organization_slug of an issuer.
+	// organization_id and organization_slug of an issuer. Default: false.
+	//
+	// Caddyfile: members claim
 	Claim bool `json:"claim,omitempty"`
 
 	// SlugsStay says that a slug is never given to another organization, so that entries of
-	// which nothing but a slug is known belong to whoever has the slug now. Default: true
-	// on platform supabase, where slugs are made at random, and false elsewhere. Where the
-	// API tells no id, the slug is all there is, and counts.
+	// which nothing but a slug is known belong to whoever has the slug now. Where the
+	// API tells no id, the slug is all there is, and counts. Default: true on platform
+	// supabase, where slugs are made at random, and else false.
 	SlugsStay *bool `json:"slugs_stay,omitempty"`
 
-	// Operators are verified actors who may read every organization's log.
+	// Operators are verified actors who may read every organization's log; each look is an
+	// entry. Default: none.
 	Operators *ViewerOperators `json:"operators,omitempty"`
 
 	// Cookie is the name of a cookie whose value is a session's token, as the platform's
-	// dashboard sets it. Default: none; then only the Authorization header counts.
+	// dashboard sets it. Without one only the Authorization header counts. Default: none.
 	Cookie string `json:"cookie,omitempty"`
 
 	// MaxRange bounds the time that one request may ask for. Default: 366 days and 5
@@ -74,8 +79,10 @@ type Viewer struct {
 	// SignInURL is where somebody signs in. Default: no link.
 	SignInURL string `json:"sign_in_url,omitempty"`
 
-	// DefinedAt is the file and line of the directive, for error messages. A
-	// Caddyfile fills it in by itself.
+	// DefinedAt is the file and line of the directive, for error messages. Default: in a
+	// Caddyfile where it stands, else nothing.
+	//
+	// Caddyfile: none
 	DefinedAt string `json:"defined_at,omitempty"`
 
 	app  *App
@@ -91,22 +98,33 @@ type MembersAsk struct {
 	// https://api.example.com/v1/organizations/{slug}. It is asked by GET. 403 and 404 mean
 	// no; a redirect is not followed, and more than 1 MiB are not read. That it does not
 	// answer those who have no credential is tried every hour. Placeholders are replaced
-	// when it is loaded.
+	// when it is loaded. Required.
+	//
+	// Caddyfile: members ask <url>
 	URL string `json:"url"`
 
-	// ID, Slug, Name, Plan and Role are where the answer has the organization's immutable
-	// id, its slug, name and plan, and the visitor's role in it: names joined by dots.
-	// Default: id, slug, name, plan, and no role.
-	ID   string `json:"id,omitempty"`
+	// ID is where the answer has the organization's immutable id: names joined by dots.
+	// Default: id.
+	ID string `json:"id,omitempty"`
+
+	// Slug is where it has the organization's slug. Default: slug.
 	Slug string `json:"slug,omitempty"`
+
+	// Name is where it has the organization's name. Default: name.
 	Name string `json:"name,omitempty"`
+
+	// Plan is where it has the organization's plan. Default: plan.
 	Plan string `json:"plan,omitempty"`
+
+	// Role is where it has the visitor's role in the organization. Default: nowhere.
+	//
+	// Caddyfile: role_at <path>
 	Role string `json:"role,omitempty"`
 
 	// Roles are those that may read. Default: every member.
 	Roles []string `json:"roles,omitempty"`
 
-	// TTL is how long a yes is believed. Default: 1m.
+	// TTL is how long a yes is believed; a no is for 10s. Default: 1m.
 	TTL caddy.Duration `json:"ttl,omitempty"`
 
 	// Timeout bounds one question. Default: 2s.
@@ -115,9 +133,19 @@ type MembersAsk struct {
 
 // ViewerOperators are known by what a signature or a service says of them.
 type ViewerOperators struct {
+	// UserIDs are values of user_id. Default: none.
+	//
+	// Caddyfile: operators user_id <value...>
 	UserIDs []string `json:"user_ids,omitempty"`
-	Emails  []string `json:"emails,omitempty"`
-	// Roles are values of jwt_role.
+
+	// Emails are values of email. Default: none.
+	//
+	// Caddyfile: operators email <value...>
+	Emails []string `json:"emails,omitempty"`
+
+	// Roles are values of jwt_role. Default: none.
+	//
+	// Caddyfile: operators role <value...>
 	Roles []string `json:"roles,omitempty"`
 }
 

@@ -20,14 +20,18 @@ func init() {
 //
 //	audit_log_viewer [<matcher>] {
 //		members ask <url> {
-//			id | slug | name | plan | role_at <path>
+//			id      <path>
+//			slug    <path>
+//			name    <path>
+//			plan    <path>
+//			role_at <path>
 //			role    <role...>
 //			ttl     <duration>
 //			timeout <duration>
 //		}
 //		members claim
-//		slugs_stay  true | false
-//		operators user_id | email | role <value...>
+//		slugs_stay  true|false
+//		operators   user_id|email|role <value...>
 //		cookie      <name>
 //		max_range   <duration>
 //		timeout     <duration>

@@ -9,26 +9,36 @@ import (
 
 // Filter says which entries a store gets. The zero value is all of them.
 type Filter struct {
-	// Only are what an entry must meet: one of each list that is not empty.
+	// Only are what an entry must meet: one of each list that is not empty. Default: all
+	// entries.
 	Only Conditions `json:"only,omitzero"`
-	// Except are what it must not meet: none of any list.
+	// Except are what it must not meet: none of any list. Default: nothing.
 	Except Conditions `json:"except,omitzero"`
 }
 
 // Conditions are lists of what entries may have, each of alternatives.
 type Conditions struct {
 	// Organizations are ids or slugs. An entry that belongs to none, as the sidecar's
-	// own events do, meets no list of them.
+	// own events do, meets no list of them. Default: none.
+	//
+	// Caddyfile: only|except organization <value...>
 	Organizations []string `json:"organizations,omitempty"`
 	// Actions are codes such as v1-delete-a-function, or a method and a route where
 	// there is a space, as in "DELETE /v1/projects/{ref}". A * stands for any text, so
-	// that audit.* is the sidecar's own events and "DELETE *" all that is deleted.
+	// that audit.* is the sidecar's own events and "DELETE *" all that is deleted. Default:
+	// none.
+	//
+	// Caddyfile: only|except action <value...>
 	Actions []string `json:"actions,omitempty"`
-	// Levels are request and so on. The sidecar's own events meet each list of them,
-	// so that a store learns of gaps.
+	// Levels are metadata, request and request_response. The sidecar's own events meet
+	// each list of them, so that a store learns of gaps. Default: none.
+	//
+	// Caddyfile: only|except level <value...>
 	Levels []audit.Level `json:"levels,omitempty"`
 	// Outcomes are success, failure, denied, pending, unknown and refused. Each
-	// revision of an entry is asked for by itself. For events, as with levels.
+	// revision of an entry is asked for by itself. For events, as with levels. Default: none.
+	//
+	// Caddyfile: only|except outcome <value...>
 	Outcomes []audit.Outcome `json:"outcomes,omitempty"`
 }
 

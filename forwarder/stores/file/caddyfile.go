@@ -28,7 +28,9 @@ func init() {
 type Module struct {
 	// Path of the file that is appended to. Rotated files lie beside it. It and its
 	// directory are made if they are not there. Placeholders are replaced when it is
-	// loaded. There is no default.
+	// loaded. Required.
+	//
+	// Caddyfile: store file <path>
 	Path string `json:"path"`
 	// Mode of the files, in octal. Others than the owner may at most read: "0640" lets
 	// a shipper's group do that. Default: "0600".
@@ -39,11 +41,12 @@ type Module struct {
 	// MaxAge is how long a file is appended to before it is rotated, at least a
 	// minute. Default: 24h.
 	MaxAge caddy.Duration `json:"max_age,omitempty"`
-	// Compress rotated files but the newest: "zstd", "gzip" or "none", the default.
+	// Compress rotated files but the newest: "zstd", "gzip" or "none". Default: "none".
 	Compress Compression `json:"compress,omitempty"`
 	// Keep is how many rotated files are kept; older ones are removed. Default: all.
 	Keep int `json:"keep,omitempty"`
-	// KeepFor is how long a file is kept after its rotation. Default: for ever.
+	// KeepFor is how long a file is kept after its rotation, at least a minute. Default:
+	// for ever.
 	KeepFor caddy.Duration `json:"keep_for,omitempty"`
 }
 

@@ -26,8 +26,8 @@ type Module struct {
 
 	// Method is POST, PUT or PATCH. Default: POST.
 	Method string `json:"method,omitempty"`
-	// Secrets sign each request, all of them. Each is a placeholder for a whsec_ or
-	// whsk_ secret. Default: requests are not signed.
+	// Secrets sign each request, all of them, so that one can be replaced by another. Each
+	// is a placeholder for a whsec_ or whsk_ secret. Default: requests are not signed.
 	Secrets []string `json:"secrets,omitempty"`
 	// Encoding of the body: json, an array, or ndjson, an entry a line. Default: json.
 	Encoding string `json:"encoding,omitempty"`
@@ -37,7 +37,8 @@ type Module struct {
 	// arrived. Default: 200-299.
 	Success []string `json:"success,omitempty"`
 	// Refused has the statuses that say that a batch will never be taken for what is
-	// in it. Its entries are then tried apart. Default: 400, 413 and 422.
+	// in it. Its entries are then tried apart. All others are tried again. Default: 400,
+	// 413 and 422.
 	Refused []string `json:"refused,omitempty"`
 
 	config Config

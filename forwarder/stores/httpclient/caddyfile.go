@@ -19,19 +19,22 @@ import (
 type Options struct {
 	// URL that takes the entries. Its scheme and host are written out; placeholders may
 	// stand for its user and password, in its path and in its query, and are escaped.
-	// There is no default.
+	// Required.
+	//
+	// Caddyfile: store <kind> <url>
 	URL string `json:"url"`
 	// Headers are sent with each request. A value whose header's name suggests a
-	// credential must hold a placeholder.
+	// credential must hold a placeholder. Default: none.
 	Headers []Header `json:"headers,omitempty"`
-	// Timeout of one request. Default: 30s.
+	// Timeout of one request, 10m at most. Default: 30s.
 	Timeout caddy.Duration `json:"timeout,omitempty"`
 	// MaxBody is the largest body that the receiver takes, in bytes before it is
-	// compressed. Default: batches have up to 4 MiB of JSON.
+	// compressed, at least 64 KiB. Default: no bound; batches have up to 4 MiB of JSON.
 	MaxBody int64 `json:"max_body,omitempty"`
-	// Proxy is an http:// or socks5:// URL, or none. Default: what the environment says.
+	// Proxy is an http:// or socks5:// URL, or none. Default: what the environment says
+	// (HTTPS_PROXY, HTTP_PROXY, NO_PROXY).
 	Proxy string `json:"proxy,omitempty"`
-	// TLS names the files of certificates.
+	// TLS names the files of certificates. Default: none.
 	TLS TLS `json:"tls,omitzero"`
 	// Insecure allows an http:// URL whose host is not this one. Default: refused.
 	Insecure bool `json:"insecure,omitempty"`

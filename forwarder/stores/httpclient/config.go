@@ -74,7 +74,9 @@ type Config struct {
 
 // Header is one header of each request.
 type Header struct {
-	Name  string `json:"name"`
+	// Name of the header. Required.
+	Name string `json:"name"`
+	// Value of the header, in which placeholders are replaced for each request. Required.
 	Value string `json:"value"`
 }
 

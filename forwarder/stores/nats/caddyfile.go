@@ -33,7 +33,9 @@ type Module struct {
 	// Servers are the URLs of the cluster's servers, nats:// or tls://, whose hosts are
 	// written out. The first one is what the destination is known by: others can be added
 	// and taken out, and only those that are named are connected to. A user and a
-	// password in them are placeholders and for all servers. There is no default.
+	// password in them are placeholders and for all servers. Required.
+	//
+	// Caddyfile: store nats <url...>
 	Servers []string `json:"servers"`
 	// Stream is what the streams' names begin with; that of a retention class is called
 	// STREAM_CLASS. Default: AUDIT.
@@ -65,19 +67,22 @@ type Module struct {
 	// DenyPurge lets nobody purge a stream that is created. It cannot be taken back.
 	// Default: it can be.
 	DenyPurge bool `json:"deny_purge,omitempty"`
-	// Timeout of one acknowledgement. Default: 10s.
+	// Timeout of one acknowledgement, 10m at most. Default: 10s.
 	Timeout caddy.Duration `json:"timeout,omitempty"`
 	// Credentials is the file with a user's JWT and seed. Default: none.
 	Credentials string `json:"credentials,omitempty"`
 	// NKey is a placeholder for the seed of a user's nkey, {file.PATH}. Default: none.
 	NKey string `json:"nkey,omitempty"`
-	// User and Password are placeholders. Default: none.
-	User     string `json:"user,omitempty"`
+	// User is a placeholder. Default: none.
+	User string `json:"user,omitempty"`
+	// Password is a placeholder. Default: none.
+	//
+	// Caddyfile: user <placeholder> <placeholder>
 	Password string `json:"password,omitempty"`
 	// Token is a placeholder. Default: none.
 	Token string `json:"token,omitempty"`
 	// TLS names the files of certificates. If any of it is set, connections without TLS
-	// are refused.
+	// are refused. Default: none.
 	TLS TLS `json:"tls,omitzero"`
 	// Insecure allows servers without TLS that are not this host. Default: refused.
 	Insecure bool `json:"insecure,omitempty"`

@@ -6,6 +6,6 @@ import "github.com/caddy-audit-log/caddy-audit-log/forwarder/stores/tlsfiles"
 type TLS struct {
 	tlsfiles.Files
 	// First begins with TLS and lets the server speak afterwards, as servers do that are
-	// set to handshake_first.
+	// set to handshake_first. Default: false.
 	First bool `json:"first,omitempty"`
 }

@@ -29,7 +29,9 @@ type Module struct {
 	//
 	// Placeholders of the forms {env.NAME} and {file.PATH} are replaced before each
 	// connection. It may be one placeholder and nothing else. A password must come from
-	// one, or from a passfile. There is no default.
+	// one, or from a passfile. Required.
+	//
+	// Caddyfile: store postgres <dsn>
 	DSN string `json:"dsn"`
 	// Schema is that of the tables. It is made if it is not there. Default:
 	// "caddy_audit".

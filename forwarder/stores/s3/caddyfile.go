@@ -26,32 +26,42 @@ func init() {
 // that a key that was rotated is used at once.
 type Module struct {
 	// URL is https://ENDPOINT/BUCKET[/PREFIX], or s3://BUCKET[/PREFIX] for the endpoint of
-	// AWS in Region. There is no default.
+	// AWS in Region. Required.
+	//
+	// Caddyfile: store s3 <url>
 	URL string `json:"url"`
 	// Region that requests are signed for. Default: that in the host of an endpoint of
 	// AWS, else us-east-1; s3:// needs it.
 	Region string `json:"region,omitempty"`
-	// AccessKey, SecretKey and SessionToken are placeholders. Default: {env.AWS_ACCESS_KEY_ID},
-	// {env.AWS_SECRET_ACCESS_KEY} and, if it is set, {env.AWS_SESSION_TOKEN}.
-	AccessKey    string `json:"access_key,omitempty"`
-	SecretKey    string `json:"secret_key,omitempty"`
+	// AccessKey is a placeholder. Default: {env.AWS_ACCESS_KEY_ID}.
+	AccessKey string `json:"access_key,omitempty"`
+	// SecretKey is a placeholder. Default: {env.AWS_SECRET_ACCESS_KEY}.
+	SecretKey string `json:"secret_key,omitempty"`
+	// SessionToken is a placeholder. Default: {env.AWS_SESSION_TOKEN}, if it is set and
+	// neither key is named.
 	SessionToken string `json:"session_token,omitempty"`
 	// Credentials is env, for the keys above, or iam, for the role of the machine, pod,
 	// task or web identity that this process has. Default: env.
 	Credentials string `json:"credentials,omitempty"`
 	// Lock is compliance or governance: nobody, or nobody without a special right, can
-	// delete or change an object before LockTerm has passed since it was written, or
-	// without a LockTerm for as long as the entries in it are kept, which keep says. The
-	// bucket must have Object Lock. Default: what the bucket does by itself.
-	Lock     string         `json:"lock,omitempty"`
+	// delete or change an object before its lock ends. The bucket must have Object Lock.
+	// Default: what the bucket does by itself.
+	Lock string `json:"lock,omitempty"`
+	// LockTerm is how long an object is locked from its writing on. Default: for as long as
+	// the entries in it are kept, which keep says.
+	//
+	// Caddyfile: lock compliance|governance <duration>
 	LockTerm caddy.Duration `json:"lock_term,omitempty"`
 	// LegalHold sets a hold on each object, which lasts until somebody takes it off.
-	// Default: none.
+	// Default: false.
 	LegalHold bool `json:"legal_hold,omitempty"`
 	// Encryption is aes256 or kms, with the key in KMSKey: how the server encrypts what it
 	// keeps. Default: what the bucket does by itself.
 	Encryption string `json:"encryption,omitempty"`
-	KMSKey     string `json:"kms_key,omitempty"`
+	// KMSKey is the id of the key with kms. Default: none; kms must have one.
+	//
+	// Caddyfile: encryption kms <key id>
+	KMSKey string `json:"kms_key,omitempty"`
 	// StorageClass is the server's name of one, as in STANDARD_IA. Default: the bucket's.
 	StorageClass string `json:"storage_class,omitempty"`
 	// Addressing is path, for https://ENDPOINT/BUCKET, or virtual, for
@@ -60,9 +70,9 @@ type Module struct {
 	// Create makes the bucket if there is none, with Object Lock if Lock is set. Default:
 	// a bucket that is not there is an error.
 	Create bool `json:"create,omitempty"`
-	// Timeout of one request. Default: 1m.
+	// Timeout of one request, 10m at most. Default: 1m.
 	Timeout caddy.Duration `json:"timeout,omitempty"`
-	// TLS names the files of certificates.
+	// TLS names the files of certificates. Default: none.
 	TLS TLS `json:"tls,omitzero"`
 	// Insecure allows an http:// URL whose host is not this one. Default: refused.
 	Insecure bool `json:"insecure,omitempty"`
@@ -86,7 +96,8 @@ func (*Module) CaddyModule() caddy.ModuleInfo {
 //		credentials   env|iam
 //		lock          compliance|governance [<duration>]
 //		legal_hold    on|off
-//		encryption    aes256 | kms <key id>
+//		encryption    aes256
+//		encryption    kms <key id>
 //		storage_class <class>
 //		addressing    path|virtual
 //		create        on|off

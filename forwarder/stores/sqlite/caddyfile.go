@@ -20,7 +20,9 @@ func init() {
 // instance; several instances that are to be read together need a server.
 type Module struct {
 	// Path of the database file. It is made with mode 0600 if it is not
-	// there. Placeholders are replaced when it is loaded. There is no default.
+	// there. Placeholders are replaced when it is loaded. Required.
+	//
+	// Caddyfile: store sqlite <path>
 	Path string `json:"path"`
 }
 

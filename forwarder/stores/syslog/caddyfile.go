@@ -23,7 +23,9 @@ func init() {
 // message, octet-counted, over TLS. Its delivery is unacknowledged.
 type Module struct {
 	// URL of the receiver: tls://HOST[:PORT], whose port is 6514 unless it is named,
-	// tcp://HOST:PORT or unix:///PATH, a stream socket. There is no default.
+	// tcp://HOST:PORT or unix:///PATH, a stream socket. Required.
+	//
+	// Caddyfile: store syslog <url>
 	URL string `json:"url"`
 	// Facility of each message, a name such as authpriv or local0, or its number.
 	// Default: audit, which is 13.
@@ -37,19 +39,19 @@ type Module struct {
 	// Enterprise is the private enterprise number in the name of the structured data,
 	// audit@NUMBER. Default: 32473, which is reserved for examples.
 	Enterprise string `json:"enterprise,omitempty"`
-	// Timeout is what the receiver has to take one batch, and what connecting may take.
-	// Default: 10s.
+	// Timeout is what the receiver has to take one batch, and what connecting may take, 10m
+	// at most. Default: 10s.
 	Timeout caddy.Duration `json:"timeout,omitempty"`
 	// Resend is how long what was written is kept in memory, up to 32 MiB of it, to be
-	// written again if the connection breaks; at most 10m. Default: 30s. Negative: nothing
-	// is kept.
+	// written again if the connection breaks; at most 10m. If it is negative, nothing is
+	// kept. Default: 30s.
 	Resend caddy.Duration `json:"resend,omitempty"`
 	// MaxMessage is the largest message that the receiver takes whole, in bytes and at
-	// least 2048. An entry whose message is larger goes into quarantine: receivers cut,
-	// drop or worse. Default: 8192, which is what they take unless they are told otherwise.
-	// Negative: no bound.
+	// least 2048; negative is no bound. An entry whose message is larger goes into
+	// quarantine: receivers cut, drop or worse. Default: 8192, which is what they take
+	// unless they are told otherwise.
 	MaxMessage int64 `json:"max_message,omitempty"`
-	// TLS names the files of certificates.
+	// TLS names the files of certificates. Default: none.
 	TLS TLS `json:"tls,omitzero"`
 	// Insecure allows a tcp:// URL whose host is not this one. Default: refused.
 	Insecure bool `json:"insecure,omitempty"`

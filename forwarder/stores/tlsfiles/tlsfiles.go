@@ -17,13 +17,18 @@ const maxFile = 1 << 20
 // Files names files, in PEM. The zero value trusts whom the system trusts, and shows
 // nothing.
 type Files struct {
-	// CA has the certificates that the other side's must come from. Empty is those that
+	// CA has the certificates that the other side's must come from. Default: those that
 	// the system trusts.
 	CA string `json:"ca,omitempty"`
-	// Certificate and Key are what this client shows to the other side.
+	// Certificate is what this client shows to the other side. Default: none.
+	//
+	// Caddyfile: client_certificate <file> <key file>
 	Certificate string `json:"certificate,omitempty"`
-	Key         string `json:"key,omitempty"`
-	// ServerName is the name that the other side's certificate must have. Empty is the
+	// Key is the key of Certificate. Default: none.
+	//
+	// Caddyfile: client_certificate <file> <key file>
+	Key string `json:"key,omitempty"`
+	// ServerName is the name that the other side's certificate must have. Default: the
 	// URL's host.
 	ServerName string `json:"server_name,omitempty"`
 }
