@@ -33,7 +33,8 @@ func TestEachThreatNamesItsProof(t *testing.T) {
 	text := content(t, "docs/threat-model.md")
 	rows := 0
 	for _, row := range regexp.MustCompile(`(?m)^\| [^|]+ \| [^|]+ \| [^|]+ \| [^|]+ \|$`).FindAllString(text, -1) {
-		if strings.HasPrefix(row, "| he, she or it") || strings.Contains(row, "nothing stops it") {
+		// Nobody shows that nothing is done.
+		if strings.HasPrefix(row, "| he, she or it") || strings.HasSuffix(row, "| nobody |") {
 			continue
 		}
 		rows++
