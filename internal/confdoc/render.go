@@ -3,13 +3,13 @@ package confdoc
 import (
 	"bytes"
 	"cmp"
-	_ "embed" // intro.md
+	_ "embed" // intro.txt
 	"fmt"
 	"slices"
 	"strings"
 )
 
-//go:embed intro.md
+//go:embed intro.txt
 var intro string
 
 // width is where text that is no table is wrapped.
