@@ -37,7 +37,7 @@ func parseComment(text string) (c comment, err error) {
 		c.byDefault = "required"
 		text = strings.Replace(text, " Required.", "", 1)
 	case m == nil:
-		return c, errors.New(`its comment states no default: write a sentence that begins with "Default:", or: Required.`)
+		return c, errors.New(`its comment states no default: write a sentence that begins with "Default:", or the sentence "Required."`)
 	default:
 		c.byDefault = text[m[4]:m[5]]
 		text = text[:m[0]] + text[m[5]+1:]

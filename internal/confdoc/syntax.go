@@ -95,7 +95,9 @@ func (n *node) claim(forms string) (first *node) {
 		return nil
 	}
 	for form := range strings.SplitSeq(forms, ", or ") {
-		begins := func(c *node) bool { return strings.HasPrefix(c.line+" ", form+" ") || strings.HasPrefix(unbracketed(c.line)+" ", form+" ") }
+		begins := func(c *node) bool {
+			return strings.HasPrefix(c.line+" ", form+" ") || strings.HasPrefix(unbracketed(c.line)+" ", form+" ")
+		}
 		if first, _, _ := strings.Cut(form, " "); len(n.children) == 0 && slices.Contains(strings.Split(first, "|"), n.name()) {
 			begins = func(c *node) bool { return c == n } // it spells out a part of its line
 		}
