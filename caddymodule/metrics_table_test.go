@@ -99,7 +99,7 @@ const tablePath = "../docs/metrics.md"
 
 // The table's place in it.
 const (
-	tableBegins = "<!-- The table is written by: go test ./caddymodule -run TestTheTableOfMetrics -update -->\n"
+	tableBegins = "<!-- The table is written by: go test ./caddymodule -run TestTheTableOfMetricsIsThatOfTheProgram -update -->\n"
 	tableEnds   = "<!-- The end of the table. -->\n"
 )
 
@@ -121,7 +121,7 @@ func TestTheTableOfMetricsIsThatOfTheProgram(t *testing.T) {
 		return
 	}
 	if !*update {
-		t.Fatalf("%s is behind the program: run go test ./caddymodule -run TestTheTableOfMetrics -update", tablePath)
+		t.Fatalf("%s is behind the program: run go test ./caddymodule -run TestTheTableOfMetricsIsThatOfTheProgram -update", tablePath)
 	}
 	if err := os.WriteFile(tablePath, []byte(want), 0o600); err != nil {
 		t.Fatal(err)
