@@ -207,7 +207,12 @@ func (d *doctor) ask(ctx context.Context) {
 // checkServer says whether there is a server to look at.
 func checkServer(_ context.Context, d *doctor) []diagnosis {
 	if s := d.status; s != nil {
-		return []diagnosis{fine("it runs, and answers at its admin endpoint")}
+		list := []diagnosis{fine("it runs, and answers at its admin endpoint")}
+		if d.app != nil && d.app.dir != s.Directory {
+			list = append(list, warning("it runs with another configuration: its buffer is %s, and that of this configuration %s", s.Directory, d.app.dir).
+				mend("reload it, or give its own with --config and its environment"))
+		}
+		return list
 	}
 	if d.config == nil && d.place.address == "" {
 		return unread() // which says where the endpoint is

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/dustin/go-humanize"
+
+	"github.com/caddy-audit-log/caddy-audit-log/audit"
 )
 
 // checkCalls looks at what the running server does with calls.
@@ -34,12 +36,11 @@ func checkCalls(_ context.Context, d *doctor) []diagnosis {
 	if s.Damaged > 0 {
 		list = append(list, warning("%s entries were found damaged", humanize.Comma(int64(s.Damaged))).mend("audit.gap entries say which, and other stores may have them; look at the disk"))
 	}
-	if s.Calls.Refused > 0 {
-		list = append(list, warning("%s of %s calls were refused since the buffer was made", humanize.Comma(int64(s.Calls.Refused)), humanize.Comma(int64(s.Calls.Seen))).
-			mend("see in the log, or in caddy_audit_calls_total, when that was"))
-	}
 	if len(list) == 0 {
 		list = append(list, fine("%s calls add up, and are recorded", humanize.Comma(int64(s.Calls.Seen))))
+	}
+	if n := s.Calls.Refused + s.Calls.Passed; n > 0 {
+		list = append(list, fine("since the buffer was made, %s calls were refused and %s passed unrecorded", humanize.Comma(int64(s.Calls.Refused)), humanize.Comma(int64(s.Calls.Passed))))
 	}
 	return list
 }
@@ -86,8 +87,25 @@ func checkDelivery(_ context.Context, d *doctor) []diagnosis {
 	for i := range s.Stores {
 		list = append(list, deliveryFindings(&s.Stores[i], s.Head)...)
 	}
+	list = append(list, gapFindings(d.newest, time.Now())...)
 	if len(list) == 0 {
 		list = append(list, fine("each store's entries add up; the oldest that waits does so since %s", spell(s.OldestPendingSeconds)))
+	}
+	return list
+}
+
+// gapFor is for how long a gap is worth a look.
+const gapFor = 24 * time.Hour
+
+// gapFindings are about what the newest entries say is missing.
+func gapFindings(newest []liveEntry, now time.Time) (list []diagnosis) {
+	for _, e := range newest {
+		at := time.UnixMicro(e.Timestamp)
+		if e.Action.Code != audit.EventGap || now.Sub(at) > gapFor {
+			continue
+		}
+		list = append(list, warning("a gap was recorded at %s, for the reason %v", at.Format(time.RFC3339), e.Action.Metadata["reason"]).
+			mend("\"caddy audit tail\" shows what is missing; the reasons are in docs/faults.md"))
 	}
 	return list
 }
@@ -109,9 +127,6 @@ func deliveryFindings(s *StatusStore, head uint64) (list []diagnosis) {
 	if s.MaxPendingBytes > 0 && float64(s.PendingBytes) > nearlyFull*float64(s.MaxPendingBytes) {
 		list = append(list, warning("store %s is about to be detached: %s of the %s that may wait for it do", s.Name,
 			humanize.IBytes(uint64(max(0, s.PendingBytes))), humanize.IBytes(uint64(s.MaxPendingBytes))).mend("mend it, or raise its detachable and reload"))
-	}
-	if s.Skipped > 0 {
-		list = append(list, warning("store %s did not get %s entries", s.Name, n(s.Skipped)).mend("audit.gap entries say which; export them from another store"))
 	}
 	if !s.Configured {
 		list = append(list, warning("store %s is not in the configuration any more, and %s entries wait for it", s.Name, n(s.Pending)).

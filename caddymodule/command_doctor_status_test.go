@@ -2,8 +2,11 @@ package caddymodule
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/caddy-audit-log/caddy-audit-log/audit"
 )
 
 func TestWhatARunningServerSaysOfItselfIsFound(t *testing.T) {
@@ -28,14 +31,13 @@ func TestWhatARunningServerSaysOfItselfIsFound(t *testing.T) {
 		"calls pass":          {func(s *Status) { s.PassingSince = &since }, "calls", diagnosisWrong, "pass unrecorded"},
 		"calls may pass":      {func(s *Status) { s.PassUntil = &since }, "calls", diagnosisWarning, "by order"},
 		"entries are damaged": {func(s *Status) { s.Damaged = 7 }, "calls", diagnosisWarning, "7 entries were found damaged"},
-		"calls were refused":  {func(s *Status) { s.Calls.Refused = 3 }, "calls", diagnosisWarning, "3 of 100 calls were refused"},
+		"calls were refused":  {func(s *Status) { s.Calls.Refused = 3 }, "calls", diagnosisOK, "3 calls were refused"},
 		"strangers":           {func(s *Status) { s.StrangersBytes = s.StrangersMaxBytes }, "calls", diagnosisWarning, "used up their share"},
 		"entries wait":        {func(s *Status) { s.OldestPendingSeconds = 301 }, "delivery", diagnosisWarning, "waits for a store since 5m1s"},
 		"entries are missing": {store(func(s *StatusStore) { s.Holds = false }), "delivery", diagnosisWrong, "do not add up"},
 		"a store fails":       {store(func(s *StatusStore) { s.FailingSince, s.LastError = &since, "no route to host" }), "delivery", diagnosisWrong, "no route to host"},
 		"quarantine":          {store(func(s *StatusStore) { s.Quarantined = 2 }), "delivery", diagnosisWarning, "refuses 2 entries"},
 		"nearly detached":     {store(func(s *StatusStore) { s.PendingBytes, s.MaxPendingBytes = 9, 10 }), "delivery", diagnosisWarning, "about to be detached"},
-		"was detached":        {store(func(s *StatusStore) { s.Skipped = 5 }), "delivery", diagnosisWarning, "did not get 5 entries"},
 		"was taken away":      {store(func(s *StatusStore) { s.Configured = false }), "delivery", diagnosisWarning, "not in the configuration any more"},
 	} {
 		s := &Status{
@@ -52,6 +54,15 @@ func TestWhatARunningServerSaysOfItselfIsFound(t *testing.T) {
 		if f == nil || f.State != c.state || c.state != diagnosisOK && f.Cure == "" {
 			t.Errorf("%s: %+v", name, r.Findings)
 		}
+	}
+	now := time.Now()
+	gap := func(ago time.Duration) liveEntry {
+		e := audit.Event(audit.EventGap, now.Add(-ago), map[string]any{"reason": "detached"})
+		return liveEntry{Entry: e}
+	}
+	if list := gapFindings([]liveEntry{gap(25 * time.Hour), gap(time.Hour), {Entry: audit.Event(audit.EventHeartbeat, now, nil)}}, now); len(list) != 1 ||
+		list[0].State != diagnosisWarning || !strings.Contains(list[0].Seen, "detached") {
+		t.Errorf("gaps: %+v", list)
 	}
 	for _, look := range []func(context.Context, *doctor) []diagnosis{checkCalls, checkDelivery} {
 		if list := look(t.Context(), new(doctor)); len(list) != 1 || list[0].State != diagnosisNotKnown {

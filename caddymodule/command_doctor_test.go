@@ -180,6 +180,9 @@ func TestTheDoctorFindsNothingWrongWithAServerThatIsWell(t *testing.T) {
 	if s := r.status(); s.Calls != before.Calls || s.Failing != "" {
 		t.Errorf("looking changed something: %+v", s.Calls)
 	}
+	other := newPatient(t, "admin unix/%DIR%", "admin unix/"+r.dir)
+	report, _ = other.examined()
+	report.want(t, "server", diagnosisWarning, "it runs with another configuration")
 	r.send("POST", project+"/pause", nil, "")
 	if s := r.drained(); !s.Conserved || s.Calls.Recorded != 2 {
 		t.Errorf("the server is not as before: %+v", s)
