@@ -37,6 +37,7 @@ targets=("$@")
 # gets modules from does not matter: go.sum says what they are.
 export GOTOOLCHAIN=go$go_version GOFLAGS='' GOWORK=off GOEXPERIMENT='' GOFIPS140=off
 export CGO_ENABLED=0 GOAMD64=v1 GOARM64=v8.0
+export LC_ALL=C # the order of files in SHA256SUMS
 got=$(go env GOVERSION) || fail "Go $go_version is needed; install it, or any that may fetch it"
 [[ $got == "go$go_version" ]] || fail "this is $got; Go $go_version is needed"
 
