@@ -96,6 +96,7 @@ func TestWhatComposeMountsIsThere(t *testing.T) {
 	var prometheus struct {
 		RuleFiles     []string `yaml:"rule_files"`
 		ScrapeConfigs []struct {
+			JobName       string `yaml:"job_name"`
 			StaticConfigs []struct{ Targets []string } `yaml:"static_configs"`
 		} `yaml:"scrape_configs"`
 	}
@@ -104,6 +105,11 @@ func TestWhatComposeMountsIsThere(t *testing.T) {
 	}
 	if target := prometheus.ScrapeConfigs[0].StaticConfigs[0].Targets[0]; target != "audit:9180" {
 		t.Errorf("Prometheus scrapes %s", target)
+	}
+	// The alerts about targets go by the name of their job.
+	inCluster := read(t, "kubernetes/prometheus.yaml")
+	if job := prometheus.ScrapeConfigs[0].JobName; job != "caddy-audit-log" || !strings.Contains(inCluster, "job_name: caddy-audit-log ") {
+		t.Errorf("the job is called %s", job)
 	}
 	if rules := "../prometheus/rules.yml:" + prometheus.RuleFiles[0] + ":ro"; !slices.Contains(c.Services["prometheus"].Volumes, rules) {
 		t.Errorf("Prometheus reads %s, and mounts %v", prometheus.RuleFiles, c.Services["prometheus"].Volumes)
