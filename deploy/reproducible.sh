@@ -11,19 +11,21 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 target=${1:-linux/amd64}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-for n in first another/and/a/longer/one; do
-	git clone --quiet --no-hardlinks "$root" "$work/$n/src"
+first=$work/first second=$work/another/and/a/longer/one
+git clone --quiet --no-hardlinks "$root" "$first/src"
+# Of the clone, since the checkout may go on meanwhile.
+git clone --quiet --no-hardlinks "$first/src" "$second/src"
+for n in "$first" "$second"; do
 	# A cache of its own, or the second build would only be a copy of the first.
-	GOCACHE=$work/$n/cache "$work/$n/src/deploy/release.sh" -o "$work/$n/dist" "$target" >"$work/log" 2>&1 || {
+	GOCACHE=$n/cache "$n/src/deploy/release.sh" -o "$n/dist" "$target" >"$work/log" 2>&1 || {
 		cat "$work/log"
 		exit 1
 	}
-	chmod -R u+w "$work/$n/cache"
-	rm -rf "$work/$n/cache"
+	rm -rf "$n/cache"
 done
-if ! diff "$work/first/dist/SHA256SUMS" "$work/another/and/a/longer/one/dist/SHA256SUMS"; then
+if ! diff "$first/dist/SHA256SUMS" "$second/dist/SHA256SUMS"; then
 	printf 'reproducible: two builds of %s differ: compare what "go version -m" says of them\n' "$target" >&2
 	exit 1
 fi
 printf 'two builds of %s are the same:\n' "$target"
-cat "$work/first/dist/SHA256SUMS"
+cat "$first/dist/SHA256SUMS"
