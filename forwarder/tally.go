@@ -49,6 +49,7 @@ type Tally struct {
 	asMember bool
 	from, to int64 // microseconds
 	facets   map[Facet]map[string]*ValueCount
+	cut      map[Facet]bool // has more values than were told apart
 	// Total is how many pass all filters; Failed how many of them did not succeed.
 	Total, Failed int64
 	// Buckets are Total over time, from the query's From to its To in equal parts.
@@ -66,7 +67,7 @@ type Bucket struct {
 // NewTally makes one for a query, whose range it divides into buckets; none if one of the
 // bounds is missing.
 func NewTally(q *Query, buckets int) *Tally {
-	t := &Tally{filters: q.Filters, asMember: q.AsMember, facets: map[Facet]map[string]*ValueCount{}}
+	t := &Tally{filters: q.Filters, asMember: q.AsMember, facets: map[Facet]map[string]*ValueCount{}, cut: map[Facet]bool{}}
 	for _, f := range Facets {
 		t.facets[f] = map[string]*ValueCount{}
 	}
@@ -137,6 +138,7 @@ func (t *Tally) count(f Facet, b *audit.Brief) {
 	v := values[value]
 	if v == nil {
 		if len(values) >= maxValues {
+			t.cut[f] = true
 			return
 		}
 		v = &ValueCount{Value: value}
@@ -176,6 +178,10 @@ func valueOf(f Facet, b *audit.Brief) (value, label string) {
 	}
 	return "", ""
 }
+
+// IsCut reports whether a facet has more values than a Tally tells apart, so that one of
+// those that came late may be missing from Values.
+func (t *Tally) IsCut(f Facet) bool { return t.cut[f] }
 
 // Values are the most frequent values of a facet, up to a number.
 func (t *Tally) Values(f Facet, most int) []ValueCount {

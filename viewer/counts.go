@@ -28,6 +28,10 @@ type counts struct {
 	// Facets are the most frequent values of each, by the name of its filter.
 	Facets map[forwarder.Facet][]forwarder.ValueCount `json:"facets"`
 
+	// FacetsCut are those with more values than are told apart: one that came late may be
+	// missing.
+	FacetsCut []forwarder.Facet `json:"facets_cut,omitempty"`
+
 	RetentionPeriod int        `json:"retention_period"`
 	CompleteUntil   *time.Time `json:"complete_until,omitempty"`
 	Gaps            []gap      `json:"gaps,omitempty"`
@@ -56,6 +60,9 @@ func (v *Viewer) serveCounts(w http.ResponseWriter, r *http.Request) error {
 	}
 	for _, f := range forwarder.Facets {
 		c.Facets[f] = t.Values(f, mostValues)
+		if t.IsCut(f) {
+			c.FacetsCut = append(c.FacetsCut, f)
+		}
 	}
 	writeJSON(w, http.StatusOK, &c)
 	return nil

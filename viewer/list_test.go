@@ -374,3 +374,26 @@ func TestAnAnswerSaysUntilWhenItIsCompleteAndWhereItIsNot(t *testing.T) {
 		t.Errorf("gaps of another time: %v", l.Gaps)
 	}
 }
+
+// Nobody is to believe that there is nothing else because an answer has room for so many.
+func TestGapsThatAreTooManyAreToldAsOne(t *testing.T) {
+	r := newRig(t)
+	var events []*audit.Entry
+	for n := range maxGaps + 20 {
+		at := now().Add(-time.Duration(n+1) * time.Minute)
+		e := audit.Event(audit.EventGap, at, map[string]any{"reason": "passed", "since": at.Add(-time.Second).UTC().Format(time.RFC3339Nano)})
+		e.ID = idAt(at)
+		events = append(events, e)
+	}
+	slices.Reverse(events)
+	r.write(events...)
+	start := now().Add(-24 * time.Hour).Truncate(time.Second)
+	l, _ := r.list("member:acme", auditPath("acme")+"?iso_timestamp_start="+iso(start))
+	if len(l.Gaps) != maxGaps {
+		t.Fatalf("%d gaps, want %d", len(l.Gaps), maxGaps)
+	}
+	last := l.Gaps[maxGaps-1]
+	if want := time.UnixMicro(events[len(events)-maxGaps].Timestamp); last.Why != whyMore || !last.From.Equal(start) || !last.To.Equal(want) {
+		t.Errorf("the last gap is %+v, want one from %s to %s for all others", last, start, want)
+	}
+}

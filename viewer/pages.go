@@ -275,6 +275,8 @@ func whyOf(reason string) string {
 		return "Entries from before this time cannot be read any more, because a file was harmed."
 	case "skipped", "detached", "dropped":
 		return "This log was not given some entries; another one of the operator's has them."
+	case whyMore:
+		return "Before this time there are more gaps than are shown one by one."
 	case "origin":
 		return "The record begins anew here: what came before may not be complete."
 	}

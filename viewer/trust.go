@@ -15,8 +15,8 @@ const (
 	// silent is after how much time a buffer that has stopped without a word is believed
 	// to be gone for good.
 	silent = 7 * 24 * time.Hour
-	// maxGaps bounds the gaps that an answer tells, and gapLag is how long after its end
-	// one may be recorded.
+	// maxGaps bounds the gaps that an answer tells, the last of which then stands for all
+	// before it; gapLag is how long after its end one may be recorded.
 	maxGaps = 100
 	gapLag  = 7 * 24 * time.Hour
 )
@@ -92,11 +92,28 @@ func gapsOf(ctx context.Context, log forwarder.Reader, q *forwarder.Query, store
 		if (q.To.IsZero() || g.From.Before(q.To)) && !g.To.Before(q.From) {
 			gaps = append(gaps, g)
 		}
-		if len(gaps) == maxGaps {
-			break
+		if len(gaps) > maxGaps {
+			return append(gaps[:maxGaps-1], more(gaps[maxGaps-1:], q)), nil
 		}
 	}
 	return gaps, nil
+}
+
+// whyMore is the reason of a gap that stands for all that are not told.
+const whyMore = "more"
+
+// more is the gap that stands for some, and for all before them that a query could tell.
+func more(gaps []gap, q *forwarder.Query) gap {
+	g := gap{From: q.From.UTC(), To: gaps[0].To, Why: whyMore}
+	for _, o := range gaps {
+		if o.To.After(g.To) {
+			g.To = o.To
+		}
+		if q.From.IsZero() && o.From.Before(g.From) {
+			g.From = o.From
+		}
+	}
+	return g
 }
 
 // gapOf reads a gap's facts. One that does not say when it began was noticed at once.

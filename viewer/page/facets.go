@@ -19,6 +19,8 @@ type facet struct {
 	Open bool
 	// Chosen is how many are.
 	Chosen int
+	// Cut says that there are more values than were told apart.
+	Cut bool
 	// Other says that a field takes values that are not listed, and Hint what they are
 	// like.
 	Other, Hint string
@@ -72,6 +74,7 @@ func newFacet(l *Log, by forwarder.Facet, label string, open bool) facet {
 	}
 	chosen := l.View.All(f.Param)
 	if l.Tally != nil {
+		f.Cut = l.Tally.IsCut(by)
 		for _, v := range l.Tally.Values(by, facetValues) {
 			value := newFacetValue(by, v)
 			for _, c := range chosen {
