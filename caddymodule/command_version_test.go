@@ -39,7 +39,7 @@ func TestTheVersionNamesWhatReadsAndWritesFiles(t *testing.T) {
 		t.Errorf("%+v", v)
 	}
 	text, _, err := runCommand(t, versionCommand())
-	if err != nil || !strings.Contains(text, "sqlite    writes 3, reads 1 to 3") {
+	if err != nil || !strings.Contains(text, "sqlite    writes 4, reads 1 to 4") {
 		t.Errorf("%v: %s", err, text)
 	}
 }

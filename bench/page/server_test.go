@@ -96,6 +96,8 @@ type server struct {
 	// of has what was put into the store, by the organization's id, oldest first, as
 	// members are shown it.
 	of map[string][]*audit.Entry
+	// gap is when half an hour ended in which calls passed unrecorded.
+	gap time.Time
 }
 
 func startServer() (s *server, err error) {
@@ -195,6 +197,12 @@ func (s *server) fill() (err error) {
 		if err := add(p.entry, p.stamp); err != nil {
 			return err
 		}
+	}
+	s.gap = until.Add(-9 * 24 * time.Hour).Truncate(time.Second)
+	if err := add(audit.Event(audit.EventGap, s.gap, map[string]any{
+		"reason": "passed", "count": 12345, "since": s.gap.Add(-30 * time.Minute).UTC().Format(time.RFC3339Nano), "until": s.gap.UTC().Format(time.RFC3339Nano),
+	}), &audit.Stamp{}); err != nil {
+		return err
 	}
 	// So that nobody waits for that buffer.
 	if err := add(audit.Event(audit.EventStopped, until, nil), &audit.Stamp{}); err != nil {

@@ -3,8 +3,10 @@
 package page
 
 import (
+	"net/url"
 	"strings"
 	"testing"
+	"time"
 )
 
 // traces are what would tell who made the attempt in doubted.
@@ -89,5 +91,40 @@ func TestAnOperatorFindsWhatTheAPIDoesNotKnowAndIsToldWhereNothingIsKnown(t *tes
 	b.visit(logOf(nobody) + "?range=7d")
 	if notice := b.text(".notice"); b.look().Total != 0 || !strings.Contains(notice, "Nobody says which organization this is") {
 		t.Errorf("%d entries are shown, with the notice %q", b.look().Total, notice)
+	}
+}
+
+func TestAGapIsARowBetweenTheEntriesAroundIt(t *testing.T) {
+	b := open(t, memberEmail)
+	visit := func(from, to time.Time) {
+		b.visit(logOf(acme) + "?" + url.Values{"iso_timestamp_start": {from.UTC().Format(time.RFC3339)}, "iso_timestamp_end": {to.UTC().Format(time.RFC3339)}}.Encode())
+	}
+	visit(site.gap.Add(-time.Hour), site.gap.Add(20*time.Minute))
+	if n := b.count("tr.gap"); n != 1 {
+		t.Fatalf("%d gaps are shown, want 1", n)
+	}
+	row := b.text("tr.gap")
+	if !strings.Contains(row, "the record may be incomplete") || !strings.Contains(row, "Calls went through while they could not be recorded.") || strings.Contains(row, "12345") {
+		t.Errorf("the gap is shown as %q", row)
+	}
+	// Newer entries are above it, and older ones below.
+	const rows = `[...document.querySelectorAll("tr.entry, tr.gap")].map((r) => r.className.includes("gap") ? "gap" : r.querySelector("time").dateTime)`
+	above := true
+	for _, at := range eval[[]string](b, rows) {
+		if at == "gap" {
+			above = false
+			continue
+		}
+		when, err := time.Parse(time.RFC3339Nano, at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if above == when.Before(site.gap) {
+			t.Errorf("an entry of %s is on the wrong side of the gap that ended at %s", when, site.gap)
+		}
+	}
+	visit(site.gap.Add(time.Hour), site.gap.Add(4*time.Hour))
+	if n := b.count("tr.gap"); n != 0 {
+		t.Errorf("%d gaps are shown of a time without one", n)
 	}
 }
