@@ -12,7 +12,8 @@ import (
 
 var (
 	auditBlock = regexp.MustCompile(`(?ms)^\taudit_log(?:_viewer)? \{\n.*?^\t\}\n`)
-	auditLine  = regexp.MustCompile(`(?m)^.* audit_log\n`) // a filter of the log
+	// A filter of the log, and the answer to probes.
+	auditLine = regexp.MustCompile(`(?m)^.* audit_log\n|^\taudit_log_health .*\n`)
 )
 
 // withoutAudit makes the control's Caddyfile: the same without us.

@@ -90,10 +90,11 @@ func scanTold(row interface{ Scan(...any) error }, u *unpacker) (t told, err err
 		return t, err
 	}
 	b.Project = audit.BriefText(b.Project)
-	if t.entry, err = audit.Decode(document); err != nil {
-		t.entry = nil
-		return t, nil
+	e, err := audit.Decode(document)
+	if err != nil {
+		return t, nil //nolint:nilerr // it is told as one that nobody can read
 	}
+	t.entry = e
 	if s := g.stamp(); s != nil {
 		s.On(t.entry)
 	}

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
@@ -48,9 +49,7 @@ func (s *summarized) committed(c *change) (work bool) {
 	if s.deleted += c.deleted; s.deleted >= stretchEntries {
 		s.deleted, s.sweeping, s.after = 0, true, ""
 	}
-	for owner, at := range c.lasts {
-		s.last[owner] = at
-	}
+	maps.Copy(s.last, c.lasts)
 	for _, owner := range c.lengthened {
 		s.long[owner] = struct{}{}
 	}
@@ -144,7 +143,7 @@ func (s *Store) Summarize(ctx context.Context) error {
 }
 
 // summarizeSome makes what there is to make. Between turns it rests for so many of them.
-func (s *Store) summarizeSome(ctx context.Context, rest time.Duration) error {
+func (s *Store) summarizeSome(ctx context.Context, rest int) error {
 	for {
 		if err := s.turn.take(ctx); err != nil {
 			return err
@@ -156,7 +155,7 @@ func (s *Store) summarizeSome(ctx context.Context, rest time.Duration) error {
 			return err
 		}
 		select {
-		case <-time.After(rest * time.Since(began)):
+		case <-time.After(time.Duration(rest) * time.Since(began)):
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -165,7 +164,7 @@ func (s *Store) summarizeSome(ctx context.Context, rest time.Duration) error {
 
 // summarizeStep does one thing for one owner, and reports whether there may be more to do.
 func (s *Store) summarizeStep() (more bool, err error) {
-	if s.closed || s.broken != nil || !s.summarized.work() {
+	if s.closed || !s.summarized.work() {
 		return false, nil
 	}
 	err = s.unsynced(func() error {
