@@ -262,7 +262,7 @@ func TestSummariesOfWhatIsGoneAreRemoved(t *testing.T) {
 	}
 	write(t, s, batch)
 	summarizeNow(t, s)
-	for _, c := range []struct{ days, want int }{{5, 100}, {15, 34}, {30, 0}} {
+	for _, c := range []struct{ days, want int }{{5, 60}, {15, 20}, {30, 0}} {
 		pruneAll(t, s, inDays(c.days))
 		summarizeNow(t, s)
 		if n := len(stretchesIn(t, s, acme)); n != c.want {
