@@ -43,7 +43,13 @@ var (
 	flagDir           = flag.String("dir", "", "where the SQLite file is kept for another run, if there is one already it is read; default: a temporary directory")
 )
 
-const span = 30 * 24 * time.Hour
+const (
+	span    = 30 * 24 * time.Hour
+	timeout = time.Minute // of an answer
+)
+
+// errLate is that an answer was not there in time.
+var errLate = errors.New("it took too long")
 
 func main() {
 	flag.Parse()
@@ -60,7 +66,7 @@ func run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, open.close()) }()
-	v, err := viewer.New(viewer.Options{Open: open.log, Gate: gate{}, Record: func(*audit.Entry) error { return nil }, Timeout: time.Minute})
+	v, err := viewer.New(viewer.Options{Open: open.log, Gate: gate{}, Record: func(*audit.Entry) error { return nil }, Timeout: timeout})
 	if err != nil {
 		return err
 	}
@@ -262,7 +268,9 @@ func (r *reader) times(ctx context.Context, n int, path func() string) (string, 
 	var all []time.Duration
 	for i := range n + 3 {
 		began := time.Now()
-		if _, err := r.get(ctx, path(), io.Discard); err != nil {
+		if _, err := r.get(ctx, path(), io.Discard); errors.Is(err, errLate) {
+			return "none within " + timeout.String(), nil
+		} else if err != nil {
 			return "", err
 		}
 		if i >= 3 {
@@ -286,6 +294,9 @@ func (r *reader) get(ctx context.Context, path string, to io.Writer) (n int64, e
 	defer resp.Body.Close()
 	if n, err = io.Copy(to, resp.Body); err != nil {
 		return n, err
+	}
+	if resp.StatusCode == http.StatusServiceUnavailable {
+		return n, errLate
 	}
 	if resp.StatusCode != http.StatusOK {
 		return n, fmt.Errorf("asking %s: %s", path, resp.Status)
