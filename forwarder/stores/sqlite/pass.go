@@ -32,7 +32,6 @@ func (w *walk) passOver(ctx context.Context, db querier) error {
 			ends = append(ends, end)
 		}
 	}
-	w.sources = slices.DeleteFunc(w.sources, func(s source) bool { return s.done })
 	w.last = len(ends) == 0
 	for i, end := range ends {
 		if i == 0 || w.follows(w.until, end) {

@@ -85,7 +85,7 @@ func looked(t testing.TB, s *Store, q forwarder.Query) (entries int) {
 		if err := w.advance(t.Context(), s.Reader.db, nil); err != nil {
 			t.Fatal(err)
 		}
-		if len(w.sources) > 0 {
+		if slices.ContainsFunc(w.sources, func(s source) bool { return !s.done }) {
 			q := q
 			q.Filters = forwarder.Filters{}
 			all := *w

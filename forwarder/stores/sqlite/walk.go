@@ -47,8 +47,8 @@ type source struct {
 	terms
 	// owner is whose entries it walks; empty if those of nobody or of several.
 	owner audit.Owner
-	// from is where it goes on; zero where all of them do. done says that there is
-	// nothing in it any more.
+	// from is where the next statement goes on in it; zero where all of them do. done says
+	// that there is nothing in it for that.
 	from forwarder.Place
 	done bool
 }
@@ -112,8 +112,8 @@ func (w *walk) rows(ctx context.Context, db *sql.DB, columns string, limit int, 
 	if err := w.advance(ctx, from, found); err != nil {
 		return err
 	}
-	if len(w.sources) == 0 {
-		return nil
+	if !slices.ContainsFunc(w.sources, func(s source) bool { return !s.done }) {
+		return nil // what is passed over is all that there is
 	}
 	query, args := w.sql(columns, limit)
 	rows, err := from.QueryContext(ctx, query, args...)
@@ -288,6 +288,9 @@ func (w *walk) sql(columns string, limit int) (string, []any) {
 	var selects []string
 	var args []any
 	for _, s := range w.sources {
+		if s.done {
+			continue // for this statement: what is behind it may change meanwhile
+		}
 		begin := w.begins(&s)
 		selects = append(selects, "SELECT "+columns+" FROM entry WHERE "+strings.Join(slices.Concat(s.where, bounds.where, begin.where), " AND "))
 		args = append(append(append(args, s.args...), bounds.args...), begin.args...)
