@@ -420,7 +420,7 @@ func TestAStopEndsAlthoughTheDiskHangs(t *testing.T) {
 		t.Error("it does not end")
 	}
 	disk.mu.Unlock()
-	if err := buffers.idle(t.Context()); err != nil {
+	if err := r.closed(t.Context()); err != nil {
 		t.Error(err)
 	}
 	// What was in hand is there at the next start, under the same lock.

@@ -125,7 +125,7 @@ func TestTheSidecarRecordsItsOwnLife(t *testing.T) {
 	if err := caddy.Stop(); err != nil {
 		t.Fatal(err)
 	}
-	if err := buffers.idle(t.Context()); err != nil {
+	if err := r.closed(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	r.loaded = false

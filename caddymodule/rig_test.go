@@ -84,7 +84,7 @@ func newRig(t *testing.T, api http.HandlerFunc) *rig {
 		// A test may leave a store that cannot be opened, and its drain with it.
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
-		_ = buffers.idle(ctx)
+		_ = r.closed(ctx)
 		_ = os.RemoveAll(dir)
 	})
 	return r
@@ -288,7 +288,30 @@ func (r *rig) stop() {
 	if err := caddy.Stop(); err != nil {
 		r.t.Fatal(err)
 	}
-	if err := buffers.idle(r.t.Context()); err != nil {
+	if err := r.closed(r.t.Context()); err != nil {
 		r.t.Fatal(err)
+	}
+}
+
+// closed waits until the rig's buffers are closed, drains included, or ctx ends. What another
+// test has left behind may never be.
+func (r *rig) closed(ctx context.Context) error {
+	for {
+		var one *shared
+		buffers.mu.Lock()
+		for dir, s := range buffers.open {
+			if strings.HasPrefix(dir, r.dir+string(filepath.Separator)) {
+				one = s
+			}
+		}
+		buffers.mu.Unlock()
+		if one == nil {
+			return nil
+		}
+		select {
+		case <-one.closed:
+		case <-ctx.Done():
+			return fmt.Errorf("waiting for the buffer %q: %w", one.dir, ctx.Err())
+		}
 	}
 }
