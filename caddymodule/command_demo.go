@@ -179,7 +179,7 @@ func (d *demo) stop() error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), closeWithin)
 	defer cancel()
-	return errors.Join(err, buffers.idle(ctx), os.RemoveAll(d.dir))
+	return errors.Join(err, buffers.idle(ctx, d.dir), os.RemoveAll(d.dir))
 }
 
 // demoProject is one of the visitor's organization.

@@ -295,23 +295,4 @@ func (r *rig) stop() {
 
 // closed waits until the rig's buffers are closed, drains included, or ctx ends. What another
 // test has left behind may never be.
-func (r *rig) closed(ctx context.Context) error {
-	for {
-		var one *shared
-		buffers.mu.Lock()
-		for dir, s := range buffers.open {
-			if strings.HasPrefix(dir, r.dir+string(filepath.Separator)) {
-				one = s
-			}
-		}
-		buffers.mu.Unlock()
-		if one == nil {
-			return nil
-		}
-		select {
-		case <-one.closed:
-		case <-ctx.Done():
-			return fmt.Errorf("waiting for the buffer %q: %w", one.dir, ctx.Err())
-		}
-	}
-}
+func (r *rig) closed(ctx context.Context) error { return buffers.idle(ctx, r.dir) }

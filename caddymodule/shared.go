@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -304,13 +305,15 @@ func (p *pool) close(s *shared) {
 	close(s.closed)
 }
 
-// idle waits until every buffer is closed, drains included, or ctx ends.
-func (p *pool) idle(ctx context.Context) error {
+// idle waits until every buffer below a directory is closed, drains included, or ctx ends.
+func (p *pool) idle(ctx context.Context, below string) error {
 	for {
 		p.mu.Lock()
 		var one *shared
-		for _, one = range p.open {
-			break
+		for dir, s := range p.open {
+			if strings.HasPrefix(dir, below+string(filepath.Separator)) {
+				one = s
+			}
 		}
 		p.mu.Unlock()
 		if one == nil {
