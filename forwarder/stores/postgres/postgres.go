@@ -82,7 +82,7 @@ func (s *Store) open(unbounded context.Context, noMigrate bool) (err error) {
 	if noMigrate {
 		err = check(ctx, s.conn, s.at.schema)
 	} else {
-		err = migrate(ctx, unbounded, s.conn, s.at.schema)
+		err = migrate(ctx, unbounded, s.conn, s.at.schema, s.log.With("store", s.at.location))
 	}
 	if err != nil {
 		return err

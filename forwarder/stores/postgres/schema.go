@@ -5,7 +5,9 @@ import (
 	"embed"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -88,10 +90,20 @@ func (*unpreparedError) Is(target error) bool { return target == forwarder.ErrUn
 //
 // Bringing a filled schema to another version takes as long as its rows are many, so that
 // is not bounded by the store's timeout, as the first look is.
-func migrate(first, ctx context.Context, conn *pgx.Conn, schema string) error {
+func migrate(first, ctx context.Context, conn *pgx.Conn, schema string, log *slog.Logger) (err error) {
 	v, err := version(first, conn, schema)
 	if err != nil || v == schemaVersion {
 		return err
+	}
+	if v > 0 {
+		began := time.Now()
+		log = log.With("from", v, "to", schemaVersion)
+		log.Info("bringing an audit store to another schema version; its entries wait until that is done")
+		defer func() {
+			if err == nil {
+				log.Info("an audit store was brought to another schema version", "after", time.Since(began).Round(time.Millisecond))
+			}
+		}()
 	}
 	if v == 0 {
 		ctx = first

@@ -4,6 +4,8 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"log/slog"
+	"time"
 
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
 )
@@ -229,7 +231,7 @@ func version(ctx context.Context, q querier) (int, error) {
 // New files give space back (auto_vacuum = INCREMENTAL), which SQLite can only
 // be told before the first table is made. Those of version 1 cannot: the pages
 // of what is deleted stay in them and are used again.
-func migrate(ctx context.Context, db *sql.DB) error {
+func migrate(ctx context.Context, db *sql.DB, log *slog.Logger) (err error) {
 	v, err := version(ctx, db)
 	if err != nil {
 		return err
@@ -249,6 +251,16 @@ func migrate(ctx context.Context, db *sql.DB) error {
 	}
 	if v == schemaVersion {
 		return nil
+	}
+	if v > 0 {
+		began := time.Now()
+		log = log.With("from", v, "to", schemaVersion)
+		log.Info("bringing an audit store to another schema version; its entries wait until that is done")
+		defer func() {
+			if err == nil {
+				log.Info("an audit store was brought to another schema version", "after", time.Since(began).Round(time.Millisecond))
+			}
+		}()
 	}
 	tx, err := db.BeginTx(ctx, nil)
 	if err != nil {

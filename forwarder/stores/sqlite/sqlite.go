@@ -110,7 +110,7 @@ func (s *Store) open(ctx context.Context, path string) error {
 		return err
 	}
 	s.db.SetMaxOpenConns(1)
-	if err := migrate(ctx, s.db); err != nil {
+	if err := migrate(ctx, s.db, s.log.With("file", path)); err != nil {
 		return err
 	}
 	if s.vacuums, err = canVacuum(ctx, s.db); err != nil {
