@@ -3,6 +3,7 @@ package buffer
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -84,11 +85,13 @@ func (b *Buffer) Quarantine(e Quarantined) (err error) {
 	q.serial++
 	r.serial = q.serial
 	if err := q.put(&r); err != nil {
+		q.unsure(e.Store, e.Sequence)
 		return err
 	}
 	// Who has lost the directory to another process acknowledges nothing.
 	if err := b.owned(); err != nil {
 		q.doubt(err)
+		q.unsure(e.Store, e.Sequence)
 		return err
 	}
 	b.mu.Lock()
@@ -116,6 +119,18 @@ func (q *quarantine) admit(store string, sequence uint64, size int) error {
 		return ErrQuarantineFull
 	}
 	return nil
+}
+
+// unsure notes a record of which nobody knows whether it is on the disk. If the store comes
+// by in another way, it is not in quarantine, and a start must not take it for that. The
+// caller holds io.
+func (q *quarantine) unsure(store string, sequence uint64) {
+	b := q.b
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if sequence > b.state.Stores[store].Position && !slices.Contains(q.pending[store], sequence) {
+		q.pending[store] = append(q.pending[store], sequence)
+	}
 }
 
 // note notes a record that is on the disk. The caller holds io and Buffer.mu.

@@ -143,6 +143,49 @@ func pickyVictim(dir string, seed uint64) {
 	fmt.Println("survived 0")
 }
 
+// A record whose commit was in doubt may be on the disk. The store then takes the entry
+// after all, and a start must not find it in quarantine.
+func TestAnEntryThatWasDeliveredAfterItsRecordWasInDoubtIsNotInQuarantine(t *testing.T) {
+	defer failpoint.Store(nil)
+	for _, point := range quarantinePoints {
+		dir := newDir(t)
+		b := open(t, dir, Options{})
+		b.Hold("picky")
+		b.appendN(t, 3)
+		f := func(name string) error {
+			if name == point || name == "rewrite" && point == "quarantined" {
+				return fmt.Errorf("planted at %s", name)
+			}
+			return nil
+		}
+		if point == "quarantined" { // which is of a file that is there
+			if err := b.Quarantine(refused("picky", 1)); err != nil {
+				t.Fatal(err)
+			}
+			b.Advance("picky", 1, 0, 0, 1)
+		}
+		failpoint.Store(&f)
+		err := b.Quarantine(refused("picky", 2))
+		position := b.Position("picky")
+		quarantined := uint64(0)
+		if err == nil {
+			quarantined = 1
+		}
+		b.Advance("picky", 2, 2-position-quarantined, 0, quarantined)
+		shut(t, b)
+		failpoint.Store(nil)
+		b = open(t, dir, Options{})
+		found := false
+		for n := range inQuarantine(t, b)["picky"] {
+			found = found || n == 2
+		}
+		if found != (err == nil) {
+			t.Errorf("at %s: in quarantine is %v, and putting it there said %v", point, found, err)
+		}
+		shut(t, b)
+	}
+}
+
 func TestAKillAtAnyChangeOfQuarantineLosesNothing(t *testing.T) {
 	for _, point := range append([]string{"commit", "committed"}, quarantinePoints...) {
 		t.Run(point, func(t *testing.T) {

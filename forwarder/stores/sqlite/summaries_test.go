@@ -298,7 +298,7 @@ func TestADocumentThatNobodyCanReadIsNotHidden(t *testing.T) {
 
 // Whatever happens to entries, in whatever order, a search finds all of them.
 func TestSummariesHideNothing(t *testing.T) {
-	for seed := range uint64(3) {
+	for seed := range uint64(2) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			rng := rand.New(rand.NewPCG(seed, 9))
 			stretchesOf(t, 1+rng.IntN(6))
