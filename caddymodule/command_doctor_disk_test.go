@@ -43,25 +43,6 @@ func TestADiskThatIsNoGoodForABufferIsFound(t *testing.T) {
 	}
 }
 
-func TestABufferInMemoryIsFound(t *testing.T) {
-	if f, err := filesystemOf("/dev/shm"); err != nil || f.Kind != "tmpfs" {
-		t.Skipf("this system has no memory at /dev/shm: %v", err)
-	}
-	dir, err := os.MkdirTemp("/dev/shm", "doctor")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer os.RemoveAll(dir)
-	r, err := newPatient(t, "buffer %DIR%/audit/buffer", "buffer "+dir+"/buffer").examined()
-	r.want(t, "disk", diagnosisWrong, "tmpfs: it is gone")
-	if exitCodeOf(err) != doctorIll {
-		t.Error(err)
-	}
-	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
-		t.Errorf("it left %v, %v", left, err)
-	}
-}
-
 func TestWhatASyncTakesIsSaidInTermsOfACall(t *testing.T) {
 	times := func(usual, worst time.Duration) []time.Duration {
 		list := slices.Repeat([]time.Duration{usual}, maxSyncs-1)

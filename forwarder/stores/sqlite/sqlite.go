@@ -40,7 +40,7 @@ type Config struct {
 // delivery once, a forwarder.Reader and a forwarder.Checker.
 //
 // What Write has returned from is synced to disk. Reading never delays it, and
-// pruning by one step at most. All methods may be called from any goroutine.
+// pruning and summaries by one step at most. All methods may be called from any goroutine.
 type Store struct {
 	*Reader // nil until open has come to its end
 	path    string
@@ -86,7 +86,7 @@ func Open(ctx context.Context, c Config, log *slog.Logger) (*Store, error) {
 		return nil, errors.New("opening audit store: its path is empty: name a file, as in ./audit-data/audit.db")
 	}
 	s := &Store{log: log, now: c.Now, turn: make(turn, 1), prepared: map[string]*sql.Stmt{}, named: map[named]struct{}{}}
-	s.summarized = summarized{fresh: map[audit.Owner]int{}, full: map[audit.Owner]struct{}{}, long: map[audit.Owner]struct{}{}, last: map[audit.Owner]int64{}, sweeping: true}
+	s.summarized = summarized{fresh: map[audit.Owner]int{}, full: map[audit.Owner]struct{}{}, young: map[audit.Owner]struct{}{}, long: map[audit.Owner]struct{}{}, last: map[audit.Owner]int64{}, sweeping: true}
 	if s.now == nil {
 		s.now = time.Now
 	}

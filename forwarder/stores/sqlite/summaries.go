@@ -1,11 +1,11 @@
 package sqlite
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
@@ -57,10 +57,10 @@ var (
 	selectLast    = `SELECT timestamp, id FROM summary WHERE owner = ? AND kind = 0 ORDER BY timestamp DESC, id DESC LIMIT 1`
 	selectEarlier = `SELECT timestamp, id FROM summary WHERE owner = ? AND kind = 0 AND (timestamp, id) < (?, ?) ORDER BY timestamp DESC, id DESC LIMIT 1`
 	selectLong    = `SELECT timestamp, id, entries FROM summary WHERE owner = ? AND kind = 0 AND entries > ? ORDER BY timestamp, id LIMIT 1`
-	selectUpTo    = `SELECT timestamp, id FROM entry WHERE owner = ? AND (timestamp, id) <= (?, ?) ORDER BY timestamp, id LIMIT 1`
+	selectUpTo    = `SELECT 1 FROM entry WHERE owner = ? AND (timestamp, id) <= (?, ?) ORDER BY timestamp, id LIMIT 1`
 	selectStretch = `SELECT ifnull(owner, ''), document, ` + tagColumns + `, ` + selectBrief + ` FROM entry
 	WHERE owner = ? AND (timestamp, id) > (?, ?) AND (timestamp, id) <= (?, ?) ORDER BY timestamp, id LIMIT ?`
-	selectEnough    = `SELECT 1 FROM entry WHERE owner = ? AND (timestamp, id) > (?, ?) AND (timestamp, id) <= (?, ?) ORDER BY timestamp, id LIMIT 1 OFFSET ?`
+	selectEnough    = `SELECT timestamp FROM entry WHERE owner = ? AND (timestamp, id) > (?, ?) ORDER BY timestamp, id LIMIT 1 OFFSET ?`
 	selectNextOwner = `SELECT min(o) FROM (SELECT min(owner) AS o FROM entry WHERE owner > ?1 UNION ALL SELECT min(owner) FROM summary WHERE owner > ?1)`
 )
 
@@ -74,6 +74,11 @@ type told struct {
 	owner audit.Owner
 	brief audit.Brief
 	entry *audit.Entry // nil if nobody can decode it
+	fresh bool         // it was not there before
+}
+
+func (t *told) place() forwarder.Place {
+	return forwarder.Place{Timestamp: t.brief.Timestamp, ID: t.brief.ID}
 }
 
 // scanTold reads a row of selectTold or selectStretch. The values are those of the columns,
@@ -121,8 +126,11 @@ func (c *change) know() error {
 		}
 		last[owner] = at
 	}
+	if err := rows.Err(); err != nil {
+		return err // what is known of only some of them would hide entries
+	}
 	c.s.summarized.made, c.s.summarized.last = made, last
-	return rows.Err()
+	return nil
 }
 
 // tell notes that a row is to be told to the summary of its stretch, if it is in one: each
@@ -151,9 +159,8 @@ func (c *change) tellSummaries() error {
 		return nil
 	}
 	var all []told
-	var fresh []bool
 	u := unpacker{texts: texts{}}
-	for _, key := range slices.Sorted(maps.Keys(c.told)) {
+	for key, fresh := range c.told {
 		t, err := scanTold(c.row(selectTold, key), &u)
 		if errors.Is(err, sql.ErrNoRows) {
 			continue
@@ -161,78 +168,77 @@ func (c *change) tellSummaries() error {
 		if err != nil {
 			return err
 		}
-		all, fresh = append(all, t), append(fresh, c.told[key])
+		t.fresh = fresh
+		all = append(all, t)
 	}
-	var open [2]openSummary
+	// So that each summary is read and written once.
+	slices.SortFunc(all, func(a, b told) int { return cmp.Or(cmp.Compare(a.owner, b.owner), a.place().Compare(b.place())) })
+	var open openSummary
 	for i := range all {
-		for kind := range open {
-			if err := open[kind].tell(c, kind, &all[i], fresh[i]); err != nil {
-				return err
-			}
-		}
-	}
-	for kind := range open {
-		if err := open[kind].write(c, kind); err != nil {
+		if err := open.tell(c, &all[i]); err != nil {
 			return err
 		}
+	}
+	return open.write(c)
+}
+
+// openSummary is the summary that is told of entries now. The zero value is none.
+type openSummary struct {
+	owner   audit.Owner
+	place   forwarder.Place
+	summary summary.Summary
+	fresh   int // entries that were not there before
+}
+
+// tell takes the entries in the order of owners and places.
+func (o *openSummary) tell(c *change, t *told) error {
+	if o.owner != t.owner || t.place().Compare(o.place) > 0 {
+		if err := o.write(c); err != nil {
+			return err
+		}
+		if err := o.read(c, t); errors.Is(err, sql.ErrNoRows) {
+			*o = openSummary{}
+			return nil // the entry is behind all of them
+		} else if err != nil {
+			return err
+		}
+	}
+	if t.fresh {
+		o.fresh++
+	}
+	if t.entry == nil {
+		o.summary.AddUnknown()
+	} else {
+		o.summary.Add(&t.brief, t.entry)
 	}
 	return nil
 }
 
-// openSummary is the summary that was told of last: entries that come late come together.
-type openSummary struct {
-	owner   audit.Owner
-	from    forwarder.Place // an entry that is in it
-	place   forwarder.Place
-	filter  summary.Filter
-	entries int // that were new
-	changed bool
-}
-
-func (o *openSummary) tell(c *change, kind int, t *told, fresh bool) error {
-	at := forwarder.Place{Timestamp: t.brief.Timestamp, ID: t.brief.ID}
-	if o.owner != t.owner || o.owner == "" || at.Compare(o.from) < 0 || at.Compare(o.place) > 0 {
-		if err := o.write(c, kind); err != nil {
-			return err
-		}
-		next := openSummary{owner: t.owner, from: at}
-		err := c.row(selectSummary, string(t.owner), kind, at.Timestamp, at.ID).Scan(&next.place.Timestamp, &next.place.ID, &next.filter)
-		if errors.Is(err, sql.ErrNoRows) {
-			*o = openSummary{}
-			return nil // it is behind all of them
-		}
+func (o *openSummary) read(c *change, t *told) error {
+	at := t.place()
+	*o = openSummary{owner: t.owner}
+	for kind, f := range []*summary.Filter{kindValues: &o.summary.Values, kindTexts: &o.summary.Texts} {
+		err := c.row(selectSummary, string(t.owner), kind, at.Timestamp, at.ID).Scan(&o.place.Timestamp, &o.place.ID, f)
 		if err != nil {
 			return err
 		}
-		*o = next
 	}
-	o.changed = true
-	if fresh {
-		o.entries++
-	}
-	s := summary.Summary{}
-	if kind == kindValues {
-		s.Values = o.filter
-	} else {
-		s.Texts = o.filter
-	}
-	if t.entry == nil {
-		o.filter = nil
-		return nil
-	}
-	s.Add(&t.brief, t.entry)
 	return nil
 }
 
-func (o *openSummary) write(c *change, kind int) error {
-	if !o.changed {
+func (o *openSummary) write(c *change) error {
+	if o.owner == "" {
 		return nil
 	}
-	o.changed = false
-	if o.entries > 0 {
+	if o.fresh > 0 {
 		c.lengthened = append(c.lengthened, o.owner)
 	}
-	return c.exec(tellSummary, o.entries, bytesOf(o.filter), string(o.owner), kind, o.place.Timestamp, o.place.ID)
+	for kind, f := range []summary.Filter{kindValues: o.summary.Values, kindTexts: o.summary.Texts} {
+		if err := c.exec(tellSummary, o.fresh, bytesOf(f), string(o.owner), kind, o.place.Timestamp, o.place.ID); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // bytesOf is a filter as its column has it, which is never NULL.

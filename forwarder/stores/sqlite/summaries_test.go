@@ -276,6 +276,28 @@ func TestSummariesOfWhatIsGoneAreRemoved(t *testing.T) {
 	}
 }
 
+// Entries that come all at once, after which nothing comes, are summarized when they have
+// been there for a while.
+func TestWhatWasTooYoungIsSummarizedLater(t *testing.T) {
+	defer func(was time.Duration) { settled = was }(settled)
+	settled = time.Minute
+	s := newStore(t)
+	s.now = func() time.Time { return time.UnixMicro(epoch + 30_000_000) }
+	write(t, s, ofAcme(t, 1, 20, nil))
+	summarizeNow(t, s)
+	if got := stretchesIn(t, s, acme); len(got) != 0 {
+		t.Errorf("stretches %v of entries that are half a minute old", got)
+	}
+	s.now = func() time.Time { return time.UnixMicro(epoch + 300_000_000) }
+	s.summarized.grow()
+	if err := s.summarizeSome(t.Context(), 0); err != nil {
+		t.Fatal(err)
+	}
+	if got := stretchesIn(t, s, acme); len(got) != 4 {
+		t.Errorf("stretches %v of 20 entries that are some minutes old", got)
+	}
+}
+
 func TestADocumentThatNobodyCanReadIsNotHidden(t *testing.T) {
 	s := newStore(t)
 	write(t, s, ofAcme(t, 1, 9, nil))

@@ -21,10 +21,12 @@ type summarized struct {
 	// are those who have enough of them for one.
 	fresh map[audit.Owner]int
 	full  map[audit.Owner]struct{}
+	// young are those whose entries are enough and not all settled yet.
+	young map[audit.Owner]struct{}
 	// long are owners of whom entries came to stretches that were there.
 	long map[audit.Owner]struct{}
 	// sweeping goes through all owners, from one on: at the start, and after entries were
-	// deleted.
+	// deleted. A sweep that is under way goes on, or none would come to its end.
 	sweeping bool
 	after    audit.Owner
 	deleted  int
@@ -38,7 +40,7 @@ const maxFresh = 100_000
 func (s *summarized) committed(c *change) (work bool) {
 	if len(s.fresh)+len(c.fresh) > maxFresh {
 		clear(s.fresh)
-		s.sweeping, s.after = true, ""
+		s.sweeping = true
 	}
 	for owner, n := range c.fresh {
 		if s.fresh[owner] += n; s.fresh[owner] >= stretchEntries {
@@ -47,7 +49,7 @@ func (s *summarized) committed(c *change) (work bool) {
 		}
 	}
 	if s.deleted += c.deleted; s.deleted >= stretchEntries {
-		s.deleted, s.sweeping, s.after = 0, true, ""
+		s.deleted, s.sweeping = 0, true
 	}
 	maps.Copy(s.last, c.lasts)
 	for _, owner := range c.lengthened {
@@ -55,6 +57,12 @@ func (s *summarized) committed(c *change) (work bool) {
 	}
 	s.made += c.made
 	return s.work()
+}
+
+// grow looks again at what was too young.
+func (s *summarized) grow() {
+	maps.Copy(s.full, s.young)
+	clear(s.young)
 }
 
 // work reports whether there is something to do.
@@ -107,7 +115,6 @@ func (z *summarizer) close() {
 
 func (s *Store) summarizeAll(ctx context.Context) {
 	defer close(s.summarizer.done)
-	// What is too young is looked at again.
 	tick := time.NewTicker(time.Minute)
 	defer tick.Stop()
 	failing := false
@@ -115,6 +122,10 @@ func (s *Store) summarizeAll(ctx context.Context) {
 		select {
 		case <-s.summarizer.wake:
 		case <-tick.C:
+			if s.turn.take(ctx) == nil {
+				s.summarized.grow()
+				s.turn.give()
+			}
 		case <-ctx.Done():
 			return
 		}
@@ -229,20 +240,24 @@ const ownersPerStep = 64
 // summarize makes the summary of the next stretch of an owner, if there are entries for
 // one. It reports whether it has.
 func (c *change) summarize(owner audit.Owner) (bool, error) {
-	after := forwarder.Place{}
-	after.Timestamp = firstTimestamp
+	after := forwarder.Place{Timestamp: firstTimestamp}
 	err := c.row(selectLast, string(owner)).Scan(&after.Timestamp, &after.ID)
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return false, err
 	}
-	until := forwarder.Place{Timestamp: c.s.now().Add(-settled).UnixMicro()}
-	var there bool
-	err = c.row(selectEnough, string(owner), after.Timestamp, after.ID, until.Timestamp, until.ID, stretchEntries-1).Scan(&there)
+	// The last one that a stretch would have.
+	var last int64
+	err = c.row(selectEnough, string(owner), after.Timestamp, after.ID, stretchEntries-1).Scan(&last)
 	if errors.Is(err, sql.ErrNoRows) {
 		return false, nil
 	}
 	if err != nil {
 		return false, err
+	}
+	until := forwarder.Place{Timestamp: c.s.now().Add(-settled).UnixMicro()}
+	if last >= until.Timestamp {
+		c.s.summarized.young[owner] = struct{}{}
+		return false, nil
 	}
 	made, err := c.stretch(owner, after, until, stretchEntries)
 	if err != nil {
@@ -340,7 +355,7 @@ func (c *change) divide(owner audit.Owner) (bool, error) {
 // drop removes an owner's first summary if its stretch has no entries any more, and
 // reports whether it has.
 func (c *change) drop(owner audit.Owner) (bool, error) {
-	var place, first forwarder.Place
+	var place forwarder.Place
 	err := c.row(selectFirst, string(owner)).Scan(&place.Timestamp, &place.ID)
 	if errors.Is(err, sql.ErrNoRows) {
 		return false, nil
@@ -348,7 +363,8 @@ func (c *change) drop(owner audit.Owner) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	err = c.row(selectUpTo, string(owner), place.Timestamp, place.ID).Scan(&first.Timestamp, &first.ID)
+	var there bool
+	err = c.row(selectUpTo, string(owner), place.Timestamp, place.ID).Scan(&there)
 	if errors.Is(err, sql.ErrNoRows) {
 		return true, c.exec(deleteSummary, string(owner), place.Timestamp, place.ID)
 	}

@@ -19,7 +19,7 @@ import (
 
 // Write stores the batch in one transaction: all of it or nothing. Writing it
 // again changes nothing. The context is looked at between entries; what delays
-// the end beyond that is the sync, a step of pruning, or up to a second for
+// the end beyond that is the sync, a step of pruning, a summary, or up to a second for
 // another writer. Only what refusal names is a forwarder.RefusedError.
 //
 // What has expired is not taken, see forwarder.Keeper; but what is pending is: it
