@@ -1,10 +1,5 @@
 package audit
 
-import (
-	"encoding/json"
-	"fmt"
-)
-
 // SchemaVersion is the version of the entry's JSON. It grows when a field
 // changes its meaning or goes away, not when one is added.
 const SchemaVersion = 1
@@ -366,26 +361,4 @@ type Retention struct {
 type Origin struct {
 	Instance string `json:"instance"`
 	Sequence uint64 `json:"sequence"`
-}
-
-// Encode returns the entry's JSON, without a trailing newline.
-func (e *Entry) Encode() ([]byte, error) {
-	b, err := json.Marshal(e)
-	if err != nil {
-		return nil, fmt.Errorf("encoding entry %s: %w", e.ID, err)
-	}
-	return b, nil
-}
-
-// Decode reads an entry's JSON. Fields that this version does not know are
-// ignored.
-func Decode(b []byte) (*Entry, error) {
-	e := new(Entry)
-	if err := json.Unmarshal(b, e); err != nil {
-		return nil, fmt.Errorf("decoding entry: %w", err)
-	}
-	if e.ID == "" {
-		return nil, fmt.Errorf("decoding entry: it has no id")
-	}
-	return e, nil
 }

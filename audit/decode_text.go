@@ -1,0 +1,205 @@
+package audit
+
+import (
+	"bytes"
+	"unicode/utf16"
+	"unicode/utf8"
+)
+
+// decoder reads JSON from b, where it stands at i. Whoever gives up moves it to the end,
+// where nothing more can be read; what was read until then is of no use.
+type decoder struct {
+	b      []byte
+	i      int
+	gaveUp bool
+}
+
+func (d *decoder) giveUp() { d.i, d.gaveUp = len(d.b), true }
+
+// peek is the next byte that is no space; zero at the end.
+func (d *decoder) peek() byte {
+	for d.i < len(d.b) {
+		switch c := d.b[d.i]; c {
+		case ' ', '\t', '\n', '\r':
+			d.i++
+		default:
+			return c
+		}
+	}
+	return 0
+}
+
+// take takes the next byte that is no space, which must be c.
+func (d *decoder) take(c byte) {
+	if d.peek() != c || d.i == len(d.b) {
+		d.giveUp()
+		return
+	}
+	d.i++
+}
+
+// open takes the beginning of an object or a list, and reports whether there is something
+// in it. More goes on to what comes next, and reports whether there is more.
+func (d *decoder) open(bracket byte) bool {
+	d.take(bracket)
+	if d.peek() == bracket+2 { // the one that closes it, in ASCII
+		d.i++
+		return false
+	}
+	if d.i == len(d.b) {
+		d.giveUp()
+	}
+	return !d.gaveUp
+}
+
+func (d *decoder) more(end byte) bool {
+	switch d.peek() {
+	case ',':
+		d.i++
+		return true
+	case end:
+		d.i++
+	default:
+		d.giveUp()
+	}
+	return false
+}
+
+// name is a member's name as it is written, if it ends where a quote does. It is good
+// until b changes.
+func (d *decoder) name() []byte {
+	d.take('"')
+	n := bytes.IndexByte(d.b[d.i:], '"')
+	if n < 0 {
+		d.giveUp()
+		return nil
+	}
+	name := d.b[d.i : d.i+n]
+	d.i += n + 1
+	d.take(':')
+	return name
+}
+
+func (d *decoder) text() string { return string(d.raw()) }
+
+// raw is a string's bytes. They are good until b changes.
+func (d *decoder) raw() []byte {
+	d.take('"')
+	for at := d.i; ; {
+		at += plain(d.b[at:])
+		if at == len(d.b) {
+			break
+		}
+		switch c := d.b[at]; {
+		case c == '"':
+			raw := d.b[d.i:at]
+			d.i = at + 1
+			return raw
+		case c == '\\':
+			return d.unescaped(at)
+		case c >= utf8.RuneSelf:
+			r, size := utf8.DecodeRune(d.b[at:])
+			if r == utf8.RuneError && size == 1 {
+				d.giveUp()
+				return nil
+			}
+			at += size
+		case c < ' ':
+			d.giveUp()
+			return nil
+		default: // it need not have been escaped
+			at++
+		}
+	}
+	d.giveUp()
+	return nil
+}
+
+// unescaped is the rest of raw for a string whose first backslash is at that place.
+func (d *decoder) unescaped(at int) []byte {
+	s := append(make([]byte, 0, 2*(at-d.i)+32), d.b[d.i:at]...)
+	for d.i = at; d.i < len(d.b); {
+		n := plain(d.b[d.i:])
+		s = append(s, d.b[d.i:d.i+n]...)
+		if d.i += n; d.i == len(d.b) {
+			break
+		}
+		switch c := d.b[d.i]; {
+		case c == '"':
+			d.i++
+			return s
+		case c == '\\':
+			r := d.escape()
+			s = utf8.AppendRune(s, r)
+		case c >= utf8.RuneSelf:
+			r, size := utf8.DecodeRune(d.b[d.i:])
+			if r == utf8.RuneError && size == 1 {
+				d.giveUp()
+				return nil
+			}
+			s = append(s, d.b[d.i:d.i+size]...)
+			d.i += size
+		case c < ' ':
+			d.giveUp()
+			return nil
+		default:
+			s = append(s, c)
+			d.i++
+		}
+	}
+	d.giveUp()
+	return nil
+}
+
+// escape is what an escape stands for. It gives up at a surrogate: AppendTo writes none.
+func (d *decoder) escape() rune {
+	if d.i+1 == len(d.b) {
+		d.giveUp()
+		return 0
+	}
+	c := d.b[d.i+1]
+	d.i += 2
+	switch c {
+	case '"', '\\', '/':
+		return rune(c)
+	case 'b':
+		return '\b'
+	case 'f':
+		return '\f'
+	case 'n':
+		return '\n'
+	case 'r':
+		return '\r'
+	case 't':
+		return '\t'
+	case 'u':
+		if r, ok := hex4(d.b[d.i:]); ok && !utf16.IsSurrogate(r) {
+			d.i += 4
+			return r
+		}
+	}
+	d.giveUp()
+	return 0
+}
+
+// hex4 is the number that four digits are.
+func hex4(b []byte) (r rune, ok bool) {
+	if len(b) < 4 {
+		return 0, false
+	}
+	for _, c := range b[:4] {
+		switch {
+		case '0' <= c && c <= '9':
+			c -= '0'
+		case 'a' <= c|0x20 && c|0x20 <= 'f':
+			c = c | 0x20 - 'a' + 10
+		default:
+			return 0, false
+		}
+		r = r<<4 | rune(c)
+	}
+	return r, true
+}
+
+// term is a text that is often one of ours, of which there need not be another one.
+func (d *decoder) term() string { return d.text() }
