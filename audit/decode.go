@@ -71,7 +71,7 @@ func (d *decoder) entry(e *Entry) {
 		case "target":
 			d.target(made(&e.Target))
 		case "outcome":
-			e.Outcome = Outcome(d.term())
+			e.Outcome = oneOf(d, OutcomeSuccess, OutcomeUnknown, OutcomeFailure, OutcomeDenied, OutcomePending, OutcomeRefused)
 		case "client_gone":
 			e.ClientGone = d.bool()
 		case "request_bytes":
@@ -81,7 +81,7 @@ func (d *decoder) entry(e *Entry) {
 		case "policy":
 			d.policy(&e.Policy)
 		case "membership":
-			e.Membership = Membership(d.term())
+			e.Membership = oneOf(d, MembershipProven, MembershipUnproven)
 		case "retention":
 			d.retention(made(&e.Retention))
 		case "origin":
@@ -116,7 +116,7 @@ func (d *decoder) action(a *Action) {
 		case "name":
 			a.Name = d.text()
 		case "method":
-			a.Method = d.term()
+			a.Method = oneOf(d, "GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
 		case "route":
 			a.Route = d.text()
 		case "path":
@@ -126,7 +126,7 @@ func (d *decoder) action(a *Action) {
 		case "status":
 			a.Status = d.int()
 		case "status_source":
-			a.StatusSource = StatusSource(d.term())
+			a.StatusSource = oneOf(d, StatusWritten, StatusError, StatusDefault)
 		case "params":
 			d.texts(&a.Params)
 		case "metadata":
@@ -141,7 +141,7 @@ func (d *decoder) actor(a *Actor) {
 	for ok := d.open('{'); ok; ok = d.more('}') {
 		switch string(d.name()) {
 		case "token_type":
-			a.TokenType = TokenType(d.term())
+			a.TokenType = oneOf(d, TokenJWT, TokenV1, TokenV0, TokenOAuth, TokenNone, TokenSecret, TokenServiceRole, TokenScopedPAT)
 		case "token_hash":
 			a.TokenHash = d.text()
 		case "other_token_hashes":
@@ -151,11 +151,11 @@ func (d *decoder) actor(a *Actor) {
 		case "token_scope":
 			a.TokenScope = d.text()
 		case "verification":
-			a.Verification = Verification(d.term())
+			a.Verification = oneOf(d, VerificationSignature, VerificationIntrospection, VerificationNone, VerificationAccepted, VerificationAsserted)
 		case "verification_reason":
-			a.VerificationReason = Reason(d.term())
+			a.VerificationReason = oneOf(d, ReasonExpired, ReasonLookupFailed, ReasonSeveralCredentials)
 		case "kind":
-			a.Kind = ActorKind(d.term())
+			a.Kind = oneOf(d, ActorPerson, ActorService, ActorAnonymous)
 		case "user_id":
 			a.UserID = d.text()
 		case "email":
@@ -163,17 +163,17 @@ func (d *decoder) actor(a *Actor) {
 		case "ip":
 			a.IP = d.text()
 		case "ip_source":
-			a.IPSource = IPSource(d.term())
+			a.IPSource = oneOf(d, IPForwarded, IPPeer)
 		case "peer_ip":
 			a.PeerIP = d.text()
 		case "session_id":
 			a.SessionID = d.text()
 		case "aal":
-			a.AAL = d.term()
+			a.AAL = oneOf(d, "aal1", "aal2")
 		case "amr":
 			a.AMR = d.list()
 		case "jwt_role":
-			a.JWTRole = d.term()
+			a.JWTRole = oneOf(d, "authenticated", "service_role")
 		case "jwt_issuer":
 			a.JWTIssuer = d.text()
 		case "jwt_subject":
@@ -227,13 +227,13 @@ func (d *decoder) claimed(c *Claimed) {
 		case "session_id":
 			c.SessionID = d.text()
 		case "role":
-			c.Role = d.term()
+			c.Role = d.text()
 		case "iss":
 			c.Issuer = d.text()
 		case "client_id":
 			c.ClientID = d.text()
 		case "aal":
-			c.AAL = d.term()
+			c.AAL = d.text()
 		case "ref":
 			c.Project = d.text()
 		case "username":
@@ -248,7 +248,7 @@ func (d *decoder) target(t *Target) {
 	for ok := d.open('{'); ok; ok = d.more('}') {
 		switch string(d.name()) {
 		case "type":
-			t.Type = d.term()
+			t.Type = d.text()
 		case "id":
 			t.ID = d.text()
 		case "parent":
@@ -263,11 +263,11 @@ func (d *decoder) policy(p *Policy) {
 	for ok := d.open('{'); ok; ok = d.more('}') {
 		switch string(d.name()) {
 		case "rule":
-			p.Rule = d.term()
+			p.Rule = oneOf(d, "default", "sidecar")
 		case "level":
-			p.Level = Level(d.term())
+			p.Level = oneOf(d, LevelMetadata, LevelRequest, LevelRequestResponse)
 		case "durability":
-			p.Durability = Durability(d.term())
+			p.Durability = oneOf(d, DurabilityAnswer, DurabilityStrict, DurabilityRelaxed)
 		case "config_hash":
 			p.ConfigHash = d.text()
 		default:
@@ -280,11 +280,11 @@ func (d *decoder) retention(r *Retention) {
 	for ok := d.open('{'); ok; ok = d.more('}') {
 		switch string(d.name()) {
 		case "class":
-			r.Class = d.term()
+			r.Class = oneOf(d, ClassDefault, ClassUnattributed, ClassSidecar)
 		case "keep_until":
 			r.KeepUntil = d.int64()
 		case "plan":
-			r.Plan = d.term()
+			r.Plan = d.text()
 		case "hold":
 			r.Hold = d.bool()
 		default:

@@ -18,11 +18,8 @@ func (d *decoder) giveUp() { d.i, d.gaveUp = len(d.b), true }
 
 // peek is the next byte that is no space; zero at the end.
 func (d *decoder) peek() byte {
-	for d.i < len(d.b) {
-		switch c := d.b[d.i]; c {
-		case ' ', '\t', '\n', '\r':
-			d.i++
-		default:
+	for ; d.i < len(d.b); d.i++ {
+		if c := d.b[d.i]; c > ' ' || c != ' ' && c != '\n' && c != '\r' && c != '\t' {
 			return c
 		}
 	}
@@ -201,5 +198,13 @@ func hex4(b []byte) (r rune, ok bool) {
 	return r, true
 }
 
-// term is a text that is often one of ours, of which there need not be another one.
-func (d *decoder) term() string { return d.text() }
+// oneOf is a text that mostly is one of a few, of which none has to be made then.
+func oneOf[T ~string](d *decoder, usual ...T) T {
+	raw := d.raw()
+	for _, t := range usual {
+		if string(t) == string(raw) {
+			return t
+		}
+	}
+	return T(raw)
+}

@@ -144,10 +144,10 @@ func plain[T string | []byte](s T) int {
 		each = 0x0101010101010101
 		high = 0x80 * each
 	)
-	// Eight at a time. Of a word that has a byte that is not plain, the lowest bit that is
-	// left is the first such byte's: a borrow only goes to bytes behind it.
-	i := 0
-	for ; i+8 <= len(s); i += 8 {
+	// Eight at a time, of which the last ones may be looked at twice. Of a word that has a
+	// byte that is not plain, the lowest bit that is left is the first such byte's: a borrow
+	// only goes to bytes behind it.
+	for i := 0; len(s) >= 8; i = min(i+8, len(s)-8) {
 		b := s[i : i+8]
 		w := uint64(b[0]) | uint64(b[1])<<8 | uint64(b[2])<<16 | uint64(b[3])<<24 |
 			uint64(b[4])<<32 | uint64(b[5])<<40 | uint64(b[6])<<48 | uint64(b[7])<<56
@@ -158,11 +158,14 @@ func plain[T string | []byte](s T) int {
 		if odd &= high; odd != 0 {
 			return i + bits.TrailingZeros64(odd)/8
 		}
-	}
-	for ; i < len(s); i++ {
-		if c := s[i]; c < ' ' || c >= utf8.RuneSelf || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&' {
-			break
+		if i+8 == len(s) {
+			return len(s)
 		}
 	}
-	return i
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c >= utf8.RuneSelf || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&' {
+			return i
+		}
+	}
+	return len(s)
 }
