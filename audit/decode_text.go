@@ -28,7 +28,7 @@ func (d *decoder) peek() byte {
 
 // take takes the next byte that is no space, which must be c.
 func (d *decoder) take(c byte) {
-	if d.peek() != c || d.i == len(d.b) {
+	if d.peek() != c {
 		d.giveUp()
 		return
 	}
@@ -82,70 +82,40 @@ func (d *decoder) text() string { return string(d.raw()) }
 // raw is a string's bytes. They are good until b changes.
 func (d *decoder) raw() []byte {
 	d.take('"')
-	for at := d.i; ; {
-		at += plain(d.b[at:])
-		if at == len(d.b) {
-			break
-		}
-		switch c := d.b[at]; {
-		case c == '"':
-			raw := d.b[d.i:at]
-			d.i = at + 1
-			return raw
-		case c == '\\':
-			return d.unescaped(at)
-		case c >= utf8.RuneSelf:
-			r, size := utf8.DecodeRune(d.b[at:])
-			if r == utf8.RuneError && size == 1 {
-				d.giveUp()
-				return nil
-			}
-			at += size
-		case c < ' ':
+	var s []byte // what comes before from, if there is an escape in it
+	from := d.i
+	for {
+		d.i += plain(d.b[d.i:])
+		if d.i == len(d.b) {
 			d.giveUp()
 			return nil
-		default: // it need not have been escaped
-			at++
-		}
-	}
-	d.giveUp()
-	return nil
-}
-
-// unescaped is the rest of raw for a string whose first backslash is at that place.
-func (d *decoder) unescaped(at int) []byte {
-	s := append(make([]byte, 0, 2*(at-d.i)+32), d.b[d.i:at]...)
-	for d.i = at; d.i < len(d.b); {
-		n := plain(d.b[d.i:])
-		s = append(s, d.b[d.i:d.i+n]...)
-		if d.i += n; d.i == len(d.b) {
-			break
 		}
 		switch c := d.b[d.i]; {
 		case c == '"':
+			rest := d.b[from:d.i]
 			d.i++
-			return s
+			if s == nil {
+				return rest
+			}
+			return append(s, rest...)
 		case c == '\\':
-			r := d.escape()
-			s = utf8.AppendRune(s, r)
+			s = append(s, d.b[from:d.i]...)
+			s = utf8.AppendRune(s, d.escape())
+			from = d.i
 		case c >= utf8.RuneSelf:
 			r, size := utf8.DecodeRune(d.b[d.i:])
 			if r == utf8.RuneError && size == 1 {
 				d.giveUp()
 				return nil
 			}
-			s = append(s, d.b[d.i:d.i+size]...)
 			d.i += size
 		case c < ' ':
 			d.giveUp()
 			return nil
-		default:
-			s = append(s, c)
+		default: // it need not have been escaped
 			d.i++
 		}
 	}
-	d.giveUp()
-	return nil
 }
 
 // escape is what an escape stands for. It gives up at a surrogate: AppendTo writes none.

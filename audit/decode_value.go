@@ -2,8 +2,8 @@ package audit
 
 import "strconv"
 
-// maxFastDigits is how many digits a number may have so that no more than one of
-// encoding/json is needed to say that it is too large.
+// maxFastDigits is how many digits a number has at most that is read here: so many fit into
+// an int64. Whether more do is left to encoding/json.
 const maxFastDigits = 18
 
 // int64 takes a number without a fraction.
@@ -19,8 +19,9 @@ func (d *decoder) int64() int64 {
 	return n
 }
 
-// digits takes up to maxFastDigits, without a zero before others. What may follow them in a
-// number that is no integer, more of them included, nobody takes for the end of a value.
+// digits takes up to maxFastDigits, without a zero before others. Behind them may be more,
+// or a fraction: neither is what comes next after a value, so that whoever looks for that
+// gives up.
 func (d *decoder) digits() (n int64) {
 	from := d.i
 	for ; d.i < len(d.b) && d.b[d.i]-'0' <= 9 && d.i-from < maxFastDigits; d.i++ {
