@@ -104,7 +104,7 @@ func TestAnyEntryIsDecodedAsEncodingJSONDoes(t *testing.T) {
 
 // Each end of a document is no document, and each byte of it may be another one.
 func TestADamagedEntryIsDecodedAsEncodingJSONDoes(t *testing.T) {
-	e := usualEntry()
+	e, _ := stampedEntry()
 	e.Action.Metadata = map[string]any{"a": []any{1.5, "é\n", nil, true, map[string]any{}}}
 	whole, err := e.Encode()
 	if err != nil {

@@ -36,7 +36,7 @@ func (d *decoder) take(c byte) {
 }
 
 // open takes the beginning of an object or a list, and reports whether there is something
-// in it. More goes on to what comes next, and reports whether there is more.
+// in it; more goes on to what comes next, and reports whether there is something.
 func (d *decoder) open(bracket byte) bool {
 	d.take(bracket)
 	if d.peek() == bracket+2 { // the one that closes it, in ASCII
@@ -168,7 +168,7 @@ func hex4(b []byte) (r rune, ok bool) {
 	return r, true
 }
 
-// oneOf is a text that mostly is one of a few, of which none has to be made then.
+// oneOf is a text that is mostly one of a few, which are there already.
 func oneOf[T ~string](d *decoder, usual ...T) T {
 	raw := d.raw()
 	for _, t := range usual {

@@ -131,6 +131,30 @@ func TestAStampIsEncodedAsEncodingJSONDoes(t *testing.T) {
 	}
 }
 
+func TestEachOddByteIsFoundAtEachPlace(t *testing.T) {
+	for length := range 20 {
+		for at := range length {
+			for c := range 256 {
+				s := []byte(strings.Repeat("x", length))
+				s[at] = byte(c)
+				want := at
+				if c >= ' ' && c < 0x80 && !strings.ContainsRune(`"\<>&`, rune(c)) {
+					want = length
+				}
+				if plain(s) != want || plain(string(s)) != want {
+					t.Fatalf("%q: %d and %d, want %d", s, plain(s), plain(string(s)), want)
+				}
+				if at+1 < length {
+					s[at+1] = 0xff // what is behind it does not matter
+					if got := plain(s); got != min(want, at+1) {
+						t.Fatalf("%q: %d", s, got)
+					}
+				}
+			}
+		}
+	}
+}
+
 func FuzzEncode(f *testing.F) {
 	for _, text := range oddTexts {
 		f.Add(uint64(1), text, 1.5, "1.5")

@@ -72,6 +72,9 @@ const (
 // An absent field means unknown; a value is never invented. Every string that
 // came from the network is bounded and valid UTF-8; what was cut is named in
 // Cut.
+//
+// A field of it, or of what is in it, has its line in AppendTo and in Decode too. A test
+// tells who forgets one.
 type Entry struct {
 	// ID is a UUIDv7 made when the call arrived, the same in all revisions.
 	ID string `json:"id"`
