@@ -91,7 +91,7 @@ func TestOddDocumentsAreDecodedAsEncodingJSONDoes(t *testing.T) {
 }
 
 func TestAnyEntryIsDecodedAsEncodingJSONDoes(t *testing.T) {
-	for seed := range uint64(2000) {
+	for seed := range uint64(1000) {
 		f := newFiller(seed, "text")
 		f.half = seed%10 != 0
 		var e Entry
