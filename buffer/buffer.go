@@ -223,7 +223,12 @@ type Buffer struct {
 	rotateFrom  int64 // no earlier than at so many, whoever wrote them
 	mustReplace bool  // the active segment must not be appended to any more
 	lastCommit  time.Time
+	unconfirmed bool // the last commit holds something, and nothing came after it
 	sealing     sync.WaitGroup
+	preparing   bool      // the next segment's file is being made, or is ready
+	prepareFrom time.Time // not before
+	// ready is the file, when it was made; without filled, that it could not be.
+	ready atomic.Pointer[file]
 
 	segMu    sync.Mutex
 	segments []*segment // oldest first; the last is the active one, once there is one
@@ -339,6 +344,10 @@ func (b *Buffer) recover(adopt bool) error {
 		b.loadSums(segs)
 	}
 	b.segments = segs
+	if c.torn != nil {
+		b.log().Warn("the machine went down during a commit, which the disk does not have whole; nobody was answered on its account, and all before it is there",
+			"segment", segs[len(segs)-1].path, "why", c.torn)
+	}
 	older := c.harm != nil || !c.found
 	inQuarantine, err := b.quarantine.load(&c.state, older)
 	if err != nil {
@@ -351,7 +360,7 @@ func (b *Buffer) recover(adopt bool) error {
 	mayPass := b.state.MayPass
 	b.state, b.head, b.began = c.state, c.head, c.head
 	b.state.MayPass = mayPass
-	b.state.Clean = false
+	b.state.Clean, b.state.Boot = false, thisBoot()
 	if c.harm != nil {
 		// A new segment must not take the harmed one's name.
 		b.head = max(c.head, segs[len(segs)-1].first, inQuarantine.highest())
@@ -510,9 +519,15 @@ func (b *Buffer) Close(ctx context.Context) error {
 // writer calls it last.
 func (b *Buffer) release() error {
 	b.sealing.Wait()
+	if f := b.ready.Swap(nil); f != nil && f.filled {
+		f.remove()
+	}
 	b.segMu.Lock()
 	segs := b.segments
 	b.segments = nil
+	if n := len(segs); n > 0 && segs[n-1].filled && segs[n-1].db != nil && !b.mustReplace {
+		_ = segs[n-1].file.Truncate(segs[n-1].size) // else it keeps its room
+	}
 	for _, s := range segs {
 		s.dead = true
 		if db := s.db; db != nil && s.refs == 0 && !b.mustReplace {

@@ -42,3 +42,14 @@ func homeOf(lock *os.File) string {
 	h := sha256.Sum256(fmt.Appendf(nil, "%d %d.%d %s", st.Ino, st.Btime.Sec, st.Btime.Nsec, strings.TrimSpace(string(id))))
 	return hex.EncodeToString(h[:8])
 }
+
+// bootID identifies the time since the machine was started. What a process has written is
+// there for another one as long as that lasts, on the disk or not; a page that is not
+// whole is then no page that did not get there. Empty if the system does not say.
+func bootID() string {
+	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(b))
+}

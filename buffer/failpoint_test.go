@@ -22,7 +22,7 @@ import (
 
 // points are all failpoints: each change of what is on the disk.
 var points = []string{
-	"create", "sync", "rename", "renamed", "append", "commit", "committed", "position", "seal", "unlink", "marker", "salvage",
+	"create", "sync", "rename", "renamed", "append", "commit", "flush", "committed", "position", "seal", "unlink", "marker", "salvage",
 }
 
 // ledger is what somebody was told: which calls were begun and ended, and what a
@@ -273,7 +273,7 @@ func runVictim(t *testing.T, dir, kill, picky string, note func(word, what strin
 // often is how often work comes by a failpoint, about.
 func often(point string) int {
 	switch point {
-	case "append", "commit", "committed":
+	case "append", "commit", "flush", "committed":
 		return 200
 	case "create", "sync", "rename", "renamed", "seal", "unlink":
 		return 8

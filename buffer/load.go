@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/caddy-audit-log/caddy-audit-log/buffer/internal/pages"
@@ -23,6 +24,9 @@ type contents struct {
 	// completed are the intents that a scan has found the end of.
 	completed map[uint64]struct{}
 
+	// torn is why this is the file as it was before its newest commit, which did not get
+	// to the disk whole; nil if it is the newest.
+	torn error
 	// harm is why the file was scanned instead of read; nil if it is whole.
 	harm error
 	// uncertain says that the end of the file may have held more than is told.
@@ -54,17 +58,54 @@ func (s *segment) load() (c contents, err error) {
 
 // loadTree reads an unharmed file. Each frame is checked, and all are held against
 // what the state says, so that a start never builds on a harmed one.
-func loadTree(f *os.File, first uint64) (c contents, err error) {
-	c = contents{head: first - 1, unresolved: map[uint64][]byte{}}
+//
+// A commit is one sync, see Buffer.apply: when the machine goes down meanwhile, any part of
+// it may be on the disk. Its callers were not answered, and the commit before it is whole.
+// That is what is read then; but not if the machine has been up since, because what a
+// process has written cannot be missing then, and something else has harmed the file.
+func loadTree(f *os.File, first uint64) (contents, error) {
 	info, err := f.Stat()
 	if err != nil {
-		return c, err
+		return contents{}, err
 	}
 	readAhead(f)
 	tree, err := pages.Open(f, info.Size())
 	if err != nil {
-		return c, err
+		return contents{}, err
 	}
+	c, err := contentsOf(tree, first)
+	why := err
+	if err == nil && !tree.MetaDamaged() {
+		return c, nil
+	}
+	if err == nil {
+		why = fmt.Errorf("%w: one of its two meta pages cannot be read", errHarmed)
+	} else if outOfOrder(err) || errors.Is(err, errFormat) {
+		return c, err
+	} else if tree = tree.Previous(); tree != nil {
+		c, err = contentsOf(tree, first)
+	}
+	if err != nil || c.state.Boot == "" || c.state.Boot == thisBoot() {
+		return contents{}, why
+	}
+	c.torn = why
+	return c, nil
+}
+
+// boot is what bootID has said; tests say something else.
+var boot atomic.Pointer[string]
+
+func thisBoot() string {
+	if boot.Load() == nil {
+		b := bootID()
+		boot.CompareAndSwap(nil, &b)
+	}
+	return *boot.Load()
+}
+
+// contentsOf reads what a file holds as one of its meta pages has it.
+func contentsOf(tree *pages.File, first uint64) (c contents, err error) {
+	c = contents{head: first - 1, unresolved: map[uint64][]byte{}}
 	var bad error
 	each := func(bucket []byte, visit func(frame) error) error {
 		err := tree.Each(bucket, nil, func(_, v []byte) bool {
@@ -77,9 +118,10 @@ func loadTree(f *os.File, first uint64) (c contents, err error) {
 		})
 		return errors.Join(bad, err)
 	}
+	var transaction uint64
 	err = tree.Each(bucketState, keyState, func(k, v []byte) bool {
 		if bytes.Equal(k, keyState) {
-			c.state, c.at, bad = decodeState(v)
+			c.state, c.at, transaction, bad = decodeState(v)
 			c.found = bad == nil
 		}
 		return false
@@ -87,8 +129,11 @@ func loadTree(f *os.File, first uint64) (c contents, err error) {
 	if err := errors.Join(bad, err); err != nil {
 		return c, err
 	}
-	if !c.found {
+	switch {
+	case !c.found:
 		return c, fmt.Errorf("%w: it has no state", errHarmed)
+	case transaction != 0 && transaction != tree.Transaction():
+		return c, fmt.Errorf("%w: its state is that of commit %d, and its newest is %d", errHarmed, transaction, tree.Transaction())
 	}
 	err = each(bucketIntents, func(f frame) error {
 		c.unresolved[f.intent] = bytes.Clone(f.payload)
@@ -110,8 +155,6 @@ func loadTree(f *os.File, first uint64) (c contents, err error) {
 	switch {
 	case err != nil:
 		return c, err
-	case tree.MetaDamaged():
-		return c, fmt.Errorf("%w: one of its two meta pages cannot be read", errHarmed)
 	case c.head != c.state.Head:
 		return c, fmt.Errorf("%w: its newest entry is %d, and its state says %d", errHarmed, c.head, c.state.Head)
 	case len(c.unresolved) != c.state.Open:

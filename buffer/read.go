@@ -219,7 +219,28 @@ func (v *view) check(want *sum) error {
 
 // walk reads by the tree. It returns the sequence that comes next, and an error if
 // that one is not where it should be.
+//
+// Where the newest tree fails, the one before it goes on: what the file is asked for was
+// there before its last commit, if that did not get to the disk whole.
 func (v *view) walk(from, last uint64, visit func(frame) bool) (next uint64, stopped bool, err error) {
+	next, stopped, err = v.walkTree(from, last, visit)
+	if err == nil || stopped || outOfOrder(err) {
+		return next, stopped, err
+	}
+	newest := v.tree
+	if v.tree = v.tree.Previous(); v.tree == nil {
+		v.tree = newest
+		return next, stopped, err
+	}
+	var failed error
+	if next, stopped, failed = v.walkTree(next, last, visit); failed != nil {
+		v.tree = newest
+		return next, stopped, err
+	}
+	return next, stopped, nil
+}
+
+func (v *view) walkTree(from, last uint64, visit func(frame) bool) (next uint64, stopped bool, err error) {
 	next = from
 	var bad error
 	err = v.tree.Each(bucketEntries, putKey(new([8]byte), from), func(_, value []byte) bool {

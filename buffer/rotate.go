@@ -6,7 +6,9 @@ import (
 	"io/fs"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
+	"time"
 
 	bolt "go.etcd.io/bbolt"
 
@@ -42,7 +44,10 @@ func (b *Buffer) rotate() bool {
 	// only a sealed one goes: one network's share must not fit into one segment, or it
 	// stays used up where nobody else calls.
 	theirs := b.strangers.of(active) >= networkBound(b.shareOfStrangers())/2 && active.size >= b.rotateFrom
-	if active.size < b.rotateAt && !theirs {
+	// A segment that grows is worth no more room than it has once another is ready.
+	better := !active.filled && active.size >= growBy && active.size >= b.rotateFrom && b.isReady()
+	if active.size < b.rotateAt && !theirs && !better {
+		b.prepare(active)
 		return false
 	}
 	err := b.begin()
@@ -57,6 +62,65 @@ func (b *Buffer) rotate() bool {
 	}
 	return err == nil
 }
+
+// prepare has the file of the next segment made while calls go on, if there is room. That
+// it cannot be made is no matter: then the segment's file grows.
+func (b *Buffer) prepare(active *segment) {
+	bound := b.segmentSize()
+	if b.isReady() || b.preparing || active.size < fillFrom || bound < fillLeast || time.Now().Before(b.prepareFrom) {
+		return
+	}
+	if free := b.free.Load(); free >= 0 && free-b.reserved.Load()-2*bound < b.floor() {
+		return
+	}
+	b.preparing = true
+	b.sealing.Go(func() {
+		f, err := newFile(filepath.Join(b.dir, nextName), bound)
+		if err == nil {
+			if err = f.fill(bound, b.quit); err != nil {
+				f.remove()
+			}
+		}
+		if err != nil {
+			f = &file{} // so that the writer knows
+		}
+		b.ready.Store(f)
+	})
+}
+
+// isReady reports whether the next segment's file is there.
+func (b *Buffer) isReady() bool {
+	f := b.ready.Load()
+	if f != nil && !f.filled {
+		b.takeReady() // it could not be made
+		return false
+	}
+	return f != nil
+}
+
+// takeReady returns the file that was prepared, or nil.
+func (b *Buffer) takeReady() *file {
+	f := b.ready.Swap(nil)
+	if f == nil {
+		return nil
+	}
+	b.preparing = false
+	if !f.filled {
+		b.prepareFrom = time.Now().Add(prepareAgain)
+		return nil
+	}
+	if !same(f.path, f.file) {
+		f.remove()
+		return nil
+	}
+	return f
+}
+
+// nextName is what a file that is being prepared is called.
+const nextName = "seg-next.db.tmp"
+
+// prepareAgain is how long after a failure a file is prepared again.
+const prepareAgain = time.Minute
 
 // begin makes a new active segment that holds the state as committed, all open
 // intents, and the checksums of the segments before.
@@ -77,7 +141,8 @@ func (b *Buffer) begin() error {
 		}
 	}
 	b.segMu.Unlock()
-	s, err := createSegment(b.dir, first, b.segmentSize(), func(tx *bolt.Tx) error {
+	inDoubt := b.mustReplace
+	s, err := createSegment(b.dir, first, b.segmentSize(), b.takeReady(), func(tx *bolt.Tx) error {
 		i := tx.Bucket(bucketIntents)
 		i.FillPercent = 1
 		for _, n := range sortedKeys(open) {
@@ -89,7 +154,7 @@ func (b *Buffer) begin() error {
 		if err := putSums(tx, sums); err != nil {
 			return err
 		}
-		return tx.Bucket(bucketState).Put(keyState, state)
+		return putState(tx, state)
 	})
 	if err != nil {
 		return err
@@ -105,7 +170,7 @@ func (b *Buffer) begin() error {
 			b.strangers.gone(last)
 			defer b.closeIdle(last)
 		} else {
-			b.seal(last, first-1)
+			b.seal(last, first-1, inDoubt)
 			defer b.closeIdle(last)
 		}
 	}
@@ -124,11 +189,13 @@ func (b *Buffer) begin() error {
 // seal makes the checksum of a file that nothing is appended to any more, while
 // calls go on, and has it stored with one of the next commits. The caller holds
 // segMu.
-func (b *Buffer) seal(s *segment, last uint64) {
+// What the file has beyond its pages is given back, unless they are in doubt.
+func (b *Buffer) seal(s *segment, last uint64, inDoubt bool) {
 	if s.sum != nil || s.dead {
 		return
 	}
 	s.refs++
+	size := s.size
 	b.sealing.Go(func() {
 		defer b.releaseSegment(s)
 		s.mu.Lock()
@@ -136,6 +203,9 @@ func (b *Buffer) seal(s *segment, last uint64) {
 		var got sum
 		if err == nil {
 			err = at("seal")
+		}
+		if err == nil && s.filled && !inDoubt {
+			_ = f.Truncate(size) // else it keeps it
 		}
 		if err == nil {
 			got, err = sumOf(f)

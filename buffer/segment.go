@@ -24,6 +24,10 @@ const (
 	// growBy is how much a segment's file grows at a time. Each growth is one
 	// more sync for one commit.
 	growBy = 4 << 20
+	// A segment of at least fillLeast is begun in a file that has its size already. It is
+	// made when the one before has fillFrom bytes, so that a buffer that hardly anybody
+	// uses takes no room for it, a fillStep at a time.
+	fillLeast, fillFrom, fillStep = 16 << 20, 1 << 20, 1 << 20
 	// keepFiles bounds the segments whose files stay open, so that one that is
 	// deleted behind our back can be written again.
 	keepFiles = 256
@@ -53,6 +57,7 @@ type segment struct {
 	refs      int
 	dead      bool  // unlinked; closed when refs is 0
 	size      int64 // bytes in use
+	filled    bool  // its file had its size before it was begun
 	sum       *sum  // of the sealed file; nil if none is known
 	lost      bool  // it is harmed, and entries of it cannot be read
 	strangers tally // what callers that were not known have in it; guarded by share.mu
@@ -120,20 +125,28 @@ func removeTemporaries(dir string) error {
 // would take the new one for the whole truth.
 var errInDoubt = errors.New("whether the new segment is in the directory is not known")
 
-// createSegment makes a segment durable under its final name, with a first
-// transaction that holds what begin puts there, and leaves it open for
-// appending. Until the rename the directory is as it was before; an error from
-// there on is errInDoubt.
-func createSegment(dir string, first uint64, bound int64, begin func(*bolt.Tx) error) (_ *segment, err error) {
-	path := filepath.Join(dir, segmentName(first))
-	tmp := path + ".tmp"
-	if err := os.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("creating segment %q: %w", path, err)
-	}
-	if err := at("create"); err != nil {
+// file is a segment's file under its temporary name: bbolt's, with its buckets and nothing
+// in them.
+type file struct {
+	path   string
+	db     *bolt.DB
+	file   *os.File // of the same inode
+	size   int64    // bytes in use
+	filled bool     // see fill
+}
+
+// newFile makes one. bound is how large it becomes, about.
+func newFile(path string, bound int64) (_ *file, err error) {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	db, err := bolt.Open(tmp, segmentMode, &bolt.Options{
+	f := &file{path: path}
+	defer func() {
+		if err != nil {
+			f.remove()
+		}
+	}()
+	f.db, err = bolt.Open(path, segmentMode, &bolt.Options{
 		Timeout:      time.Second,
 		FreelistType: bolt.FreelistMapType,
 		// Beyond any size the segment reaches, so that the map never moves
@@ -142,32 +155,97 @@ func createSegment(dir string, first uint64, bound int64, begin func(*bolt.Tx) e
 		InitialMmapSize: int(2*bound) + 64<<20,
 	})
 	if err != nil {
-		return nil, fmt.Errorf("creating segment %q: %w", path, err)
+		return nil, err
 	}
-	db.AllocSize = growBy
-	s := &segment{path: path, first: first, db: db, keep: true}
-	defer func() {
-		if err != nil {
-			err = fmt.Errorf("creating segment %q: %w", path, err)
-			s.close()
-			_ = os.Remove(tmp)
-		}
-	}()
+	f.db.AllocSize = growBy
 	err = guarded(func() error {
-		return db.Update(func(tx *bolt.Tx) error {
+		err := f.db.Update(func(tx *bolt.Tx) error {
 			for _, name := range [][]byte{bucketEntries, bucketIntents, bucketState, bucketSums} {
 				if _, err := tx.CreateBucket(name); err != nil {
 					return err
 				}
 			}
-			s.size = tx.Size()
-			return begin(tx)
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		return f.db.View(func(tx *bolt.Tx) error {
+			f.size = tx.Size()
+			return nil
 		})
 	})
-	if err != nil {
+	if err == nil {
+		f.file, err = os.OpenFile(path, os.O_RDWR, 0)
+	}
+	return f, err
+}
+
+// fill writes zeros to all that the file will be and that no page has, and syncs them, so that a commit
+// has nothing to sync but its own pages: without it the filesystem finds them room, and
+// syncs that too. A step at a time, since commits to another file wait for each.
+func (f *file) fill(bound int64, quit <-chan struct{}) error {
+	zeros := make([]byte, fillStep)
+	for at := f.size; at < bound; at += fillStep {
+		select {
+		case <-quit:
+			return ErrClosed
+		default:
+		}
+		if _, err := f.file.WriteAt(zeros, at); err != nil {
+			return err
+		}
+		if err := fdatasync(f.file); err != nil {
+			return err
+		}
+	}
+	f.filled = true
+	return nil
+}
+
+// remove closes and deletes it.
+func (f *file) remove() {
+	if f.file != nil {
+		_ = f.file.Close()
+	}
+	if f.db != nil {
+		_ = f.db.Close()
+	}
+	_ = os.Remove(f.path)
+}
+
+// createSegment makes a segment durable under its final name, with a first
+// transaction that holds what begin puts there, and leaves it open for
+// appending. Its file is the one that is ready, if there is one, and else a new one.
+// Until the rename the directory is as it was before; an error from
+// there on is errInDoubt.
+func createSegment(dir string, first uint64, bound int64, ready *file, begin func(*bolt.Tx) error) (_ *segment, err error) {
+	path := filepath.Join(dir, segmentName(first))
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("creating segment %q: %w", path, err)
+		}
+	}()
+	f := ready
+	if err := at("create"); err != nil {
+		if f != nil {
+			f.remove()
+		}
 		return nil, err
 	}
-	if s.file, err = os.OpenFile(tmp, os.O_RDWR, 0); err != nil {
+	if f == nil {
+		if f, err = newFile(path+".tmp", bound); err != nil {
+			return nil, err
+		}
+	}
+	s := &segment{path: path, first: first, db: f.db, file: f.file, size: f.size, filled: f.filled, keep: true}
+	defer func() {
+		if err != nil {
+			s.close()
+			_ = os.Remove(f.path)
+		}
+	}()
+	if err := guarded(func() error { return f.db.Update(begin) }); err != nil {
 		return nil, err
 	}
 	if err := errors.Join(at("sync"), s.file.Sync()); err != nil {
@@ -176,12 +254,15 @@ func createSegment(dir string, first uint64, bound int64, begin func(*bolt.Tx) e
 	if err := at("rename"); err != nil {
 		return nil, err
 	}
-	if err := os.Rename(tmp, path); err != nil {
+	if err := os.Rename(f.path, path); err != nil {
 		return nil, fmt.Errorf("%w: %w", errInDoubt, err)
 	}
 	if err := errors.Join(at("renamed"), syncDir(dir)); err != nil {
 		return nil, fmt.Errorf("%w: %w", errInDoubt, err)
 	}
+	// From here on apply syncs, once. Where a start cannot find out whether the machine
+	// went down, bbolt does.
+	f.db.NoSync = thisBoot() != ""
 	return s, nil
 }
 

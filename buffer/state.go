@@ -1,12 +1,16 @@
 package buffer
 
 import (
+	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"maps"
 	"math"
 	"slices"
 	"time"
+
+	bolt "go.etcd.io/bbolt"
 )
 
 // Calls are the terms of the conservation of calls, since the buffer's first
@@ -76,6 +80,9 @@ type state struct {
 	// Home is where the directory was when it was last opened, by what a copy of
 	// it cannot have; empty where the system does not say.
 	Home string `json:"home,omitempty"`
+	// Boot identifies the time since the machine was started, during which this was
+	// written; empty where the system does not say.
+	Boot string `json:"boot,omitempty"`
 	// Head is the sequence of the newest entry, and Open the number of intents
 	// without an end, as of the commit that wrote this: a start holds what it
 	// finds against them.
@@ -160,7 +167,7 @@ func (s *state) taken() uint64 {
 }
 
 // encode makes the value of bucket s: a frame, so that it can be found in a file
-// whose pages are otherwise lost.
+// whose pages are otherwise lost. putState adds the number of the transaction.
 func (s *state) encode() []byte {
 	b, err := json.Marshal(s)
 	if err != nil { // numbers and strings always encode
@@ -170,16 +177,28 @@ func (s *state) encode() []byte {
 	return f.append(make([]byte, 0, frameHeader+len(b)))
 }
 
-func decodeState(b []byte) (s state, at time.Time, err error) {
+// putState writes an encoded state in a transaction, with the transaction's number in the
+// place that an entry has its intent's in: so a page that an earlier transaction wrote
+// cannot pass for this one's.
+func putState(tx *bolt.Tx, encoded []byte) error {
+	b := bytes.Clone(encoded)
+	binary.BigEndian.PutUint64(b[frameIntent:], uint64(tx.ID()))
+	sealFrame(b)
+	return tx.Bucket(bucketState).Put(keyState, b)
+}
+
+// decodeState reads the value of bucket s. The transaction is zero in one that was
+// written by a version that did not number them.
+func decodeState(b []byte) (s state, at time.Time, transaction uint64, err error) {
 	f, err := parseFrame(b)
 	if err != nil {
-		return s, at, fmt.Errorf("decoding state: %w", err)
+		return s, at, 0, fmt.Errorf("decoding state: %w", err)
 	}
 	if !f.isState() {
-		return s, at, fmt.Errorf("decoding state: %w: it is something else", errFrame)
+		return s, at, 0, fmt.Errorf("decoding state: %w: it is something else", errFrame)
 	}
 	s, err = stateOf(f)
-	return s, time.UnixMicro(f.time), err
+	return s, time.UnixMicro(f.time), f.intent, err
 }
 
 func stateOf(f frame) (s state, err error) {

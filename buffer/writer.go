@@ -38,10 +38,13 @@ func (b *Buffer) write() {
 			b.detachLagging()
 			b.measureFree()
 			b.sayRecorded()
+			b.confirm()
 			b.busySince.Store(0)
 			flush = true
 		case <-b.quit:
 			b.sealing.Wait() // so that their checksums are stored
+			// What waits has a commit of its own, which the last one confirms.
+			b.commit(b.take(false))
 			b.mu.Lock()
 			b.state.Clean, b.dirty = true, true
 			b.mu.Unlock()
@@ -170,6 +173,7 @@ func (b *Buffer) commit(t *batch) {
 		}
 	}
 	b.lastCommit = time.Now()
+	b.unconfirmed = len(t.group.ops) > 0
 	b.publish(t)
 	if b.slow.CompareAndSwap(true, false) {
 		took := time.Since(b.clock) - time.Duration(b.busySince.Load())
@@ -179,6 +183,18 @@ func (b *Buffer) commit(t *batch) {
 	if b.rotate() {
 		b.detachLagging()
 	}
+}
+
+// confirm has one more commit made when there was no further one by itself. The last commit
+// may be taken for one that the disk does not have whole, if its pages are harmed later and
+// the machine goes down; of one that holds nothing, nothing is lost then.
+func (b *Buffer) confirm() {
+	if !b.unconfirmed {
+		return
+	}
+	b.mu.Lock()
+	b.dirty = true
+	b.mu.Unlock()
 }
 
 // busy notes that the writer is at the disk from now on.
@@ -201,7 +217,12 @@ func (b *Buffer) rest() bool {
 	return true
 }
 
-// apply writes a batch into the active segment in one transaction.
+// apply writes a batch into the active segment in one transaction, and syncs it once.
+//
+// bbolt would sync twice, its pages before the meta page that names them. That order is
+// what keeps a file of its whole when the machine goes down between the two. A segment
+// needs no such order: the state tells a commit that is whole from one that is not, the
+// commit before it is untouched, and nobody was answered. See loadTree.
 func (b *Buffer) apply(t *batch) error {
 	active := b.active()
 	tx, err := active.db.Begin(true)
@@ -240,7 +261,7 @@ func (b *Buffer) apply(t *batch) error {
 	if err := putSums(tx, t.sums); err != nil {
 		return err
 	}
-	if err := tx.Bucket(bucketState).Put(keyState, t.state); err != nil {
+	if err := putState(tx, t.state); err != nil {
 		return err
 	}
 	if err := at("commit"); err != nil {
@@ -248,6 +269,14 @@ func (b *Buffer) apply(t *batch) error {
 	}
 	if err := tx.Commit(); err != nil {
 		return err
+	}
+	if active.db.NoSync {
+		if err := at("flush"); err != nil {
+			return err
+		}
+		if err := active.db.Sync(); err != nil {
+			return err
+		}
 	}
 	if len(t.group.ops) == 0 {
 		return at("position")

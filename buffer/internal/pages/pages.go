@@ -82,7 +82,7 @@ type fault string
 
 func (f fault) Error() string { return string(f) }
 
-// File is a bbolt file of which only the newest valid meta page is believed.
+// File is a bbolt file as one of its meta pages has it: of Open the newest valid one.
 // It may be used by several goroutines at once.
 type File struct {
 	r           io.ReaderAt
@@ -91,7 +91,9 @@ type File struct {
 	highWater   uint64
 	pages       uint64 // that exist: those below the high-water mark and whole within the file
 	root        uint64
+	transaction uint64
 	metaDamaged bool
+	previous    *meta     // the other one, if it is valid
 	walks       sync.Pool // of *walk
 
 	// entered is for tests: it is told of each page that is believed, how
@@ -120,12 +122,33 @@ func Open(r io.ReaderAt, size int64) (*File, error) {
 	case err0 != nil && err1 != nil:
 		return nil, fmt.Errorf("opening a bbolt file of %d bytes: %w: meta page 0: %w; meta page 1: %w", size, ErrDamaged, err0, err1)
 	case err0 != nil, err1 == nil && second.transaction > newest.transaction:
-		newest = second
+		newest, second = second, newest
 	}
-	f := &File{r: r, size: size, pageSize: int(newest.pageSize), root: newest.root, highWater: newest.highWater}
-	f.pages = min(f.highWater, uint64(size)/uint64(f.pageSize))
+	f := fileOf(r, size, newest)
 	f.metaDamaged = err0 != nil || err1 != nil
+	if !f.metaDamaged {
+		f.previous = &second
+	}
 	return f, nil //nolint:nilerr // one valid meta page is enough
+}
+
+func fileOf(r io.ReaderAt, size int64, m meta) *File {
+	f := &File{r: r, size: size, pageSize: int(m.pageSize), root: m.root, highWater: m.highWater, transaction: m.transaction}
+	f.pages = min(f.highWater, uint64(size)/uint64(f.pageSize))
+	return f
+}
+
+// Transaction is the number of the commit that wrote the meta page.
+func (f *File) Transaction() uint64 { return f.transaction }
+
+// Previous is the file as it was before the newest commit, by the older of two valid meta
+// pages; nil if there is none. A commit writes to no page that the one before it has in use,
+// so that one which did not reach the disk whole leaves this as it was.
+func (f *File) Previous() *File {
+	if f.previous == nil {
+		return nil
+	}
+	return fileOf(f.r, f.size, *f.previous)
 }
 
 // MetaDamaged reports that one of the two meta pages is not valid: then the
