@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"time"
@@ -20,11 +21,12 @@ const (
 
 // cutter starts the build and takes the power from under it.
 type cutter struct {
-	site   *rig.Site
-	disk   *disk
-	oracle *oracle.Oracle
-	rnd    *rand.Rand
-	v      *verdict
+	site    *rig.Site
+	machine machine
+	disk    *disk
+	oracle  *oracle.Oracle
+	rnd     *rand.Rand
+	v       *verdict
 	// lived says that the build was ready once, so that there is something to
 	// ask about.
 	lived bool
@@ -97,7 +99,7 @@ func (c *cutter) life(ctx context.Context, o options, n int, m method) error {
 		return err
 	}
 	p.Kill()
-	if err := c.disk.restore(ctx, m); err != nil {
+	if err := errors.Join(c.disk.restore(ctx, m), c.machine.boot()); err != nil {
 		return err
 	}
 	if !c.lived || c.rnd.IntN(2) == 0 {

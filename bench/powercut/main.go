@@ -124,6 +124,11 @@ func powercut(ctx context.Context, o options, w io.Writer) (v *verdict, err erro
 		return v, err
 	}
 	defer stopAPI()
+	machine, onMachine, err := newMachine(dir, setup.Caddy)
+	if err != nil {
+		return v, err
+	}
+	setup.Caddy = onMachine
 	site, err := rig.NewSite(setup, filepath.Join(dir, "site"), api)
 	if err != nil {
 		return v, err
@@ -139,7 +144,7 @@ func powercut(ctx context.Context, o options, w io.Writer) (v *verdict, err erro
 		}
 		err = errors.Join(err, d.remove())
 	}()
-	c := &cutter{site: site, disk: d, oracle: orc, rnd: rand.New(rand.NewPCG(o.Seed, 1)), v: v}
+	c := &cutter{site: site, machine: machine, disk: d, oracle: orc, rnd: rand.New(rand.NewPCG(o.Seed, 1)), v: v}
 	stop := orc.Start(ctx, site.Addr, oracle.Load{Clients: o.Clients, Reads: o.Reads, Pause: o.Pause, Seed: o.Seed})
 	err = c.cuts(ctx, o)
 	stop()
