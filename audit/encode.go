@@ -69,7 +69,7 @@ func (e *Entry) AppendTo(dst []byte) ([]byte, error) {
 		dst = e.Retention.appendTo(append(dst, `,"retention":`...))
 	}
 	if e.Origin != nil {
-		dst = e.Origin.appendTo(append(dst, `,"origin":`...))
+		dst = e.Origin.AppendTo(append(dst, `,"origin":`...))
 	}
 	dst = optionalInt(dst, `,"count":`, int64(e.Count))
 	if e.Folded != nil {
@@ -189,7 +189,8 @@ func (r *Retention) appendTo(dst []byte) []byte {
 	return closed(dst, start)
 }
 
-func (o *Origin) appendTo(dst []byte) []byte {
+// AppendTo appends the origin's JSON.
+func (o *Origin) AppendTo(dst []byte) []byte {
 	start := len(dst)
 	dst = appendText(append(dst, `,"instance":`...), o.Instance)
 	dst = strconv.AppendUint(append(dst, `,"sequence":`...), o.Sequence, 10)

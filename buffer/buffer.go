@@ -227,7 +227,7 @@ type Buffer struct {
 	sealing     sync.WaitGroup
 	preparing   bool      // the next segment's file is being made, or is ready
 	prepareFrom time.Time // not before
-	// ready is the file, when it was made; without filled, that it could not be.
+	// ready is the file, when it was made; with filled zero, that it could not be.
 	ready atomic.Pointer[file]
 
 	segMu    sync.Mutex
@@ -519,13 +519,13 @@ func (b *Buffer) Close(ctx context.Context) error {
 // writer calls it last.
 func (b *Buffer) release() error {
 	b.sealing.Wait()
-	if f := b.ready.Swap(nil); f != nil && f.filled {
+	if f := b.ready.Swap(nil); f != nil && f.filled > 0 {
 		f.remove()
 	}
 	b.segMu.Lock()
 	segs := b.segments
 	b.segments = nil
-	if n := len(segs); n > 0 && segs[n-1].filled && segs[n-1].db != nil && !b.mustReplace {
+	if n := len(segs); n > 0 && segs[n-1].filled > 0 && segs[n-1].db != nil && !b.mustReplace {
 		_ = segs[n-1].file.Truncate(segs[n-1].size) // else it keeps its room
 	}
 	for _, s := range segs {

@@ -59,7 +59,7 @@ func TestABusyBufferGoesOnInFilesThatHaveTheirSize(t *testing.T) {
 	filled := func() bool {
 		b.segMu.Lock()
 		defer b.segMu.Unlock()
-		return b.segments[len(b.segments)-1].filled
+		return b.segments[len(b.segments)-1].filled > 0
 	}
 	for deadline := time.Now().Add(time.Minute); !filled(); more() {
 		if time.Now().After(deadline) {

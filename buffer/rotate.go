@@ -45,7 +45,7 @@ func (b *Buffer) rotate() bool {
 	// stays used up where nobody else calls.
 	theirs := b.strangers.of(active) >= networkBound(b.shareOfStrangers())/2 && active.size >= b.rotateFrom
 	// A segment that grows is worth no more room than it has once another is ready.
-	better := !active.filled && active.size >= growBy && active.size >= b.rotateFrom && b.isReady()
+	better := active.filled == 0 && active.size >= filling.enough && active.size >= b.rotateFrom && b.isReady()
 	if active.size < b.rotateAt && !theirs && !better {
 		b.prepare(active)
 		return false
@@ -67,7 +67,7 @@ func (b *Buffer) rotate() bool {
 // it cannot be made is no matter: then the segment's file grows.
 func (b *Buffer) prepare(active *segment) {
 	bound := b.segmentSize()
-	if b.isReady() || b.preparing || active.size < fillFrom || bound < fillLeast || time.Now().Before(b.prepareFrom) {
+	if b.isReady() || b.preparing || active.size < filling.from || bound < filling.least || time.Now().Before(b.prepareFrom) {
 		return
 	}
 	if free := b.free.Load(); free >= 0 && free-b.reserved.Load()-2*bound < b.floor() {
@@ -77,7 +77,7 @@ func (b *Buffer) prepare(active *segment) {
 	b.sealing.Go(func() {
 		f, err := newFile(filepath.Join(b.dir, nextName), bound)
 		if err == nil {
-			if err = f.fill(bound, b.quit); err != nil {
+			if err = f.fill(bound+filling.beyond, b.quit); err != nil {
 				f.remove()
 			}
 		}
@@ -91,7 +91,7 @@ func (b *Buffer) prepare(active *segment) {
 // isReady reports whether the next segment's file is there.
 func (b *Buffer) isReady() bool {
 	f := b.ready.Load()
-	if f != nil && !f.filled {
+	if f != nil && f.filled == 0 {
 		b.takeReady() // it could not be made
 		return false
 	}
@@ -105,7 +105,7 @@ func (b *Buffer) takeReady() *file {
 		return nil
 	}
 	b.preparing = false
-	if !f.filled {
+	if f.filled == 0 {
 		b.prepareFrom = time.Now().Add(prepareAgain)
 		return nil
 	}
@@ -204,7 +204,7 @@ func (b *Buffer) seal(s *segment, last uint64, inDoubt bool) {
 		if err == nil {
 			err = at("seal")
 		}
-		if err == nil && s.filled && !inDoubt {
+		if err == nil && s.filled > 0 && !inDoubt {
 			_ = f.Truncate(size) // else it keeps it
 		}
 		if err == nil {

@@ -24,14 +24,23 @@ const (
 	// growBy is how much a segment's file grows at a time. Each growth is one
 	// more sync for one commit.
 	growBy = 4 << 20
-	// A segment of at least fillLeast is begun in a file that has its size already. It is
-	// made when the one before has fillFrom bytes, so that a buffer that hardly anybody
-	// uses takes no room for it, a fillStep at a time.
-	fillLeast, fillFrom, fillStep = 16 << 20, 1 << 20, 1 << 20
 	// keepFiles bounds the segments whose files stay open, so that one that is
 	// deleted behind our back can be written again.
 	keepFiles = 256
 )
+
+// filling says when a segment is begun in a file that has its size already; tests have
+// smaller ones. In bytes.
+var filling = struct {
+	// least is what a segment must have, and step what is filled at a time.
+	least, step int64
+	// from is what a segment has when the file of the next one is made, so that a buffer
+	// that hardly anybody uses takes no room for it, and enough what one that grows has when
+	// it gives way.
+	from, enough int64
+	// beyond is what is filled for the commit with which a segment has its size.
+	beyond int64
+}{least: 16 << 20, step: 1 << 20, from: 256 << 10, enough: 1 << 20, beyond: 2 << 20}
 
 var (
 	bucketEntries = []byte("e")
@@ -57,7 +66,7 @@ type segment struct {
 	refs      int
 	dead      bool  // unlinked; closed when refs is 0
 	size      int64 // bytes in use
-	filled    bool  // its file had its size before it was begun
+	filled    int64 // bytes that its file had before it was begun; zero if it grows
 	sum       *sum  // of the sealed file; nil if none is known
 	lost      bool  // it is harmed, and entries of it cannot be read
 	strangers tally // what callers that were not known have in it; guarded by share.mu
@@ -132,7 +141,7 @@ type file struct {
 	db     *bolt.DB
 	file   *os.File // of the same inode
 	size   int64    // bytes in use
-	filled bool     // see fill
+	filled int64    // bytes that the file has on the disk, see fill; zero if it grows
 }
 
 // newFile makes one. bound is how large it becomes, about.
@@ -185,8 +194,8 @@ func newFile(path string, bound int64) (_ *file, err error) {
 // has nothing to sync but its own pages: without it the filesystem finds them room, and
 // syncs that too. A step at a time, since commits to another file wait for each.
 func (f *file) fill(bound int64, quit <-chan struct{}) error {
-	zeros := make([]byte, fillStep)
-	for at := f.size; at < bound; at += fillStep {
+	zeros := make([]byte, filling.step)
+	for at := f.size; at < bound; at += filling.step {
 		select {
 		case <-quit:
 			return ErrClosed
@@ -199,7 +208,7 @@ func (f *file) fill(bound int64, quit <-chan struct{}) error {
 			return err
 		}
 	}
-	f.filled = true
+	f.filled = bound
 	return nil
 }
 
@@ -260,10 +269,15 @@ func createSegment(dir string, first uint64, bound int64, ready *file, begin fun
 	if err := errors.Join(at("renamed"), syncDir(dir)); err != nil {
 		return nil, fmt.Errorf("%w: %w", errInDoubt, err)
 	}
-	// From here on apply syncs, once. Where a start cannot find out whether the machine
-	// went down, bbolt does.
-	f.db.NoSync = thisBoot() != ""
 	return s, nil
+}
+
+// syncOnce reports whether a commit of so many bytes is one sync. It is not where a start
+// cannot find out whether the machine went down; and not in a file that grows, since what
+// a sync of that has to do for the filesystem itself may be cut off without an error.
+func (s *segment) syncOnce(bytes int64) bool {
+	// Pages are fuller than half, and those of branches, the state and the freelist are few.
+	return s.filled > 0 && s.size+2*bytes+1<<20 <= s.filled && thisBoot() != ""
 }
 
 // close closes the files. Closing bbolt's can wait for a transaction that a fault

@@ -19,7 +19,7 @@ import (
 // cut is a commit on its way to the disk: the newest segment's file before it and after
 // it, and what was acknowledged before it began.
 type cut struct {
-	name          string
+	dir, name     string // of the buffer, which goes on
 	before, after []byte
 	acked         map[string]bool // entries
 	begun         map[string]bool // intents without an end
@@ -53,8 +53,12 @@ func (c *cut) tear(rng *rand.Rand) []byte {
 // cuts runs a buffer and takes some of its commits.
 func cuts(t *testing.T, rng *rand.Rand) (all []*cut) {
 	t.Helper()
+	// As of a busy buffer, and small enough to be looked at often.
+	before := filling
+	filling.least, filling.step, filling.from, filling.enough = 1<<20, 1<<20, 1, 1
+	defer func() { filling = before }()
 	dir := filepath.Join(t.TempDir(), "buffer")
-	b, err := Open(dir, Options{})
+	b, err := Open(dir, Options{SegmentSize: 3 << 20})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,7 +86,7 @@ func cuts(t *testing.T, rng *rand.Rand) (all []*cut) {
 		mu.Lock()
 		defer mu.Unlock()
 		if point == "append" {
-			in = &cut{name: filepath.Base(name), before: content, acked: maps.Clone(acked), begun: maps.Clone(begun)}
+			in = &cut{dir: dir, name: filepath.Base(name), before: content, acked: maps.Clone(acked), begun: maps.Clone(begun)}
 		} else if in != nil && in.name == filepath.Base(name) && len(all) < 15 && rng.IntN(4) == 0 {
 			in.after = content
 			all = append(all, in)
@@ -145,6 +149,17 @@ func whatIsLeft(t *testing.T, c *cut, torn []byte) (entries, unknown map[string]
 	}
 	if err := os.WriteFile(filepath.Join(dir, c.name), torn, 0o600); err != nil {
 		t.Fatal(err)
+	}
+	names, err := filepath.Glob(filepath.Join(c.dir, "seg-*.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		if filepath.Base(name) < c.name {
+			if err := os.Link(name, filepath.Join(dir, filepath.Base(name))); err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
 	b, err := Open(dir, Options{Adopt: true, Gap: func(g Gap) []byte {
 		gaps = append(gaps, g)

@@ -225,6 +225,8 @@ func (b *Buffer) rest() bool {
 // commit before it is untouched, and nobody was answered. See loadTree.
 func (b *Buffer) apply(t *batch) error {
 	active := b.active()
+	once := active.syncOnce(t.group.bytes())
+	active.db.NoSync = once
 	tx, err := active.db.Begin(true)
 	if err != nil {
 		return err
@@ -270,7 +272,7 @@ func (b *Buffer) apply(t *batch) error {
 	if err := tx.Commit(); err != nil {
 		return err
 	}
-	if active.db.NoSync {
+	if once {
 		if err := at("flush"); err != nil {
 			return err
 		}
@@ -324,6 +326,14 @@ func (b *Buffer) publish(t *batch) {
 // stranger reports whether an operation is of a caller that is not known.
 func (o *operation) stranger() bool {
 	return o.kind != opNone && o.call != nil && !o.call.caller.Known
+}
+
+// bytes is what a group takes of a segment, about.
+func (g *group) bytes() (n int64) {
+	for i := range g.ops {
+		n += g.ops[i].size()
+	}
+	return n
 }
 
 // size is what an operation takes of a segment, about.

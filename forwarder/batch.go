@@ -2,10 +2,8 @@ package forwarder
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"strconv"
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
 )
@@ -175,18 +173,16 @@ func NewRecord(instance string, sequence uint64, payload []byte) (Record, error)
 		doc, err := e.Encode()
 		return Record{Sequence: sequence, Entry: e, JSON: doc}, err
 	}
-	quoted, err := json.Marshal(instance)
-	if err != nil {
-		return Record{}, fmt.Errorf("encoding instance %q: %w", instance, err)
-	}
 	// Decode accepted it and found an id: it is an object with a member.
 	body := bytes.TrimSuffix(bytes.TrimRight(payload, " \t\r\n"), []byte("}"))
-	doc := make([]byte, 0, len(body)+len(quoted)+64)
+	doc := make([]byte, 0, len(body)+len(instance)+roomForStamps)
 	doc = append(doc, body...)
-	doc = append(doc, `,"origin":{"instance":`...)
-	doc = append(doc, quoted...)
-	doc = append(doc, `,"sequence":`...)
-	doc = strconv.AppendUint(doc, sequence, 10)
-	doc = append(doc, "}}"...)
+	doc = append(doc, `,"origin":`...)
+	doc = e.Origin.AppendTo(doc)
+	doc = append(doc, '}')
 	return Record{Sequence: sequence, Entry: e, JSON: doc}, nil
 }
+
+// roomForStamps is what the origin takes beside the instance, and the stamp that mostly
+// comes behind it, in bytes: so the document moves once.
+const roomForStamps = 448
