@@ -27,6 +27,9 @@ type Forwarder struct {
 	// ceiling is the most entries that a batch has, below MaxBatchEntries while the
 	// store does not manage so many in its time. Run's goroutine owns it.
 	ceiling int
+	// busy says that entries come fast enough to be worth gathering, see wait. Run's
+	// goroutine owns it.
+	busy bool
 }
 
 // New returns a forwarder from source to store. The name is the store's
@@ -51,7 +54,7 @@ func (f *Forwarder) Run(ctx context.Context) error {
 	defer f.state.running(false)
 
 	f.suspicion.forget()
-	f.ceiling = f.o.MaxBatchEntries
+	f.ceiling, f.busy = f.o.MaxBatchEntries, false
 	limit := f.o.BatchEntries
 	var b batch
 	_, prepares := f.store.(Preparer)
@@ -99,7 +102,10 @@ func (f *Forwarder) Run(ctx context.Context) error {
 		}
 		f.delivered(&b)
 
+		f.busy = f.o.BatchWait == 0 && head <= b.last && len(b.records) >= busyEntries
 		switch {
+		case f.busy:
+			limit = f.o.gather()
 		case head <= b.last:
 			limit = f.o.BatchEntries
 		case len(b.records) >= min(limit, f.ceiling):
@@ -147,7 +153,9 @@ func (f *Forwarder) prepare(ctx context.Context, next uint64) error {
 }
 
 // wait returns the head once there is something after the position, and with
-// BatchWait set once there is a full batch or it has waited long enough.
+// BatchWait set once there is a full batch or it has waited long enough. Without it that
+// is so while many entries come: a batch costs a store, and the disk that calls wait for,
+// much the same whatever it holds.
 func (f *Forwarder) wait(ctx context.Context, position uint64) (uint64, error) {
 	head, err := f.source.Wait(ctx, position)
 	if err != nil {
@@ -157,11 +165,14 @@ func (f *Forwarder) wait(ctx context.Context, position uint64) (uint64, error) {
 		// Asking again at once would spin.
 		return 0, fmt.Errorf("waiting for entry %d: the source returned with its head at %d", position+1, head)
 	}
-	full := position + uint64(f.o.BatchEntries)
-	if f.o.BatchWait <= 0 || head >= full {
+	full, wait := position+uint64(f.o.BatchEntries), f.o.BatchWait
+	if f.busy {
+		full, wait = position+uint64(f.o.gather()), busyWait
+	}
+	if wait <= 0 || head >= full {
 		return head, nil
 	}
-	fill, cancel := context.WithTimeout(ctx, f.o.BatchWait)
+	fill, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	if fuller, err := f.source.Wait(fill, full-1); err == nil {
 		return max(head, fuller), nil

@@ -23,6 +23,18 @@ const (
 	DefaultStampWait = 10 * time.Second
 )
 
+// The pace of a store that keeps up while many entries come, unless it has a BatchWait.
+const (
+	// busyEntries is how many a batch has that came together while the last one was
+	// written, and behind which there is nothing yet, when the next one waits: for busyBatches times BatchEntries, at most busyWait.
+	busyEntries = 25
+	busyBatches = 4
+	busyWait    = 200 * time.Millisecond
+)
+
+// gather is how many entries are waited for while many come.
+func (o *Options) gather() int { return min(busyBatches*o.BatchEntries, o.MaxBatchEntries) }
+
 // The pace of retries.
 const (
 	// BackoffBase bounds the pause after the first failure; the bound doubles
@@ -50,8 +62,8 @@ type Batching struct {
 	BatchBytes int
 	// BatchWait is how long entries may wait for BatchEntries to come
 	// together. Zero, the default, sends what is there as soon as the store is
-	// free: a lone entry is stored at once, and under load batches fill while
-	// the last one is written. Set it, to a second for instance, for a store
+	// free: a lone entry is stored at once. Under load, after a batch of 25 or more, the
+	// next one waits up to 200 ms for 1000 (4 × BatchEntries). A negative one never waits. Set it, to a second for instance, for a store
 	// where a request costs more than its content.
 	BatchWait time.Duration
 }
