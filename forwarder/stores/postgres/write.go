@@ -7,7 +7,8 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
@@ -47,15 +48,32 @@ func (s *Store) write(ctx context.Context, batch []forwarder.Record) error {
 		return err
 	}
 	// One round trip and one transaction: what is sent together ends together.
-	var b pgx.Batch
+	var b pgconn.Batch
 	// It bounds what the server does for a client that is gone, locks included.
-	b.Queue(`SELECT set_config('statement_timeout', $1, true)`, strconv.FormatInt(max(1, s.at.timeout.Milliseconds()), 10))
-	b.Queue(writeSQL(s.at.schema), arguments(batch, s.now().UnixMicro(), s.names)...)
-	err = conn.SendBatch(ctx, &b).Close()
+	b.ExecParams(`SELECT set_config('statement_timeout', $1, true)`, [][]byte{strconv.AppendInt(nil, max(1, s.at.timeout.Milliseconds()), 10)},
+		[]uint32{pgtype.TextOID}, nil, nil)
+	if err := callWith(&b, writeSQL(s.at.schema), arguments(batch, s.now().UnixMicro(), s.names)); err != nil {
+		return err
+	}
+	err = conn.PgConn().ExecBatch(ctx, &b).Close()
 	if err != nil || len(s.names) > maxNames {
 		clear(s.names)
 	}
 	return err
+}
+
+// callWith adds a call with its arguments to what is sent together.
+func callWith(b *pgconn.Batch, sql string, args []any) error {
+	values, oids, formats := make([][]byte, len(args)), make([]uint32, len(args)), make([]int16, len(args))
+	for i, arg := range args {
+		p, err := parameterOf(arg)
+		if err != nil {
+			return err
+		}
+		values[i], oids[i], formats[i] = p.value, p.oid, pgtype.BinaryFormatCode
+	}
+	b.ExecParams(sql, values, oids, formats, nil)
+	return nil
 }
 
 // writeSQL calls the function write_entries with arguments.
