@@ -53,23 +53,19 @@ func (u *unusable) Error() string {
 func (u *unusable) Unwrap() error { return u.err }
 
 // read fills the batch with the entries from sequence from on, up to the head
-// and the limits, but at least with one. An entry that cannot be taken
+// and the limits, in entries and in bytes, but at least with one. An entry that cannot be taken
 // ends the batch before it; it is an error only when it is the first, so that
 // whatever is good before it is delivered.
 //
 // An entry whose stamp is not there yet ends the batch too; a batch without any then has
 // pending set. Those behind it are looked at all the same, so that all that has to be
 // asked for is asked for at once.
-func (f *Forwarder) read(b *batch, from, head uint64, entries int) error {
+func (f *Forwarder) read(b *batch, from, head uint64, entries, size int) error {
 	// The last batch's documents must not live as long as the next one's.
 	clear(b.records)
 	b.records, b.filtered = b.records[:0], b.filtered[:0]
 	b.tail, b.bytes, b.settled, b.last, b.pending = 0, 0, 0, from-1, nil
 
-	size := f.o.BatchBytes
-	if f.suspicion.any() {
-		entries, size = max(entries, siftEntries), max(size, siftBytes)
-	}
 	var bad error
 	err := f.source.Read(from, func(sequence uint64, payload []byte) bool {
 		if b.pending != nil {

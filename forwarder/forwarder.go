@@ -56,7 +56,8 @@ func (f *Forwarder) Run(ctx context.Context) error {
 	f.suspicion.forget()
 	f.ceiling, f.busy = f.o.MaxBatchEntries, false
 	limit := f.o.BatchEntries
-	var b batch
+	b, next := new(batch), new(ahead)
+	defer func() { next.end(0) }()
 	_, prepares := f.store.(Preparer)
 	for {
 		position := f.source.Position(f.name)
@@ -70,8 +71,14 @@ func (f *Forwarder) Run(ctx context.Context) error {
 				continue // the position may be another one by now
 			}
 		}
-		if err == nil {
-			err = f.read(&b, position+1, head, min(limit, f.ceiling))
+		switch ready := next.end(position + 1); {
+		case err != nil:
+		case ready && !f.suspicion.any():
+			*b, next.batch = next.batch, *b
+		case f.suspicion.any():
+			err = f.read(b, position+1, head, max(min(limit, f.ceiling), siftEntries), max(f.o.BatchBytes, siftBytes))
+		default:
+			err = f.read(b, position+1, head, min(limit, f.ceiling), f.o.BatchBytes)
 		}
 		if err == nil && b.pending != nil && b.last == position {
 			f.stampOf(ctx, b.pending)
@@ -82,7 +89,8 @@ func (f *Forwarder) Run(ctx context.Context) error {
 			continue
 		}
 		if err == nil {
-			if err = f.deliver(ctx, &b); err != nil && ctx.Err() != nil {
+			next.begin(f, b, head, min(f.grown(limit, b), f.ceiling))
+			if err = f.deliver(ctx, b); err != nil && ctx.Err() != nil {
 				return fmt.Errorf("stopping delivery to store %q: entries %d to %d are not delivered and stay in the buffer: %w",
 					f.name, b.first(), b.last, err)
 			}
@@ -100,7 +108,7 @@ func (f *Forwarder) Run(ctx context.Context) error {
 			}
 			continue
 		}
-		f.delivered(&b)
+		f.delivered(b)
 
 		f.busy = f.o.BatchWait == 0 && head <= b.last && len(b.records) >= busyEntries
 		switch {
@@ -108,10 +116,19 @@ func (f *Forwarder) Run(ctx context.Context) error {
 			limit = f.o.gather()
 		case head <= b.last:
 			limit = f.o.BatchEntries
-		case len(b.records) >= min(limit, f.ceiling):
-			limit = min(2*limit, f.o.MaxBatchEntries)
+		default:
+			limit = f.grown(limit, b)
 		}
 	}
+}
+
+// grown is the size of the batch behind b on a backlog: twice as many as b's limit, if b
+// had that many.
+func (f *Forwarder) grown(limit int, b *batch) int {
+	if len(b.records) < min(limit, f.ceiling) {
+		return limit
+	}
+	return min(2*limit, f.o.MaxBatchEntries)
 }
 
 // passOver moves the position past entries that nobody can be given, and reports
