@@ -35,6 +35,8 @@ type options struct {
 	Rows     int
 	Quick    bool
 	Profiles string
+	Parent   string
+	Limit    float64
 	JSON     bool
 }
 
@@ -56,11 +58,14 @@ func main() {
 	fs.IntVar(&o.Pending, "pending", 10_000_000, "how `many` entries wait in the full buffer")
 	fs.IntVar(&o.Rows, "rows", 5_000_000, "how `many` entries the full store has")
 	fs.BoolVar(&o.Quick, "quick", false, "only what the table of bars needs, with a tenth of -entries, -pending and -rows")
+	fs.StringVar(&o.Parent, "parent", "", "compare with the build of the commit before, of which this is the `checkout`, and measure nothing else")
+	fs.Float64Var(&o.Limit, "limit", 1.2, "with -parent: how `many` times its processor time a call may take")
 	fs.StringVar(&o.Profiles, "profiles", "", "keep profiles in this `directory`")
 	fs.BoolVar(&o.JSON, "json", false, "print only the JSON line, with the figures of each round")
 	fs.Usage = func() {
 		fmt.Fprint(fs.Output(), "Measures what durable auditing costs, in turns with what it is compared to.\n\n"+
-			"  go run ./bench/speed\n  go run ./bench/speed -quick -parts requests,appends -rounds 3\n\n")
+			"  go run ./bench/speed\n  go run ./bench/speed -quick -parts requests,appends -rounds 3\n"+
+			"  git worktree add /tmp/before HEAD^ && go run ./bench/speed -parent /tmp/before\n\n")
 		fs.PrintDefaults()
 	}
 	_ = fs.Parse(os.Args[1:]) // exits by itself
@@ -91,6 +96,7 @@ type result struct {
 	Records  []recordLine `json:"records,omitempty"`
 	Pending  *pendingLine `json:"pending,omitempty"`
 	Drains   []drainLine  `json:"drains,omitempty"`
+	Change   []changeLine `json:"change,omitempty"`
 	// Figures are those of each round, printed with -json.
 	Figures *everything `json:"figures,omitempty"`
 }
@@ -174,7 +180,10 @@ func speed(ctx context.Context, o options, w io.Writer) (err error) {
 	} else {
 		r.print(w, res)
 	}
-	return rig.PrintJSON(w, res)
+	if err := rig.PrintJSON(w, res); err != nil {
+		return err
+	}
+	return r.change.slower(o.Limit)
 }
 
 // runner has the parts.
@@ -188,19 +197,22 @@ type runner struct {
 	records  records
 	pending  pending
 	drains   drains
+	change   change
 }
 
 func (r *runner) run(ctx context.Context, parts []string) error {
-	shipped, err := os.ReadFile(r.setup.Caddyfile)
-	if err != nil {
-		return fmt.Errorf("reading the Caddyfile: %w", err)
-	}
 	api, stopAPI, err := startAPI(ctx, r.self)
 	if err != nil {
 		return err
 	}
 	defer stopAPI()
-	r.requests = requests{options: r.options, setup: r.setup, self: r.self, dir: r.dir, api: api, shipped: string(shipped)}
+	r.requests = requests{options: r.options, setup: r.setup, self: r.self, dir: r.dir, api: api}
+	if r.Parent != "" {
+		return r.compare(ctx)
+	}
+	if err := r.requests.read(); err != nil {
+		return err
+	}
 	r.appends = appends{options: r.options, dir: r.dir}
 	r.records = records{options: r.options, setup: r.setup, self: r.self, dir: r.dir}
 	r.pending = pending{options: r.options, dir: r.dir}
@@ -219,6 +231,18 @@ func (r *runner) run(ctx context.Context, parts []string) error {
 	return nil
 }
 
+// compare holds the build against that of another checkout.
+func (r *runner) compare(ctx context.Context) error {
+	parent := rig.Setup{Caddy: filepath.Join(r.dir, "parent"), Caddyfile: filepath.Join(r.Parent, "Caddyfile")}
+	cmd := exec.CommandContext(ctx, "go", "build", "-o", parent.Caddy, "./cmd/caddy")
+	cmd.Dir = r.Parent
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("building %s: %w: %s", r.Parent, err, out)
+	}
+	r.change = change{requests: r.requests, parent: parent}
+	return r.change.run(ctx)
+}
+
 func (r *runner) result() *result {
 	res := &result{Date: time.Now().UTC().Format(time.DateOnly), Machine: thisMachine(), Rounds: r.Rounds}
 	if len(r.requests.figures) > 0 {
@@ -233,7 +257,7 @@ func (r *runner) result() *result {
 	if len(r.drains.figures) > 0 {
 		res.Drains = r.drains.lines()
 	}
-	res.Pending = r.pending.line
+	res.Pending, res.Change = r.pending.line, r.change.lines
 	res.Bars = r.bars()
 	return res
 }
@@ -255,6 +279,10 @@ func (r *runner) print(w io.Writer, res *result) {
 	}
 	if res.Drains != nil {
 		r.drains.print(w, res.Drains)
+	}
+	if res.Change != nil {
+		r.change.print(w)
+		return
 	}
 	printBars(w, res.Bars)
 }

@@ -105,6 +105,16 @@ type life struct {
 	rate float64 // plain's under full load, in this round
 }
 
+// read reads the Caddyfile that the variants are made of.
+func (q *requests) read() error {
+	b, err := os.ReadFile(q.setup.Caddyfile)
+	if err != nil {
+		return fmt.Errorf("reading the Caddyfile: %w", err)
+	}
+	q.shipped = string(b)
+	return nil
+}
+
 func (q *requests) run(ctx context.Context) error {
 	bar := rig.NewProgress("requests")
 	all := cells(!q.Quick)
