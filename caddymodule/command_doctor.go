@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 	"time"
 
@@ -110,16 +111,16 @@ type doctor struct {
 	newest []liveEntry
 }
 
-// check is one look. What it finds goes under its name, which is that of its section in
+// look is one of them. What it finds goes under its name, which is that of its section in
 // docs/doctor.md.
-type check struct {
+type look struct {
 	name string
-	look func(ctx context.Context, d *doctor) []diagnosis
+	at   func(ctx context.Context, d *doctor) []diagnosis
 }
 
 // checks are in the order in which they are reported.
-func checks() []check {
-	return []check{
+func checks() []look {
+	return []look{
 		{"server", checkServer},
 		{"user", checkUser},
 		{"disk", checkDisk},
@@ -157,41 +158,12 @@ func examine(ctx context.Context, p *place, o doctorOptions) (*doctorReport, err
 	}
 	report := new(doctorReport)
 	report.add("configuration", found)
-	all := checks()
-	results := make([]chan []diagnosis, len(all))
-	for i, c := range all {
-		results[i] = make(chan []diagnosis, 1) // who looks may come back when nobody waits
-		go func() { results[i] <- d.run(ctx, c) }()
+	var all []check
+	for _, l := range checks() {
+		all = append(all, check{Name: l.name, Look: func(ctx context.Context) []diagnosis { return l.at(ctx, d) }})
 	}
-	for i, c := range all {
-		report.add(c.name, <-results[i])
-	}
+	report.run(ctx, o.within, all)
 	return report, ctx.Err()
-}
-
-// run bounds a look, whatever it waits for: a file system that hangs heeds no context. What
-// comes back too late is nobody's.
-func (d *doctor) run(ctx context.Context, c check) []diagnosis {
-	ctx, cancel := context.WithTimeout(ctx, d.within)
-	defer cancel()
-	found := make(chan []diagnosis, 1)
-	go func() {
-		defer func() {
-			if r := recover(); r != nil {
-				found <- []diagnosis{notKnown("looking failed: %v", r).mend("report this, please")}
-			}
-		}()
-		found <- c.look(ctx, d)
-	}()
-	// Who heeds the context may have something to say about it.
-	late := time.NewTimer(d.within + time.Second)
-	defer late.Stop()
-	select {
-	case list := <-found:
-		return list
-	case <-late.C:
-		return []diagnosis{notKnown("it did not come to an end within %s", d.within).mend("see what hangs, or give more time with --timeout")}
-	}
 }
 
 // ask asks the server, if one runs.
@@ -220,9 +192,18 @@ func checkServer(_ context.Context, d *doctor) []diagnosis {
 	if !errors.Is(d.silence, errDown) {
 		return []diagnosis{wrong("it cannot be asked: %v", d.silence).mend("run this as the server's user, or give --address")}
 	}
-	if pid, ok := holderOf(d); ok {
+	if pid, ok := d.holder(); ok {
 		return []diagnosis{wrong("process %d has the buffer open, and nobody answers at the admin endpoint", pid).
 			mend("give the --address of its endpoint, or look whether that process still works")}
 	}
 	return []diagnosis{notKnown("it does not run, so that only what does not move was looked at").mend("start it, and look again")}
+}
+
+// holder is the process that has the buffer open.
+func (d *doctor) holder() (pid int, ok bool) {
+	dir, ok := d.bufferDir()
+	if !ok {
+		return 0, false
+	}
+	return lockHolder(filepath.Join(dir, "LOCK"))
 }

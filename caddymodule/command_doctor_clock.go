@@ -9,18 +9,14 @@ import (
 	"time"
 )
 
-// clockSlack is how far a clock may be behind what was written a moment ago.
-const clockSlack = 2 * time.Second
-
 // checkClock compares the clock with what was written by it before, and asks the kernel
 // whether something keeps it right.
 func checkClock(_ context.Context, d *doctor) []diagnosis {
-	now := time.Now()
 	var list []diagnosis
 	if at, what := d.lastWritten(); at.IsZero() {
 		list = append(list, notKnown("there is nothing yet to compare the clock with"))
 	} else {
-		list = append(list, behindFinding(now, at, what))
+		list = append(list, behindFinding(time.Now(), at, what))
 	}
 	if d.status != nil {
 		for _, s := range d.status.Stores {
@@ -31,7 +27,7 @@ func checkClock(_ context.Context, d *doctor) []diagnosis {
 			}
 		}
 	}
-	return append(list, syncedFinding(clockSync()))
+	return append(list, clockKept())
 }
 
 // lastWritten is the latest time that the audit log has written down, and what has it.
@@ -55,25 +51,4 @@ func (d *doctor) lastWritten() (at time.Time, what string) {
 		}
 	}
 	return at, what
-}
-
-func behindFinding(now, at time.Time, what string) diagnosis {
-	if behind := at.Sub(now); behind > clockSlack {
-		return wrong("it is %s behind %s: it was set back, or was ahead then", spell(behind.Seconds()), what).
-			mend("set it, and let something keep it right; what arrived meanwhile has wrong times")
-	}
-	return fine("it is not behind %s", what)
-}
-
-func syncedFinding(synced bool, within time.Duration, err error) diagnosis {
-	const cure = "ask \"chronyc tracking\" or \"timedatectl\""
-	switch {
-	case err != nil:
-		return notKnown("whether something keeps it right: %v", err).mend(cure)
-	case !synced:
-		// chrony without rtcsync does not tell the kernel, nor does a virtual machine that
-		// takes its host's time.
-		return notKnown("whether something keeps it right: the kernel knows of nothing").mend(cure)
-	}
-	return fine("the kernel says that it is kept right, to %s", shortTime(within))
 }

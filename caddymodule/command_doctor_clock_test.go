@@ -39,13 +39,4 @@ func TestAClockThatIsBehindWhatWasWrittenIsFound(t *testing.T) {
 	if list[0].State != diagnosisWrong || list[1].State != diagnosisWarning || !strings.Contains(list[1].Seen, "jumped ahead") {
 		t.Errorf("%+v", list)
 	}
-	for name, c := range map[string]struct {
-		synced bool
-		err    error
-		want   diagnosisState
-	}{"kept": {true, nil, diagnosisOK}, "not kept": {false, nil, diagnosisNotKnown}, "not said": {false, errNotSaid, diagnosisNotKnown}} {
-		if d := syncedFinding(c.synced, time.Millisecond, c.err); d.State != c.want {
-			t.Errorf("%s: %+v", name, d)
-		}
-	}
 }

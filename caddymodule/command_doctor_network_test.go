@@ -39,7 +39,7 @@ func TestWhoeverCanHaveAnyAddressIsFound(t *testing.T) {
 		if _, err := d.readConfiguration(t.Context()); err != nil || d.app == nil {
 			t.Fatal(err)
 		}
-		r := new(doctorReport)
+		r := newVerdict()
 		r.add("proxies", checkProxies(t.Context(), d))
 		if f := r.one("proxies", c.has); f == nil || f.State != c.state || len(r.Findings) != 1 {
 			t.Errorf("%s: %+v", name, r.Findings)
@@ -78,7 +78,7 @@ func TestWhatIsServedToEverybodyIsFound(t *testing.T) {
 		if list, err := d.readConfiguration(t.Context()); err != nil || d.app == nil {
 			t.Fatalf("%s: %v %+v", name, err, list)
 		}
-		r := new(doctorReport)
+		r := newVerdict()
 		r.add("listeners", checkListeners(t.Context(), d))
 		if f := r.one("listeners", c.has); f == nil || f.State != c.state {
 			t.Errorf("%s: %+v", name, r.Findings)

@@ -54,7 +54,7 @@ func TestStoresThatGrowForEverAreFound(t *testing.T) {
 		t.Fatal(err)
 	}
 	d.status = &Status{Stores: []StatusStore{{Name: "postgres", Retention: &forwarder.KeepingStatus{FailingSince: time.Now(), LastError: "permission denied"}}}}
-	report := new(doctorReport)
+	report := newVerdict()
 	report.add("retention", checkRetention(t.Context(), d))
 	report.want(t, "retention", diagnosisWarning, "store postgres is not held to its retention: permission denied")
 }

@@ -3,14 +3,9 @@ package caddymodule
 import (
 	"context"
 	"fmt"
-	"sync"
-	"time"
 
 	"github.com/caddy-audit-log/caddy-audit-log/identity"
 )
-
-// maxAsking bounds the services that are asked at the same time.
-const maxAsking = 8
 
 // checkServices asks once each service that the configuration names: where keys are, who
 // somebody is, whose a call is, and who is a member.
@@ -23,7 +18,7 @@ func checkServices(ctx context.Context, d *doctor) []diagnosis {
 	ask := func(key, whom string, look func(context.Context) diagnosis) {
 		if !seen[key] {
 			seen[key] = true
-			questions = append(questions, question{whom, look})
+			questions = append(questions, question{whom: whom, look: look})
 		}
 	}
 	named := false
@@ -51,65 +46,6 @@ func checkServices(ctx context.Context, d *doctor) []diagnosis {
 		list = append(list, fine("no service is asked for anything"))
 	}
 	return list
-}
-
-// question is asked of somebody who may be down, slow or hostile.
-type question struct {
-	whom string
-	look func(context.Context) diagnosis
-}
-
-// together asks all, a few at a time, and keeps their order. One that does not come back takes
-// no answer of another away.
-func together(ctx context.Context, questions []question) []diagnosis {
-	list := make([]diagnosis, len(questions))
-	free := make(chan struct{}, maxAsking)
-	var all sync.WaitGroup
-	for i, q := range questions {
-		all.Go(func() {
-			select {
-			case free <- struct{}{}:
-				list[i] = q.ask(ctx)
-				<-free
-			case <-ctx.Done():
-				list[i] = q.late()
-			}
-		})
-	}
-	all.Wait()
-	return list
-}
-
-// grace is what somebody gets who heeds the context and has something to say about its end.
-const grace = 500 * time.Millisecond
-
-func (q question) ask(ctx context.Context) diagnosis {
-	said := make(chan diagnosis, 1)
-	go func() {
-		defer func() {
-			if r := recover(); r != nil {
-				said <- notKnown("%s: asking failed: %v", q.whom, r).mend("report this, please")
-			}
-		}()
-		said <- q.look(ctx)
-	}()
-	select {
-	case d := <-said:
-		return d
-	case <-ctx.Done():
-	}
-	late := time.NewTimer(grace)
-	defer late.Stop()
-	select {
-	case d := <-said:
-		return d
-	case <-late.C:
-		return q.late()
-	}
-}
-
-func (q question) late() diagnosis {
-	return notKnown("%s: there was no answer in time", q.whom).mend("see what hangs, or give more time with --timeout")
 }
 
 func (i *Issuer) title() string { return "issuer " + identity.WithoutQuery(i.URL) }
@@ -169,7 +105,7 @@ func (o *Organizations) looks() (all []question) {
 	}
 	projects, organizations, err := o.lookups()
 	if err != nil {
-		return []question{{"organizations", func(context.Context) diagnosis {
+		return []question{{whom: "organizations", look: func(context.Context) diagnosis {
 			return wrong("organizations: %v", err).mend("correct it where it says")
 		}}}
 	}
@@ -184,7 +120,7 @@ func (o *Organizations) looks() (all []question) {
 
 func askLookup(kind, at string, probe func(context.Context) error) question {
 	name := "organizations " + kind + ", " + at
-	return question{name, func(ctx context.Context) diagnosis {
+	return question{whom: name, look: func(ctx context.Context) diagnosis {
 		if err := probe(ctx); err != nil {
 			return wrong("%s: %v", name, err).mend("until it answers, entries wait for their stamp and do not expire: correct the URL and the token")
 		}

@@ -47,7 +47,7 @@ func TestWhatARunningServerSaysOfItselfIsFound(t *testing.T) {
 		s.Calls.Seen = 100
 		c.change(s)
 		d := &doctor{status: s}
-		r := new(doctorReport)
+		r := newVerdict()
 		r.add("calls", checkCalls(t.Context(), d))
 		r.add("delivery", checkDelivery(t.Context(), d))
 		f := r.one(c.check, c.has)

@@ -29,7 +29,7 @@ func checkStores(ctx context.Context, d *doctor) []diagnosis {
 		if d.probe {
 			look = n.probeFinding
 		}
-		questions = append(questions, question{n.title(), look})
+		questions = append(questions, question{whom: n.title(), look: look})
 	}
 	list := together(ctx, questions)
 	if len(d.app.Stores) == 0 {

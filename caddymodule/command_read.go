@@ -16,7 +16,6 @@ import (
 	"strings"
 	"syscall"
 	"time"
-	"unicode"
 
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
@@ -380,13 +379,4 @@ func summary(e *audit.Entry) string {
 	}
 	return printable(fmt.Sprintf("%s  %-7s  %s  %-6s  %s  [%s]  by %s from %s",
 		at, e.Outcome, status, e.Action.Method, action, target, who, e.Actor.IP))
-}
-
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
-			return '·'
-		}
-		return r
-	}, s)
 }

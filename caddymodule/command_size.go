@@ -149,7 +149,7 @@ func (q *sizeQuestion) configured(ctx context.Context, p *place, in *sizingInput
 	for _, n := range app.stores {
 		d := n.open.Describe()
 		s := sizingStore{Name: n.name, Kind: d.Kind}
-		if storeGrowths[d.Kind].local {
+		if isLocal(d.Kind) {
 			s.SameDisk = sameFilesystem(at, nearest(d.Location))
 		}
 		if d.Kind == "sqlite" {
@@ -295,23 +295,6 @@ func observe(ctx context.Context, p *place, rate bool) (*observation, error) {
 	return o, nil
 }
 
-// spell is a time in the two units that matter.
-func spell(seconds float64) string {
-	d := time.Duration(seconds * float64(time.Second))
-	days := d / (24 * time.Hour)
-	switch {
-	case days >= 730:
-		return fmt.Sprintf("%.1f years", seconds/(365.25*secondsOfDay))
-	case days >= 14:
-		return fmt.Sprintf("%d days", days)
-	case days >= 1:
-		return fmt.Sprintf("%dd %dh", days, d%(24*time.Hour)/time.Hour)
-	case d >= time.Hour:
-		return fmt.Sprintf("%dh %dm", d/time.Hour, d%time.Hour/time.Minute)
-	}
-	return d.Round(time.Second).String()
-}
-
 func (r *sizeReport) text() string {
 	var b strings.Builder
 	line := func(label, format string, args ...any) {
@@ -380,7 +363,7 @@ func caddyfileSize(bytes int64) string {
 
 // locationOf is where a store's own files are, empty if it has none here.
 func locationOf(n *store) string {
-	if d := n.open.Describe(); storeGrowths[d.Kind].local {
+	if d := n.open.Describe(); isLocal(d.Kind) {
 		return filepath.Clean(d.Location)
 	}
 	return ""

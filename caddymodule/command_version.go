@@ -142,7 +142,9 @@ func versionOf(info *debug.BuildInfo) *programVersion {
 
 func (v *programVersion) text() string {
 	var b strings.Builder
-	line := func(label, text string) { fmt.Fprintf(&b, "%-10s%s\n", label, printable(strings.TrimSpace(text))) }
+	line := func(label, text string) {
+		fmt.Fprintf(&b, "%-10s%s\n", label, printable(strings.TrimSpace(text)))
+	}
 	line("audit log", v.Version)
 	line("caddy", v.Caddy)
 	line("go", v.Go+" "+v.Platform)

@@ -22,16 +22,21 @@ type filesystem struct {
 // errNotSaid says that this system does not tell what is asked.
 var errNotSaid = errors.New("this system does not say")
 
-// What a kind of file system is no good for.
+// Kinds of file systems that are no good for a buffer.
 var (
-	// networkFilesystems do not sync as a disk does, or leave a lock to chance.
 	networkFilesystems = map[string]bool{
 		"nfs": true, "cifs": true, "smb": true, "smb2": true, "9p": true, "afs": true, "ceph": true, "coda": true, "lustre": true, "gpfs": true,
 		"ncp": true, "vboxsf": true,
 	}
-	// memoryFilesystems are gone with the machine's power.
 	memoryFilesystems = map[string]bool{"tmpfs": true, "ramfs": true, "hugetlbfs": true}
 )
+
+// isNetwork reports whether a kind of file system is a network's: it does not sync as a disk
+// does, or leaves a lock to chance.
+func isNetwork(kind string) bool { return networkFilesystems[kind] }
+
+// isMemory reports whether what is on a kind of file system is gone with the machine's power.
+func isMemory(kind string) bool { return memoryFilesystems[kind] }
 
 // nearest is the path, or the nearest directory above it that there is.
 func nearest(path string) string {

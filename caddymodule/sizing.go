@@ -33,6 +33,9 @@ var storeGrowths = map[string]storeGrowth{
 	"s3":       {times: 0.2}, // the sample's takes half of that: it is made up of few words
 }
 
+// isLocal reports whether a kind of store lies on a disk of this machine.
+func isLocal(kind string) bool { return storeGrowths[kind].local }
+
 const (
 	// sizingMargin is what max_size is to be above what an outage takes: the mean of a day
 	// is not its noon, and what stores have taken is given back a segment at a time.

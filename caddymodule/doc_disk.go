@@ -5,8 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"time"
 
@@ -15,41 +13,24 @@ import (
 	"github.com/caddy-audit-log/caddy-audit-log/buffer"
 )
 
-// bufferDir is the buffer's directory: the configuration's, or the running server's.
-func (d *doctor) bufferDir() (dir string, ok bool) {
-	switch {
-	case d.app != nil:
-		return d.app.dir, true
-	case d.status != nil:
-		return d.status.Directory, true
-	}
-	return "", false
+// buffered is the buffer as a doctor sees it: where it is or will be, and what it may need.
+// Bytes and times that are zero are the buffer's own defaults.
+type buffered struct {
+	Directory                     string
+	MaxSize, MinFree, SegmentSize int64
+	MaxWait                       time.Duration
 }
 
-// unread is what a check says that needs the configuration, where there is none.
-func unread() []diagnosis {
-	return []diagnosis{notKnown("the configuration was not read").mend("see configuration, above")}
-}
-
-// checkDisk looks at what the buffer lies on.
-func checkDisk(_ context.Context, d *doctor) []diagnosis {
-	dir, ok := d.bufferDir()
-	if !ok {
-		return unread()
-	}
-	at := nearest(dir)
+// disk looks at what the buffer lies on.
+func (b *buffered) disk() []diagnosis {
+	at := nearest(b.Directory)
 	f, err := filesystemOf(at)
 	if err != nil {
 		return []diagnosis{notKnown("what %s lies on: %v", at, err).mend("see to it that it is a local disk whose fsync can be trusted")}
 	}
-	need := diskNeed{maxSize: buffer.DefaultMaxSize, minFree: min(buffer.DefaultMinFree, f.Total/20), segment: buffer.DefaultSegmentSize, used: bytesIn(dir)}
-	switch {
-	case d.app != nil:
-		need.maxSize = cmp.Or(d.app.Buffer.MaxSize, need.maxSize)
-		need.minFree = cmp.Or(d.app.Buffer.MinFree, need.minFree)
-		need.segment = cmp.Or(d.app.Buffer.SegmentSize, need.segment)
-	case d.status != nil:
-		need.maxSize, need.minFree = cmp.Or(d.status.BufferMaxBytes, need.maxSize), cmp.Or(d.status.MinFreeBytes, need.minFree)
+	need := diskNeed{
+		maxSize: cmp.Or(b.MaxSize, buffer.DefaultMaxSize), minFree: cmp.Or(b.MinFree, min(buffer.DefaultMinFree, f.Total/20)),
+		segment: cmp.Or(b.SegmentSize, buffer.DefaultSegmentSize), used: bytesIn(b.Directory),
 	}
 	list := []diagnosis{kindFinding(f.Kind, at), need.space(f)}
 	if f.Inodes > 0 {
@@ -62,9 +43,9 @@ func checkDisk(_ context.Context, d *doctor) []diagnosis {
 func kindFinding(kind, at string) diagnosis {
 	const cure = "put the buffer on a local disk"
 	switch {
-	case networkFilesystems[kind]:
+	case isNetwork(kind):
 		return wrong("%s is on %s, a network file system: whether a sync has reached a disk, and whether a lock holds, is not certain there", at, kind).mend(cure)
-	case memoryFilesystems[kind]:
+	case isMemory(kind):
 		return wrong("%s is on %s: it is gone with the machine's power, and what is not delivered with it", at, kind).mend(cure)
 	case kind == "overlay" || kind == "aufs":
 		return warning("%s is on %s, a container's own layer: it goes with the container", at, kind).mend("mount a volume there")
@@ -101,11 +82,6 @@ func (n diskNeed) inodes(f filesystem) diagnosis {
 }
 
 const (
-	// A few syncs say how fast a disk is, and half a second of them disturbs nobody.
-	maxSyncs   = 20
-	syncWithin = 500 * time.Millisecond
-	syncBlock  = 4096
-
 	// syncsOfCommit is how often the buffer syncs in one commit. A changing call waits for
 	// two commits, and another call for one.
 	syncsOfCommit = 2
@@ -115,25 +91,17 @@ const (
 	fastSync = 15 * time.Microsecond
 )
 
-// checkSync measures how fast the buffer's disk makes something durable.
-func checkSync(ctx context.Context, d *doctor) []diagnosis {
-	dir, ok := d.bufferDir()
-	if !ok {
-		return unread()
-	}
-	maxWait := buffer.DefaultMaxWait
-	if d.app != nil {
-		maxWait = cmp.Or(time.Duration(d.app.Buffer.MaxWait), maxWait)
-	}
-	at := nearest(dir)
-	times, err := inTime(ctx, d.within, func() ([]time.Duration, error) { return syncTimes(at) })
+// sync measures how fast the buffer's disk makes something durable, and gives up after a time.
+func (b *buffered) sync(ctx context.Context, within time.Duration) []diagnosis {
+	at := nearest(b.Directory)
+	times, err := inTime(ctx, within, func() ([]time.Duration, error) { return syncTimes(at) })
 	if errors.Is(err, context.DeadlineExceeded) {
-		return []diagnosis{wrong("the disk of %s did not sync a block within %s", at, d.within).mend("look at the disk, and at who else writes to it")}
+		return []diagnosis{wrong("the disk of %s did not sync a block within %s", at, within).mend("look at the disk, and at who else writes to it")}
 	}
 	if err != nil {
 		return []diagnosis{notKnown("how fast %s syncs: %v", at, err).mend("run this as the server's user")}
 	}
-	return []diagnosis{syncFinding(times, maxWait)}
+	return []diagnosis{syncFinding(times, cmp.Or(b.MaxWait, buffer.DefaultMaxWait))}
 }
 
 // inTime waits for something that heeds no context.
@@ -158,48 +126,6 @@ func inTime[T any](ctx context.Context, within time.Duration, do func() (T, erro
 	case <-ctx.Done():
 		return none, ctx.Err()
 	}
-}
-
-// syncTimes writes and syncs blocks of a file that has no name, or one that is removed at
-// once, inside what was set aside for it: as the buffer does.
-func syncTimes(dir string) ([]time.Duration, error) {
-	f, err := namelessFile(dir)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	if _, err := f.Write(make([]byte, maxSyncs*syncBlock)); err != nil {
-		return nil, err
-	}
-	if err := f.Sync(); err != nil {
-		return nil, err
-	}
-	block := make([]byte, syncBlock)
-	var times []time.Duration
-	for began := time.Now(); len(times) < maxSyncs && time.Since(began) < syncWithin; {
-		block[0]++
-		start := time.Now()
-		if _, err := f.WriteAt(block, int64(len(times)*syncBlock)); err != nil {
-			return nil, err
-		}
-		if err := syncData(f); err != nil {
-			return nil, err
-		}
-		times = append(times, time.Since(start))
-	}
-	return times, nil
-}
-
-// temporaryFile makes a file and takes its name away.
-func temporaryFile(dir string) (*os.File, error) {
-	f, err := os.CreateTemp(dir, "doctor-*.tmp")
-	if err != nil {
-		return nil, err
-	}
-	if err := os.Remove(f.Name()); err != nil {
-		return nil, errors.Join(fmt.Errorf("removing %q: %w", filepath.Base(f.Name()), err), f.Close())
-	}
-	return f, nil
 }
 
 // syncFinding says what the times mean for a call. There is at least one.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -72,13 +71,4 @@ func lockHolder(path string) (pid int, ok bool) {
 		}
 	}
 	return 0, false
-}
-
-// holderOf is the process that has the buffer open.
-func holderOf(d *doctor) (pid int, ok bool) {
-	dir, known := d.bufferDir()
-	if !known {
-		return 0, false
-	}
-	return lockHolder(filepath.Join(dir, "LOCK"))
 }

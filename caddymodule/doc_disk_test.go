@@ -3,8 +3,6 @@ package caddymodule
 import (
 	"context"
 	"errors"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -62,20 +60,6 @@ func TestWhatASyncTakesIsSaidInTermsOfACall(t *testing.T) {
 		if d := syncFinding(c.times, buffer.DefaultMaxWait); d.State != c.state || !strings.Contains(d.Seen, c.has) {
 			t.Errorf("%s: %+v", name, d)
 		}
-	}
-	dir := t.TempDir()
-	list, err := syncTimes(dir)
-	if err != nil || len(list) == 0 || len(list) > maxSyncs {
-		t.Errorf("%d times, %v", len(list), err)
-	}
-	if f, err := temporaryFile(dir); err != nil || f.Close() != nil {
-		t.Errorf("where there are no files without a name: %v", err)
-	}
-	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
-		t.Errorf("it left %v, %v", left, err)
-	}
-	if _, err := syncTimes(filepath.Join(dir, "absent")); err == nil {
-		t.Error("there is no such directory")
 	}
 	hangs := make(chan struct{})
 	defer close(hangs)

@@ -56,7 +56,7 @@ func (f diagnosis) mend(format string, args ...any) diagnosis {
 }
 
 // doctorDocs is where each check has its section.
-const doctorDocs = "https://" + ourModule + "/blob/main/docs/doctor.md#"
+const doctorDocs = "https://github.com/caddy-audit-log/caddy-audit-log/blob/main/docs/doctor.md#"
 
 // doctorReport is what a doctor has found.
 type doctorReport struct {
