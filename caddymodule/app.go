@@ -22,6 +22,7 @@ import (
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
 	"github.com/caddy-audit-log/caddy-audit-log/buffer"
 	"github.com/caddy-audit-log/caddy-audit-log/identity"
+	"github.com/caddy-audit-log/caddy-audit-log/internal/machine"
 )
 
 func init() {
@@ -201,7 +202,7 @@ func (c *BufferConfig) check(dir string) error {
 		if !info.IsDir() {
 			return c.wrong("the directory %q: %q is a file: choose another directory", dir, at)
 		}
-		if err := writable(at); err != nil {
+		if err := machine.Writable(at); err != nil {
 			return c.wrong("the directory %q: %q cannot be written: %w: change its owner or choose another directory", dir, at, err)
 		}
 		return nil

@@ -21,6 +21,7 @@ import (
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
 	"github.com/caddy-audit-log/caddy-audit-log/buffer"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
+	"github.com/caddy-audit-log/caddy-audit-log/internal/display"
 )
 
 func bufferCommand() *cobra.Command {
@@ -154,10 +155,10 @@ func (in *inspection) text() string {
 	}
 	fmt.Fprintf(&b, "entries   %s to %s, %s\n", humanize.Comma(int64(in.Oldest)), humanize.Comma(int64(in.Head)), humanize.IBytes(uint64(in.Bytes)))
 	for name, s := range in.Stores {
-		fmt.Fprintf(&b, "store     %s is at %s: %s wait\n", printable(name), humanize.Comma(int64(s.Position)), humanize.Comma(int64(in.Head-s.Position)))
+		fmt.Fprintf(&b, "store     %s is at %s: %s wait\n", display.Printable(name), humanize.Comma(int64(s.Position)), humanize.Comma(int64(in.Head-s.Position)))
 	}
 	for store, n := range in.Quarantine.Stores {
-		fmt.Fprintf(&b, "quarantine has %s entries that store %s refuses\n", humanize.Comma(int64(n)), printable(store))
+		fmt.Fprintf(&b, "quarantine has %s entries that store %s refuses\n", humanize.Comma(int64(n)), display.Printable(store))
 	}
 	for _, s := range in.Segments {
 		fmt.Fprintf(&b, "%s  %s entries, %s\n", s.Name, humanize.Comma(int64(s.Last+1-s.First)), humanize.IBytes(uint64(s.Bytes)))
@@ -217,7 +218,7 @@ func reportText(list []buffer.SegmentReport) string {
 			if s.AtLeast {
 				least = "at least "
 			}
-			state = fmt.Sprintf("HARMED, %s%s entries lost: %s", least, humanize.Comma(int64(s.Lost)), printable(s.Harm))
+			state = fmt.Sprintf("HARMED, %s%s entries lost: %s", least, humanize.Comma(int64(s.Lost)), display.Printable(s.Harm))
 		}
 		fmt.Fprintf(&b, "%s  %s entries, checksum %s: %s\n", s.Name, humanize.Comma(int64(s.Last+1-s.First)), s.Checksum, state)
 		for _, r := range s.Ranges {

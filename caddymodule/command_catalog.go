@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
+	"github.com/caddy-audit-log/caddy-audit-log/internal/display"
 )
 
 func catalogCommand() *cobra.Command {
@@ -108,9 +109,9 @@ func (q *catalogQuestion) answer(w io.Writer, s *catalogSite) error {
 		}
 		return nil
 	}
-	fmt.Fprintf(w, "%s: %d of %d operations have no target\n", printable(s.title()), len(operations), all)
+	fmt.Fprintf(w, "%s: %d of %d operations have no target\n", display.Printable(s.title()), len(operations), all)
 	for _, op := range operations {
-		fmt.Fprintln(w, printable(strings.TrimRight(fmt.Sprintf("  %-7s %s  %s", op.Method, op.Template, op.Code), " ")))
+		fmt.Fprintln(w, display.Printable(strings.TrimRight(fmt.Sprintf("  %-7s %s  %s", op.Method, op.Template, op.Code), " ")))
 	}
 	return nil
 }
@@ -403,7 +404,7 @@ func (s *catalogSite) typeFrom(op *audit.Operation) string {
 
 func (r *resolution) print(w io.Writer) {
 	line := func(label, format string, args ...any) {
-		fmt.Fprintln(w, strings.TrimRight(printable(fmt.Sprintf("%-13s", label)+fmt.Sprintf(format, args...)), " "))
+		fmt.Fprintln(w, strings.TrimRight(display.Printable(fmt.Sprintf("%-13s", label)+fmt.Sprintf(format, args...)), " "))
 	}
 	yes := func(b bool) string { return map[bool]string{true: "yes", false: "no"}[b] }
 	line("site", "%s", r.title)

@@ -11,6 +11,9 @@ import (
 
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
+
+	"github.com/caddy-audit-log/caddy-audit-log/internal/doctor"
+	"github.com/caddy-audit-log/caddy-audit-log/internal/machine"
 )
 
 // doctorWithin bounds each of the doctor's checks.
@@ -59,7 +62,7 @@ when there are warnings.`,
 				if asJSON {
 					err = printJSON(out, report)
 				} else {
-					err = report.print(out)
+					err = report.Print(out)
 				}
 				if err != nil {
 					return doctorUnknown, err
@@ -94,9 +97,9 @@ type doctorOptions struct {
 	within time.Duration
 }
 
-// doctor is what the checks look at. Nothing of it changes while they run, which they do
+// examination is what the checks look at. Nothing of it changes while they run, which they do
 // at the same time.
-type doctor struct {
+type examination struct {
 	doctorOptions
 	place *place
 	// config is the adapted configuration, and app its audit log, validated and not
@@ -115,7 +118,7 @@ type doctor struct {
 // docs/doctor.md.
 type look struct {
 	name string
-	at   func(ctx context.Context, d *doctor) []diagnosis
+	at   func(ctx context.Context, d *examination) []doctor.Diagnosis
 }
 
 // checks are in the order in which they are reported.
@@ -143,11 +146,11 @@ func checks() []look {
 var errBlind = errors.New("looking for what is wrong: there is neither a configuration nor a server to look at")
 
 // examine looks at everything. The error says that it could not look.
-func examine(ctx context.Context, p *place, o doctorOptions) (*doctorReport, error) {
+func examine(ctx context.Context, p *place, o doctorOptions) (*doctor.Report, error) {
 	if o.within <= 0 {
 		return nil, errors.New("--timeout must be above zero, as in 10s")
 	}
-	d := &doctor{doctorOptions: o, place: p}
+	d := &examination{doctorOptions: o, place: p}
 	found, err := d.readConfiguration(ctx)
 	if err != nil && p.address == "" {
 		return nil, err
@@ -156,18 +159,18 @@ func examine(ctx context.Context, p *place, o doctorOptions) (*doctorReport, err
 	if err != nil && d.status == nil {
 		return nil, fmt.Errorf("%w: %w; %w", errBlind, err, d.silence)
 	}
-	report := new(doctorReport)
-	report.add("configuration", found)
-	var all []check
+	report := new(doctor.Report)
+	report.Add("configuration", found)
+	var all []doctor.Check
 	for _, l := range checks() {
-		all = append(all, check{Name: l.name, Look: func(ctx context.Context) []diagnosis { return l.at(ctx, d) }})
+		all = append(all, doctor.Check{Name: l.name, Look: func(ctx context.Context) []doctor.Diagnosis { return l.at(ctx, d) }})
 	}
-	report.run(ctx, o.within, all)
+	report.Run(ctx, o.within, all)
 	return report, ctx.Err()
 }
 
 // ask asks the server, if one runs.
-func (d *doctor) ask(ctx context.Context) {
+func (d *examination) ask(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, d.within)
 	defer cancel()
 	if d.status, d.silence = d.place.liveStatus(ctx); d.status == nil {
@@ -177,12 +180,12 @@ func (d *doctor) ask(ctx context.Context) {
 }
 
 // checkServer says whether there is a server to look at.
-func checkServer(_ context.Context, d *doctor) []diagnosis {
+func checkServer(_ context.Context, d *examination) []doctor.Diagnosis {
 	if s := d.status; s != nil {
-		list := []diagnosis{fine("it runs, and answers at its admin endpoint")}
+		list := []doctor.Diagnosis{doctor.Fine("it runs, and answers at its admin endpoint")}
 		if d.app != nil && d.app.dir != s.Directory {
-			list = append(list, warning("it runs with another configuration: its buffer is %s, and that of this configuration %s", s.Directory, d.app.dir).
-				mend("reload it, or give its own with --config and its environment"))
+			list = append(list, doctor.Warning("it runs with another configuration: its buffer is %s, and that of this configuration %s", s.Directory, d.app.dir).
+				Mend("reload it, or give its own with --config and its environment"))
 		}
 		return list
 	}
@@ -190,20 +193,20 @@ func checkServer(_ context.Context, d *doctor) []diagnosis {
 		return unread() // which says where the endpoint is
 	}
 	if !errors.Is(d.silence, errDown) {
-		return []diagnosis{wrong("it cannot be asked: %v", d.silence).mend("run this as the server's user, or give --address")}
+		return []doctor.Diagnosis{doctor.Wrong("it cannot be asked: %v", d.silence).Mend("run this as the server's user, or give --address")}
 	}
 	if pid, ok := d.holder(); ok {
-		return []diagnosis{wrong("process %d has the buffer open, and nobody answers at the admin endpoint", pid).
-			mend("give the --address of its endpoint, or look whether that process still works")}
+		return []doctor.Diagnosis{doctor.Wrong("process %d has the buffer open, and nobody answers at the admin endpoint", pid).
+			Mend("give the --address of its endpoint, or look whether that process still works")}
 	}
-	return []diagnosis{notKnown("it does not run, so that only what does not move was looked at").mend("start it, and look again")}
+	return []doctor.Diagnosis{doctor.NotKnown("it does not run, so that only what does not move was looked at").Mend("start it, and look again")}
 }
 
 // holder is the process that has the buffer open.
-func (d *doctor) holder() (pid int, ok bool) {
+func (d *examination) holder() (pid int, ok bool) {
 	dir, ok := d.bufferDir()
 	if !ok {
 		return 0, false
 	}
-	return lockHolder(filepath.Join(dir, "LOCK"))
+	return machine.LockHolder(filepath.Join(dir, "LOCK"))
 }

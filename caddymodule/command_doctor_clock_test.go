@@ -9,6 +9,7 @@ import (
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
+	"github.com/caddy-audit-log/caddy-audit-log/internal/doctor"
 )
 
 func TestAClockThatIsBehindWhatWasWrittenIsFound(t *testing.T) {
@@ -19,7 +20,7 @@ func TestAClockThatIsBehindWhatWasWrittenIsFound(t *testing.T) {
 	}
 	segment := write(t, filepath.Join(dir, "seg-00000000000000000001.db"), "")
 	r, err := p.examined()
-	r.want(t, "clock", diagnosisOK, "not behind the file seg-")
+	r.want(t, "clock", doctor.StateOK, "not behind the file seg-")
 	if exitCodeOf(err) != 0 {
 		t.Error(err)
 	}
@@ -28,15 +29,15 @@ func TestAClockThatIsBehindWhatWasWrittenIsFound(t *testing.T) {
 		t.Fatal(err)
 	}
 	r, err = p.examined()
-	r.want(t, "clock", diagnosisWrong, "behind the file seg-00000000000000000001.db")
+	r.want(t, "clock", doctor.StateWrong, "behind the file seg-00000000000000000001.db")
 	if exitCodeOf(err) != doctorIll {
 		t.Error(err)
 	}
 	now := time.Now()
-	d := &doctor{newest: []liveEntry{{Entry: &audit.Entry{Timestamp: now.Add(time.Hour).UnixMicro()}}}}
+	d := &examination{newest: []liveEntry{{Entry: &audit.Entry{Timestamp: now.Add(time.Hour).UnixMicro()}}}}
 	d.status = &Status{Stores: []StatusStore{{Name: "sqlite", Retention: &forwarder.KeepingStatus{Distrusted: 48 * time.Hour}}}}
 	list := checkClock(t.Context(), d)
-	if list[0].State != diagnosisWrong || list[1].State != diagnosisWarning || !strings.Contains(list[1].Seen, "jumped ahead") {
+	if list[0].State != doctor.StateWrong || list[1].State != doctor.StateWarning || !strings.Contains(list[1].Seen, "jumped ahead") {
 		t.Errorf("%+v", list)
 	}
 }

@@ -11,11 +11,13 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+
+	"github.com/caddy-audit-log/caddy-audit-log/internal/doctor"
 )
 
 // readConfiguration adapts and validates the configuration, as `caddy validate` does. The
 // error says that there is none to read; what is wrong with it is found.
-func (d *doctor) readConfiguration(ctx context.Context) ([]diagnosis, error) {
+func (d *examination) readConfiguration(ctx context.Context) ([]doctor.Diagnosis, error) {
 	const cure = "correct it where it says; \"caddy validate\" says the same"
 	file := d.place.config
 	if file == "" {
@@ -23,43 +25,43 @@ func (d *doctor) readConfiguration(ctx context.Context) ([]diagnosis, error) {
 	}
 	if _, err := os.ReadFile(file); err != nil {
 		_, err := d.place.load() // which knows what to say
-		return []diagnosis{notKnown("it was not read: %v", err)}, err
+		return []doctor.Diagnosis{doctor.NotKnown("it was not read: %v", err)}, err
 	}
 	config, err := d.place.load()
 	if err != nil {
-		return []diagnosis{wrong("%v", err).mend(cure)}, nil
+		return []doctor.Diagnosis{doctor.Wrong("%v", err).Mend(cure)}, nil
 	}
 	d.config = config
 	if d.sites, err = findSites(config); err != nil {
-		return []diagnosis{wrong("%v", err).mend(cure)}, nil
+		return []doctor.Diagnosis{doctor.Wrong("%v", err).Mend(cure)}, nil
 	}
 	app, err := validated(ctx, config, d.within)
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
-		return []diagnosis{notKnown("it was not provisioned within %s", d.within).mend("see which server of a catalog hangs, or give more time with --timeout")}, nil
+		return []doctor.Diagnosis{doctor.NotKnown("it was not provisioned within %s", d.within).Mend("see which server of a catalog hangs, or give more time with --timeout")}, nil
 	case err != nil:
-		return []diagnosis{wrong("it cannot be provisioned: %v", err).mend(cure)}, nil
+		return []doctor.Diagnosis{doctor.Wrong("it cannot be provisioned: %v", err).Mend(cure)}, nil
 	}
 	d.app = app
 	if app == nil || len(d.sites) == 0 {
-		return []diagnosis{wrong("%s has no site with audit_log: nothing is recorded", file).mend("add the directive to the site before the API")}, nil
+		return []doctor.Diagnosis{doctor.Wrong("%s has no site with audit_log: nothing is recorded", file).Mend("add the directive to the site before the API")}, nil
 	}
-	list := []diagnosis{fine("%s adapts and provisions; %d site(s) have audit_log", file, len(d.sites))}
+	list := []doctor.Diagnosis{doctor.Fine("%s adapts and provisions; %d site(s) have audit_log", file, len(d.sites))}
 	for _, w := range app.warnings() {
 		if !strings.Contains(w, uncoveredWords) { // that is for checkRoutes
 			list = append(list, asFinding(w))
 		}
 	}
 	if app.Buffer.Directory == "" {
-		list = append(list, warning("the buffer has no directory of its own, and is in Caddy's data directory: %s", app.dir).
-			mend("name one on a local disk with room, as in: buffer /var/lib/caddy-audit/buffer"))
+		list = append(list, doctor.Warning("the buffer has no directory of its own, and is in Caddy's data directory: %s", app.dir).
+			Mend("name one on a local disk with room, as in: buffer /var/lib/caddy-audit/buffer"))
 	}
 	return list, nil
 }
 
 // asFinding is a warning of App.warnings, whose last part is the cure.
-func asFinding(text string) diagnosis {
-	f := warning("%s", text)
+func asFinding(text string) doctor.Diagnosis {
+	f := doctor.Warning("%s", text)
 	if i := strings.LastIndex(text, "; "); i > 0 {
 		f.Seen, f.Cure = text[:i], text[i+2:]
 	}
@@ -77,7 +79,7 @@ func validated(ctx context.Context, config []byte, within time.Duration) (*App, 
 		return nil, fmt.Errorf("reading the configuration: %w", err)
 	}
 	silence(c)
-	return inTime(ctx, within, func() (*App, error) { return validate(c) })
+	return doctor.InTime(ctx, within, func() (*App, error) { return validate(c) })
 }
 
 func validate(c *caddy.Config) (app *App, err error) {

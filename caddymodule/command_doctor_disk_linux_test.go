@@ -3,10 +3,13 @@ package caddymodule
 import (
 	"os"
 	"testing"
+
+	"github.com/caddy-audit-log/caddy-audit-log/internal/doctor"
+	"github.com/caddy-audit-log/caddy-audit-log/internal/machine"
 )
 
 func TestABufferInMemoryIsFound(t *testing.T) {
-	if f, err := filesystemOf("/dev/shm"); err != nil || f.Kind != "tmpfs" {
+	if f, err := machine.FilesystemOf("/dev/shm"); err != nil || f.Kind != "tmpfs" {
 		t.Fatalf("there must be memory at /dev/shm for this test: mount a tmpfs there (%v, %+v)", err, f)
 	}
 	dir, err := os.MkdirTemp("/dev/shm", "doctor")
@@ -15,7 +18,7 @@ func TestABufferInMemoryIsFound(t *testing.T) {
 	}
 	defer os.RemoveAll(dir)
 	r, err := newPatient(t, "buffer %DIR%/audit/buffer", "buffer "+dir+"/buffer").examined()
-	r.want(t, "disk", diagnosisWrong, "tmpfs: it is gone")
+	r.want(t, "disk", doctor.StateWrong, "tmpfs: it is gone")
 	if exitCodeOf(err) != doctorIll {
 		t.Error(err)
 	}

@@ -8,38 +8,40 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+
+	"github.com/caddy-audit-log/caddy-audit-log/internal/doctor"
 )
 
 // checkFiles looks at who can get at what the audit log keeps, and at what it depends on.
-func checkFiles(ctx context.Context, d *doctor) []diagnosis {
+func checkFiles(ctx context.Context, d *examination) []doctor.Diagnosis {
 	if runtime.GOOS == "windows" {
-		return []diagnosis{notKnown("modes say nothing here").mend("see to it that only the server's user can open the files of the audit log")}
+		return []doctor.Diagnosis{doctor.NotKnown("modes say nothing here").Mend("see to it that only the server's user can open the files of the audit log")}
 	}
 	dir, ok := d.bufferDir()
 	if !ok {
 		return unread()
 	}
-	f := filesAround(ctx, dir)
+	f := doctor.FilesAround(ctx, dir)
 	for _, name := range d.storeFiles() {
-		f.private(name, "the store's file")
+		f.Private(name, "the store's file")
 	}
 	for _, name := range d.secretFiles() {
-		f.secret(name)
+		f.Secret(name)
 	}
-	f.writers(cmp.Or(d.place.config, "Caddyfile"), "the configuration", "turn the audit log off")
+	f.Writers(cmp.Or(d.place.config, "Caddyfile"), "the configuration", "turn the audit log off")
 	if d.app != nil {
 		for _, h := range d.app.handlers {
 			for _, i := range h.Issuers {
-				f.writers(i.JWKSFile, "the keys of an issuer", "be anybody in the audit log")
+				f.Writers(i.JWKSFile, "the keys of an issuer", "be anybody in the audit log")
 			}
 		}
 	}
 	d.adminSocket(f)
-	return f.findings()
+	return f.Findings()
 }
 
 // storeFiles are those of the stores that have some here.
-func (d *doctor) storeFiles() (names []string) {
+func (d *examination) storeFiles() (names []string) {
 	if d.app == nil {
 		return nil
 	}
@@ -60,7 +62,7 @@ func (d *doctor) storeFiles() (names []string) {
 var secretPlaceholder = regexp.MustCompile(`\{file\.([^{}]+)\}`)
 
 // secretFiles are the files that the configuration reads credentials and private keys from.
-func (d *doctor) secretFiles() []string {
+func (d *examination) secretFiles() []string {
 	var names []string
 	var walk func(v any, depth int)
 	walk = func(v any, depth int) {
@@ -95,7 +97,7 @@ func (d *doctor) secretFiles() []string {
 }
 
 // adminSocket looks at the socket of the admin endpoint, if it is one.
-func (d *doctor) adminSocket(f *files) {
+func (d *examination) adminSocket(f *doctor.Files) {
 	address, err := d.place.endpoint()
 	if err != nil {
 		return
@@ -104,5 +106,5 @@ func (d *doctor) adminSocket(f *files) {
 	if err != nil || !parsed.IsUnixNetwork() {
 		return // for checkListeners
 	}
-	f.socket(parsed.Host)
+	f.Socket(parsed.Host)
 }

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/caddy-audit-log/caddy-audit-log/internal/doctor"
 )
 
 func TestFilesThatOthersCanGetAtAreFound(t *testing.T) {
@@ -34,12 +36,12 @@ func TestFilesThatOthersCanGetAtAreFound(t *testing.T) {
 	defer socket.Close()
 	chmod(filepath.Join(p.dir, "admin.sock"), 0o600)
 	looked := func() *verdict {
-		d := &doctor{doctorOptions: doctorOptions{within: time.Minute}, place: &place{config: p.file}}
+		d := &examination{doctorOptions: doctorOptions{within: time.Minute}, place: &place{config: p.file}}
 		if _, err := d.readConfiguration(t.Context()); err != nil || d.app == nil {
 			t.Fatal(err)
 		}
 		r := newVerdict()
-		r.add("files", checkFiles(t.Context(), d))
+		r.Add("files", checkFiles(t.Context(), d))
 		return r
 	}
 	if r := looked(); r.Wrong+r.Warnings != 0 || r.OK != 1 {
@@ -47,29 +49,29 @@ func TestFilesThatOthersCanGetAtAreFound(t *testing.T) {
 	}
 	for name, c := range map[string]struct {
 		mode, usual os.FileMode
-		state       diagnosisState
+		state       doctor.State
 		has         string
 	}{
-		dir:                                {0o701, 0o700, diagnosisWrong, "the server does not start on it"},
-		filepath.Join(dir, "token.key"):    {0o640, 0o600, diagnosisWarning, "such as token.key"},
-		db:                                 {0o604, 0o600, diagnosisWarning, "can read every entry"},
-		db + "-wal":                        {0o620, 0o600, diagnosisWrong, "others can change what is recorded"},
-		filepath.Join(p.dir, "admin.sock"): {0o606, 0o600, diagnosisWrong, "every user of this machine can read every entry, and change"},
-		p.dir:                              {0o777, 0o700, diagnosisWrong, "above the buffer"},
-		secret:                             {0o604, 0o600, diagnosisWarning, "can read it"},
-		p.file:                             {0o602, 0o600, diagnosisWrong, "turn the audit log off"},
+		dir:                                {0o701, 0o700, doctor.StateWrong, "the server does not start on it"},
+		filepath.Join(dir, "token.key"):    {0o640, 0o600, doctor.StateWarning, "such as token.key"},
+		db:                                 {0o604, 0o600, doctor.StateWarning, "can read every entry"},
+		db + "-wal":                        {0o620, 0o600, doctor.StateWrong, "others can change what is recorded"},
+		filepath.Join(p.dir, "admin.sock"): {0o606, 0o600, doctor.StateWrong, "every user of this machine can read every entry, and change"},
+		p.dir:                              {0o777, 0o700, doctor.StateWrong, "above the buffer"},
+		secret:                             {0o604, 0o600, doctor.StateWarning, "can read it"},
+		p.file:                             {0o602, 0o600, doctor.StateWrong, "turn the audit log off"},
 	} {
 		chmod(name, c.mode)
 		looked().want(t, "files", c.state, c.has)
 		chmod(name, c.usual)
 	}
 	chmod(filepath.Join(p.dir, "admin.sock"), 0o660)
-	looked().want(t, "files", diagnosisWarning, "its group can read every entry")
+	looked().want(t, "files", doctor.StateWarning, "its group can read every entry")
 	chmod(filepath.Join(p.dir, "admin.sock"), 0o600)
 	chmod(secret, 0o602)
-	looked().want(t, "files", diagnosisWrong, "can change it")
+	looked().want(t, "files", doctor.StateWrong, "can change it")
 	chmod(secret, 0o600)
-	d := &doctor{config: []byte(`{"a":[{"tls":{"certificate":"/c.pem","key":"/k.pem"},"b":"Bearer {file./run/token}"}]}`)}
+	d := &examination{config: []byte(`{"a":[{"tls":{"certificate":"/c.pem","key":"/k.pem"},"b":"Bearer {file./run/token}"}]}`)}
 	if got := d.secretFiles(); !slices.Equal(got, []string{"/k.pem", "/run/token"}) {
 		t.Errorf("%q", got)
 	}
@@ -78,7 +80,7 @@ func TestFilesThatOthersCanGetAtAreFound(t *testing.T) {
 			t.Fatal(err)
 		}
 		r := looked()
-		r.want(t, "files", diagnosisWrong, "is uid 12345's, and the buffer root's")
-		r.want(t, "files", diagnosisWrong, "are not its owner's, such as token.key")
+		r.want(t, "files", doctor.StateWrong, "is uid 12345's, and the buffer root's")
+		r.want(t, "files", doctor.StateWrong, "are not its owner's, such as token.key")
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
+	"github.com/caddy-audit-log/caddy-audit-log/internal/doctor"
 )
 
 // httpServer is what the doctor looks at of a server of the adapted configuration.
@@ -32,7 +33,7 @@ type httpServer struct {
 }
 
 // servers are those of the configuration, by name.
-func (d *doctor) servers() (list []*httpServer) {
+func (d *examination) servers() (list []*httpServer) {
 	var c struct {
 		Apps struct {
 			HTTP struct {
@@ -129,11 +130,11 @@ func (s *httpServer) isTLS() bool {
 }
 
 // checkListeners looks at who can reach what is not for everybody.
-func checkListeners(_ context.Context, d *doctor) []diagnosis {
+func checkListeners(_ context.Context, d *examination) []doctor.Diagnosis {
 	if d.app == nil {
 		return unread()
 	}
-	list := []diagnosis{d.adminFinding()}
+	list := []doctor.Diagnosis{d.adminFinding()}
 	for _, s := range d.servers() {
 		if s.handlers["metrics"] {
 			list = append(list, metricsFinding(s))
@@ -145,42 +146,42 @@ func checkListeners(_ context.Context, d *doctor) []diagnosis {
 	return list
 }
 
-func (d *doctor) adminFinding() diagnosis {
+func (d *examination) adminFinding() doctor.Diagnosis {
 	const cure = "put it on a unix socket, as in: admin unix//run/caddy/admin.sock|0600"
 	var c struct {
 		Admin caddy.AdminConfig `json:"admin"`
 	}
 	_ = json.Unmarshal(d.config, &c) // it was provisioned
 	if c.Admin.Disabled {
-		return warning("there is no admin endpoint: no command can ask the running server").mend(cure)
+		return doctor.Warning("there is no admin endpoint: no command can ask the running server").Mend(cure)
 	}
 	address := cmp.Or(c.Admin.Listen, caddy.DefaultAdminListen)
 	parsed, err := parseEndpoint(address)
 	switch {
 	case err != nil:
-		return notKnown("the admin endpoint %s: %v", address, err).mend(cure)
+		return doctor.NotKnown("the admin endpoint %s: %v", address, err).Mend(cure)
 	case parsed.IsUnixNetwork():
-		return fine("the admin endpoint is a unix socket")
+		return doctor.Fine("the admin endpoint is a unix socket")
 	case isLoopback(parsed.Host):
-		return warning("the admin endpoint is at %s: every user and container of this machine's network can read every entry, and change the configuration", address).mend(cure)
+		return doctor.Warning("the admin endpoint is at %s: every user and container of this machine's network can read every entry, and change the configuration", address).Mend(cure)
 	}
-	return wrong("the admin endpoint is at %s: whoever reaches it can read every entry, and change the configuration", address).mend(cure)
+	return doctor.Wrong("the admin endpoint is at %s: whoever reaches it can read every entry, and change the configuration", address).Mend(cure)
 }
 
-func metricsFinding(s *httpServer) diagnosis {
+func metricsFinding(s *httpServer) doctor.Diagnosis {
 	if s.reach() == reachAnybody {
-		return warning("%s serves metrics to whoever reaches it", s.where()).
-			mend("bind it to an address that only your monitoring reaches, or keep others away by a firewall or network policy")
+		return doctor.Warning("%s serves metrics to whoever reaches it", s.where()).
+			Mend("bind it to an address that only your monitoring reaches, or keep others away by a firewall or network policy")
 	}
-	return fine("%s serves metrics to no more than a private network", s.where())
+	return doctor.Fine("%s serves metrics to no more than a private network", s.where())
 }
 
-func viewerFinding(s *httpServer) diagnosis {
+func viewerFinding(s *httpServer) doctor.Diagnosis {
 	if s.reach() != reachMachine && !s.isTLS() {
-		return warning("%s serves audit logs over http: visitors' credentials and entries can be read on the way", s.where()).
-			mend("serve it by https, or bind it to 127.0.0.1 behind what does; within a machine's or pod's own network this is fine")
+		return doctor.Warning("%s serves audit logs over http: visitors' credentials and entries can be read on the way", s.where()).
+			Mend("serve it by https, or bind it to 127.0.0.1 behind what does; within a machine's or pod's own network this is fine")
 	}
-	return fine("%s serves audit logs by https, or on this machine alone", s.where())
+	return doctor.Fine("%s serves audit logs by https, or on this machine alone", s.where())
 }
 
 const (
@@ -190,12 +191,12 @@ const (
 )
 
 // checkProxies looks at whose address the entries have.
-func checkProxies(_ context.Context, d *doctor) []diagnosis {
+func checkProxies(_ context.Context, d *examination) []doctor.Diagnosis {
 	if d.app == nil {
 		return unread()
 	}
 	peers := peersOf(d.newest)
-	var list []diagnosis
+	var list []doctor.Diagnosis
 	for _, s := range d.servers() {
 		if s.handlers["audit_log"] {
 			list = append(list, proxiesFinding(s, peers))
@@ -228,33 +229,33 @@ func peersOf(newest []liveEntry) (p peers) {
 	return p
 }
 
-func proxiesFinding(s *httpServer, p peers) diagnosis {
+func proxiesFinding(s *httpServer, p peers) doctor.Diagnosis {
 	const cure = "name your load balancers, as in: trusted_proxies static 10.0.0.0/8, and trusted_proxies_strict"
 	trusts := s.Trusted != nil && (s.Trusted.Source != "static" || len(s.Trusted.Ranges) > 0)
 	if trusts {
 		for _, r := range s.Trusted.Ranges {
 			if prefix, err := netip.ParsePrefix(r); err == nil && prefix.Bits() == 0 {
-				return wrong("%s trusts %s: whoever calls can have any address in the entries", s.where(), r).mend(cure)
+				return doctor.Wrong("%s trusts %s: whoever calls can have any address in the entries", s.where(), r).Mend(cure)
 			}
 		}
 		if s.Strict == 0 {
-			return warning("%s trusts proxies without trusted_proxies_strict: a client can choose its address, if a proxy adds to X-Forwarded-For what it got", s.where()).
-				mend("add trusted_proxies_strict")
+			return doctor.Warning("%s trusts proxies without trusted_proxies_strict: a client can choose its address, if a proxy adds to X-Forwarded-For what it got", s.where()).
+				Mend("add trusted_proxies_strict")
 		}
 	}
 	behind := p.calls >= fewCalls && float64(p.private) >= mostly*float64(p.calls)
 	switch {
 	case behind && trusts:
-		return warning("%s trusts proxies, and the newest %d calls have private peers such as %s for their clients", s.where(), p.calls, p.example).
-			mend("name the proxies that calls really come from, and have them send X-Forwarded-For")
+		return doctor.Warning("%s trusts proxies, and the newest %d calls have private peers such as %s for their clients", s.where(), p.calls, p.example).
+			Mend("name the proxies that calls really come from, and have them send X-Forwarded-For")
 	case behind:
-		return warning("%s trusts no proxy, and the newest %d calls come from private peers such as %s: if that is a load balancer, no entry has the client's address", s.where(), p.calls, p.example).mend(cure)
+		return doctor.Warning("%s trusts no proxy, and the newest %d calls come from private peers such as %s: if that is a load balancer, no entry has the client's address", s.where(), p.calls, p.example).Mend(cure)
 	case trusts:
-		return fine("%s trusts proxies, and reads X-Forwarded-For from its end", s.where())
+		return doctor.Fine("%s trusts proxies, and reads X-Forwarded-For from its end", s.where())
 	case p.calls >= fewCalls:
-		return fine("%s trusts no proxy, and calls come from public addresses", s.where())
+		return doctor.Fine("%s trusts no proxy, and calls come from public addresses", s.where())
 	}
-	return notKnown("%s trusts no proxy; whether one stands before it cannot be seen from so few calls", s.where()).mend("if one does: %s", cure)
+	return doctor.NotKnown("%s trusts no proxy; whether one stands before it cannot be seen from so few calls", s.where()).Mend("if one does: %s", cure)
 }
 
 // hostPort is where a URL leads, with the port that its scheme has by itself.

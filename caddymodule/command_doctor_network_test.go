@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
+	"github.com/caddy-audit-log/caddy-audit-log/internal/doctor"
 )
 
 func TestWhoeverCanHaveAnyAddressIsFound(t *testing.T) {
@@ -20,27 +21,27 @@ func TestWhoeverCanHaveAnyAddressIsFound(t *testing.T) {
 	for name, c := range map[string]struct {
 		option  string
 		entries []liveEntry
-		state   diagnosisState
+		state   doctor.State
 		has     string
 	}{
-		"trusted":                    {trusted, nil, diagnosisOK, "from its end"},
-		"trusted, forwarded":         {trusted, entries(20, audit.IPForwarded, "10.0.0.1"), diagnosisOK, "from its end"},
-		"trusted, not those":         {trusted, entries(20, audit.IPPeer, "172.16.0.1"), diagnosisWarning, "private peers such as 172.16.0.1"},
-		"everybody":                  {"trusted_proxies static 0.0.0.0/0\n\t\ttrusted_proxies_strict", nil, diagnosisWrong, "can have any address"},
-		"everybody by IPv6":          {"trusted_proxies static ::/0\n\t\ttrusted_proxies_strict", nil, diagnosisWrong, "can have any address"},
-		"not strict":                 {"trusted_proxies static 10.0.0.0/8", nil, diagnosisWarning, "a client can choose its address"},
-		"none, behind something":     {none, entries(20, audit.IPPeer, "10.0.0.1"), diagnosisWarning, "no entry has the client's address"},
-		"none, in a cloud's network": {none, entries(20, audit.IPPeer, "100.64.0.1"), diagnosisWarning, "no entry has the client's address"},
-		"none, the internet":         {none, entries(20, audit.IPPeer, "203.0.113.1"), diagnosisOK, "public addresses"},
-		"none, few calls":            {none, entries(9, audit.IPPeer, "10.0.0.1"), diagnosisNotKnown, "from so few calls"},
+		"trusted":                    {trusted, nil, doctor.StateOK, "from its end"},
+		"trusted, forwarded":         {trusted, entries(20, audit.IPForwarded, "10.0.0.1"), doctor.StateOK, "from its end"},
+		"trusted, not those":         {trusted, entries(20, audit.IPPeer, "172.16.0.1"), doctor.StateWarning, "private peers such as 172.16.0.1"},
+		"everybody":                  {"trusted_proxies static 0.0.0.0/0\n\t\ttrusted_proxies_strict", nil, doctor.StateWrong, "can have any address"},
+		"everybody by IPv6":          {"trusted_proxies static ::/0\n\t\ttrusted_proxies_strict", nil, doctor.StateWrong, "can have any address"},
+		"not strict":                 {"trusted_proxies static 10.0.0.0/8", nil, doctor.StateWarning, "a client can choose its address"},
+		"none, behind something":     {none, entries(20, audit.IPPeer, "10.0.0.1"), doctor.StateWarning, "no entry has the client's address"},
+		"none, in a cloud's network": {none, entries(20, audit.IPPeer, "100.64.0.1"), doctor.StateWarning, "no entry has the client's address"},
+		"none, the internet":         {none, entries(20, audit.IPPeer, "203.0.113.1"), doctor.StateOK, "public addresses"},
+		"none, few calls":            {none, entries(9, audit.IPPeer, "10.0.0.1"), doctor.StateNotKnown, "from so few calls"},
 	} {
 		p := newPatient(t, trusted, c.option)
-		d := &doctor{doctorOptions: doctorOptions{within: time.Minute}, place: &place{config: p.file}, newest: c.entries}
+		d := &examination{doctorOptions: doctorOptions{within: time.Minute}, place: &place{config: p.file}, newest: c.entries}
 		if _, err := d.readConfiguration(t.Context()); err != nil || d.app == nil {
 			t.Fatal(err)
 		}
 		r := newVerdict()
-		r.add("proxies", checkProxies(t.Context(), d))
+		r.Add("proxies", checkProxies(t.Context(), d))
 		if f := r.one("proxies", c.has); f == nil || f.State != c.state || len(r.Findings) != 1 {
 			t.Errorf("%s: %+v", name, r.Findings)
 		}
@@ -54,32 +55,32 @@ func TestWhatIsServedToEverybodyIsFound(t *testing.T) {
 	const viewer = "audit_log_viewer {\n\t\tmembers claim\n\t}"
 	for name, c := range map[string]struct {
 		from, to string
-		state    diagnosisState
+		state    doctor.State
 		has      string
 	}{
-		"admin at an address":      {"admin unix/%DIR%/admin.sock|0600", "admin 0.0.0.0:20190", diagnosisWrong, "whoever reaches it"},
-		"admin by TCP":             {"admin unix/%DIR%/admin.sock|0600", "admin 127.0.0.1:20190", diagnosisWarning, "container of this machine's network"},
-		"no admin":                 {"admin unix/%DIR%/admin.sock|0600", "admin off", diagnosisWarning, "no command can ask"},
-		"admin on a socket":        {"", "", diagnosisOK, "a unix socket"},
-		"metrics to everybody":     {"http://:18080", site("http://:9181", "0.0.0.0", "metrics"), diagnosisWarning, "serves metrics to whoever reaches it"},
-		"metrics by IPv6":          {"http://:18080", site("http://:9181", "::", "metrics"), diagnosisWarning, "serves metrics to whoever reaches it"},
-		"metrics to a network":     {"http://:18080", site("http://:9181", "10.0.0.5", "metrics"), diagnosisOK, "a private network"},
-		"metrics to the machine":   {"http://:18080", site("http://:9181", "127.0.0.1", "metrics"), diagnosisOK, "a private network"},
-		"the page over http":       {"http://:18080", site("http://:8081", "0.0.0.0", viewer), diagnosisWarning, "over http"},
-		"the page on the machine":  {"http://:18080", site("http://:8081", "127.0.0.1", viewer), diagnosisOK, "on this machine alone"},
-		"the page by https":        {"http://:18080", site("https://audit.example.com", "0.0.0.0", viewer), diagnosisOK, "by https"},
-		"the page in handle paths": {"http://:18080", site("http://:8081", "0.0.0.0", "handle /audit/* {\n\t\t"+viewer+"\n\t}"), diagnosisWarning, "over http"},
+		"admin at an address":      {"admin unix/%DIR%/admin.sock|0600", "admin 0.0.0.0:20190", doctor.StateWrong, "whoever reaches it"},
+		"admin by TCP":             {"admin unix/%DIR%/admin.sock|0600", "admin 127.0.0.1:20190", doctor.StateWarning, "container of this machine's network"},
+		"no admin":                 {"admin unix/%DIR%/admin.sock|0600", "admin off", doctor.StateWarning, "no command can ask"},
+		"admin on a socket":        {"", "", doctor.StateOK, "a unix socket"},
+		"metrics to everybody":     {"http://:18080", site("http://:9181", "0.0.0.0", "metrics"), doctor.StateWarning, "serves metrics to whoever reaches it"},
+		"metrics by IPv6":          {"http://:18080", site("http://:9181", "::", "metrics"), doctor.StateWarning, "serves metrics to whoever reaches it"},
+		"metrics to a network":     {"http://:18080", site("http://:9181", "10.0.0.5", "metrics"), doctor.StateOK, "a private network"},
+		"metrics to the machine":   {"http://:18080", site("http://:9181", "127.0.0.1", "metrics"), doctor.StateOK, "a private network"},
+		"the page over http":       {"http://:18080", site("http://:8081", "0.0.0.0", viewer), doctor.StateWarning, "over http"},
+		"the page on the machine":  {"http://:18080", site("http://:8081", "127.0.0.1", viewer), doctor.StateOK, "on this machine alone"},
+		"the page by https":        {"http://:18080", site("https://audit.example.com", "0.0.0.0", viewer), doctor.StateOK, "by https"},
+		"the page in handle paths": {"http://:18080", site("http://:8081", "0.0.0.0", "handle /audit/* {\n\t\t"+viewer+"\n\t}"), doctor.StateWarning, "over http"},
 	} {
 		p := newPatient(t)
 		if c.from != "" {
 			p = newPatient(t, c.from, c.to)
 		}
-		d := &doctor{doctorOptions: doctorOptions{within: time.Minute}, place: &place{config: p.file}}
+		d := &examination{doctorOptions: doctorOptions{within: time.Minute}, place: &place{config: p.file}}
 		if list, err := d.readConfiguration(t.Context()); err != nil || d.app == nil {
 			t.Fatalf("%s: %v %+v", name, err, list)
 		}
 		r := newVerdict()
-		r.add("listeners", checkListeners(t.Context(), d))
+		r.Add("listeners", checkListeners(t.Context(), d))
 		if f := r.one("listeners", c.has); f == nil || f.State != c.state {
 			t.Errorf("%s: %+v", name, r.Findings)
 		}

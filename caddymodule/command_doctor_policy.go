@@ -11,14 +11,15 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
+	"github.com/caddy-audit-log/caddy-audit-log/internal/doctor"
 )
 
 // checkRoutes looks for calls that are not recorded, or not by their names.
-func checkRoutes(_ context.Context, d *doctor) []diagnosis {
+func checkRoutes(_ context.Context, d *examination) []doctor.Diagnosis {
 	if d.app == nil {
 		return unread()
 	}
-	var list []diagnosis
+	var list []doctor.Diagnosis
 	for _, w := range d.app.warnings() {
 		if strings.Contains(w, uncoveredWords) {
 			list = append(list, asFinding(w))
@@ -32,11 +33,11 @@ func checkRoutes(_ context.Context, d *doctor) []diagnosis {
 
 // catalogFinding is what `caddy audit catalog --uncovered` says of a site. What a platform
 // itself has without a target is as it should be.
-func catalogFinding(s *catalogSite) diagnosis {
+func catalogFinding(s *catalogSite) doctor.Diagnosis {
 	h := s.handler
 	if h.platform.Catalog == nil {
-		return warning("%s knows no API: its calls have routes and targets by what looks like an id", s.title()).
-			mend("describe it, as in: catalog openapi ./openapi.json")
+		return doctor.Warning("%s knows no API: its calls have routes and targets by what looks like an id", s.title()).
+			Mend("describe it, as in: catalog openapi ./openapi.json")
 	}
 	operations, all := s.uncovered()
 	if len(h.Catalogs) > 0 {
@@ -49,25 +50,25 @@ func catalogFinding(s *catalogSite) diagnosis {
 		}
 		operations = slices.DeleteFunc(operations, func(op *audit.Operation) bool { return base[audit.SameRoute(op.Method, op.Template)] })
 		if len(operations) > 0 {
-			return warning("%s: %d of its own operations have no target, such as %s %s", s.title(), len(operations), operations[0].Method, operations[0].Template).
-				mend("name one in a catalog file; \"caddy audit catalog --uncovered\" lists them")
+			return doctor.Warning("%s: %d of its own operations have no target, such as %s %s", s.title(), len(operations), operations[0].Method, operations[0].Template).
+				Mend("name one in a catalog file; \"caddy audit catalog --uncovered\" lists them")
 		}
 	}
-	return fine("%s knows %d operations of its API", s.title(), all)
+	return doctor.Fine("%s knows %d operations of its API", s.title(), all)
 }
 
 // safeMethods change nothing.
 var safeMethods = []string{http.MethodGet, http.MethodHead, http.MethodOptions}
 
 // checkPolicy looks for what lets calls through unrecorded, or too soon.
-func checkPolicy(_ context.Context, d *doctor) []diagnosis {
+func checkPolicy(_ context.Context, d *examination) []doctor.Diagnosis {
 	if d.app == nil {
 		return unread()
 	}
-	var list []diagnosis
+	var list []doctor.Diagnosis
 	if d.app.Buffer.OnFault == onFaultPass {
-		list = append(list, warning("on_fault pass: while the buffer is full, failing or slow, calls go through unrecorded, and a gap counts them").
-			mend("if each call must be recorded, remove it; \"caddy audit pass\" does the same for a time"))
+		list = append(list, doctor.Warning("on_fault pass: while the buffer is full, failing or slow, calls go through unrecorded, and a gap counts them").
+			Mend("if each call must be recorded, remove it; \"caddy audit pass\" does the same for a time"))
 	}
 	for _, s := range d.sites {
 		for _, r := range s.handler.Rules {
@@ -77,24 +78,24 @@ func checkPolicy(_ context.Context, d *doctor) []diagnosis {
 		}
 	}
 	if len(list) == 0 {
-		list = append(list, fine("changing calls are recorded before they reach the API, and none passes unrecorded"))
+		list = append(list, doctor.Fine("changing calls are recorded before they reach the API, and none passes unrecorded"))
 	}
 	return list
 }
 
 // ruleFinding is about a rule that is not provisioned yet, which takes its matchers away.
-func ruleFinding(s *catalogSite, r *Rule) (f diagnosis, bad bool) {
+func ruleFinding(s *catalogSite, r *Rule) (f doctor.Diagnosis, bad bool) {
 	const cure = "limit it to methods that change nothing, as in: @reads method GET HEAD"
 	switch {
 	case r.Level == audit.LevelNone && len(r.MatcherSetsRaw) == 0:
-		return wrong("%s: rule %s none matches every call: what no rule before it matches is not recorded", s.title(), r.Name).
-			mend("give it a matcher, as in: @probes path /health"), true
+		return doctor.Wrong("%s: rule %s none matches every call: what no rule before it matches is not recorded", s.title(), r.Name).
+			Mend("give it a matcher, as in: @probes path /health"), true
 	case r.Level == audit.LevelNone || onlyReads(r.MatcherSetsRaw):
 		return f, false
 	case r.Durability == audit.DurabilityRelaxed:
-		return warning("%s: rule %s is relaxed for calls that change something: any death of the process can lose their entries", s.title(), r.Name).mend(cure), true
+		return doctor.Warning("%s: rule %s is relaxed for calls that change something: any death of the process can lose their entries", s.title(), r.Name).Mend(cure), true
 	case r.Durability == audit.DurabilityAnswer:
-		return warning("%s: rule %s is answer for calls that change something: of what was in flight when the process was killed there is no record", s.title(), r.Name).mend(cure), true
+		return doctor.Warning("%s: rule %s is answer for calls that change something: of what was in flight when the process was killed there is no record", s.title(), r.Name).Mend(cure), true
 	}
 	return f, false
 }
@@ -111,18 +112,18 @@ func onlyReads(sets caddyhttp.RawMatcherSets) bool {
 }
 
 // checkRetention looks at how long entries exist.
-func checkRetention(_ context.Context, d *doctor) []diagnosis {
+func checkRetention(_ context.Context, d *examination) []doctor.Diagnosis {
 	if d.app == nil {
 		return unread()
 	}
-	var list []diagnosis
+	var list []doctor.Diagnosis
 	if d.app.Keep == nil {
-		list = append(list, warning("there is no keep: nothing is ever deleted, and stores grow for ever").
-			mend("say how long entries exist, as in: keep { default 400d }"))
+		list = append(list, doctor.Warning("there is no keep: nothing is ever deleted, and stores grow for ever").
+			Mend("say how long entries exist, as in: keep { default 400d }"))
 	} else {
-		list = append(list, fine("entries are kept for %s, where no class says otherwise", d.app.keep().Term(audit.ClassDefault)))
+		list = append(list, doctor.Fine("entries are kept for %s, where no class says otherwise", d.app.keep().Term(audit.ClassDefault)))
 		if names := d.app.notKept(); len(names) > 0 {
-			list = append(list, fine("%s delete by means of their own, not by keep: see their documentation", strings.Join(names, ", ")))
+			list = append(list, doctor.Fine("%s delete by means of their own, not by keep: see their documentation", strings.Join(names, ", ")))
 		}
 	}
 	if d.status == nil {
@@ -130,8 +131,8 @@ func checkRetention(_ context.Context, d *doctor) []diagnosis {
 	}
 	for _, s := range d.status.Stores {
 		if k := s.Retention; k != nil && !k.FailingSince.IsZero() {
-			list = append(list, warning("store %s is not held to its retention: %s", s.Name, k.LastError).
-				mend("nothing expires in it until this is mended; most often a role may not delete"))
+			list = append(list, doctor.Warning("store %s is not held to its retention: %s", s.Name, k.LastError).
+				Mend("nothing expires in it until this is mended; most often a role may not delete"))
 		}
 	}
 	return list

@@ -6,55 +6,56 @@ import (
 	"time"
 
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
+	"github.com/caddy-audit-log/caddy-audit-log/internal/doctor"
 )
 
 func TestCallsThatNoSiteRecordsAreFound(t *testing.T) {
 	r, _ := newPatient(t, "http://:18080", "http://:18081 {\n\treverse_proxy 127.0.0.1:9\n}\nhttp://:18080").examined()
-	r.want(t, "routes", diagnosisWarning, "no audit_log covers")
+	r.want(t, "routes", doctor.StateWarning, "no audit_log covers")
 	r, _ = newPatient(t, "platform supabase", "platform generic").examined()
-	r.want(t, "routes", diagnosisWarning, "knows no API")
+	r.want(t, "routes", doctor.StateWarning, "knows no API")
 	dir := t.TempDir()
 	api := write(t, filepath.Join(dir, "api.yaml"), ordersAPI+"  /ping: {get: {operationId: ping}}\n")
 	r, _ = newPatient(t, "platform supabase", "platform supabase\n\t\tcatalog openapi "+api).examined()
-	r.want(t, "routes", diagnosisWarning, "1 of its own operations have no target, such as GET /v1/ping")
+	r.want(t, "routes", doctor.StateWarning, "1 of its own operations have no target, such as GET /v1/ping")
 	r, _ = newPatient(t).examined()
-	r.want(t, "routes", diagnosisOK, "operations of its API")
+	r.want(t, "routes", doctor.StateOK, "operations of its API")
 }
 
 func TestPoliciesThatLetCallsThroughUnrecordedAreFound(t *testing.T) {
 	for rule, c := range map[string]struct {
-		state diagnosisState
+		state doctor.State
 		has   string
 	}{
-		"rule * none":                                             {diagnosisWrong, "matches every call"},
-		"rule * metadata relaxed":                                 {diagnosisWarning, "is relaxed for calls that change something"},
-		"rule /v1/* metadata answer":                              {diagnosisWarning, "is answer for calls that change something"},
-		"@w method GET POST\n rule @w metadata relaxed":           {diagnosisWarning, "rule @w is relaxed"},
-		"@r method GET HEAD\n rule @r metadata relaxed":           {diagnosisOK, "changing calls are recorded before"},
-		"@p path /health\n rule @p none\n rule * metadata strict": {diagnosisOK, "changing calls are recorded before"},
+		"rule * none":                                             {doctor.StateWrong, "matches every call"},
+		"rule * metadata relaxed":                                 {doctor.StateWarning, "is relaxed for calls that change something"},
+		"rule /v1/* metadata answer":                              {doctor.StateWarning, "is answer for calls that change something"},
+		"@w method GET POST\n rule @w metadata relaxed":           {doctor.StateWarning, "rule @w is relaxed"},
+		"@r method GET HEAD\n rule @r metadata relaxed":           {doctor.StateOK, "changing calls are recorded before"},
+		"@p path /health\n rule @p none\n rule * metadata strict": {doctor.StateOK, "changing calls are recorded before"},
 	} {
 		r, _ := newPatient(t, "%SITE%", rule).examined()
 		r.want(t, "policy", c.state, c.has)
 	}
 	r, _ := newPatient(t, "segment_size 1MiB", "on_fault pass").examined()
-	r.want(t, "policy", diagnosisWarning, "go through unrecorded")
+	r.want(t, "policy", doctor.StateWarning, "go through unrecorded")
 }
 
 func TestStoresThatGrowForEverAreFound(t *testing.T) {
 	r, err := newPatient(t, "keep {\n\t\t\tdefault 400d\n\t\t}", "").examined()
-	r.want(t, "retention", diagnosisWarning, "nothing is ever deleted")
+	r.want(t, "retention", doctor.StateWarning, "nothing is ever deleted")
 	if exitCodeOf(err) != 0 {
 		t.Error(err)
 	}
 	r, _ = newPatient(t, "%GLOBAL%", "store file %DIR%/audit/audit.ndjson").examined()
-	r.want(t, "retention", diagnosisOK, "file delete by means of their own")
+	r.want(t, "retention", doctor.StateOK, "file delete by means of their own")
 	p := newPatient(t)
-	d := &doctor{doctorOptions: doctorOptions{within: time.Minute}, place: &place{config: p.file}}
+	d := &examination{doctorOptions: doctorOptions{within: time.Minute}, place: &place{config: p.file}}
 	if _, err := d.readConfiguration(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	d.status = &Status{Stores: []StatusStore{{Name: "postgres", Retention: &forwarder.KeepingStatus{FailingSince: time.Now(), LastError: "permission denied"}}}}
 	report := newVerdict()
-	report.add("retention", checkRetention(t.Context(), d))
-	report.want(t, "retention", diagnosisWarning, "store postgres is not held to its retention: permission denied")
+	report.Add("retention", checkRetention(t.Context(), d))
+	report.want(t, "retention", doctor.StateWarning, "store postgres is not held to its retention: permission denied")
 }

@@ -5,20 +5,21 @@ import (
 	"fmt"
 
 	"github.com/caddy-audit-log/caddy-audit-log/identity"
+	"github.com/caddy-audit-log/caddy-audit-log/internal/doctor"
 )
 
 // checkServices asks once each service that the configuration names: where keys are, who
 // somebody is, whose a call is, and who is a member.
-func checkServices(ctx context.Context, d *doctor) []diagnosis {
+func checkServices(ctx context.Context, d *examination) []doctor.Diagnosis {
 	if d.app == nil {
 		return unread()
 	}
-	var questions []question
+	var questions []doctor.Question
 	seen := map[string]bool{} // sites share what they ask
-	ask := func(key, whom string, look func(context.Context) diagnosis) {
+	ask := func(key, whom string, look func(context.Context) doctor.Diagnosis) {
 		if !seen[key] {
 			seen[key] = true
-			questions = append(questions, question{whom: whom, look: look})
+			questions = append(questions, doctor.Question{Whom: whom, Look: look})
 		}
 	}
 	named := false
@@ -28,7 +29,7 @@ func checkServices(ctx context.Context, d *doctor) []diagnosis {
 			ask(i.String(), i.title(), i.look)
 		}
 		for _, l := range h.Lookups {
-			ask(l.String(), l.Kind+" "+shownURL(l.URL), func(ctx context.Context) diagnosis { return l.look(ctx, h) })
+			ask(l.String(), l.Kind+" "+shownURL(l.URL), func(ctx context.Context) doctor.Diagnosis { return l.look(ctx, h) })
 		}
 	}
 	for _, v := range d.app.viewers {
@@ -37,13 +38,13 @@ func checkServices(ctx context.Context, d *doctor) []diagnosis {
 		}
 	}
 	questions = append(questions, d.app.Organizations.looks()...)
-	list := together(ctx, questions)
+	list := doctor.Together(ctx, questions)
 	if !named && len(d.app.handlers) > 0 {
-		list = append(list, warning("nothing says who a caller is: there is no issuer, introspect, profile or answer_header, so that entries have no verified actor").
-			mend("add what you have, as in: issuer https://auth.example.com"))
+		list = append(list, doctor.Warning("nothing says who a caller is: there is no issuer, introspect, profile or answer_header, so that entries have no verified actor").
+			Mend("add what you have, as in: issuer https://auth.example.com"))
 	}
 	if len(list) == 0 {
-		list = append(list, fine("no service is asked for anything"))
+		list = append(list, doctor.Fine("no service is asked for anything"))
 	}
 	return list
 }
@@ -51,62 +52,62 @@ func checkServices(ctx context.Context, d *doctor) []diagnosis {
 func (i *Issuer) title() string { return "issuer " + identity.WithoutQuery(i.URL) }
 
 // look reads the issuer's keys, if they are somewhere else.
-func (i *Issuer) look(ctx context.Context) diagnosis {
+func (i *Issuer) look(ctx context.Context) doctor.Diagnosis {
 	name := i.title()
 	address := i.keysURL()
 	if address == "" {
-		return fine("%s: %d key(s) in a file or a secret of this machine", name, len(i.identity.Fixed))
+		return doctor.Fine("%s: %d key(s) in a file or a secret of this machine", name, len(i.identity.Fixed))
 	}
 	keys, leftOut, err := identity.CountKeys(ctx, address)
 	at := identity.WithoutQuery(address)
 	switch {
 	case err != nil:
-		return wrong("%s: its keys at %s cannot be read: %v", name, at, err).
-			mend("until they can, its tokens are not verified: correct jwks, or see what is between here and there")
+		return doctor.Wrong("%s: its keys at %s cannot be read: %v", name, at, err).
+			Mend("until they can, its tokens are not verified: correct jwks, or see what is between here and there")
 	case keys == 0:
-		return wrong("%s: none of its %d keys at %s can verify a signature", name, leftOut, at).mend("have it publish public RSA (2048 bits or more), EC or Ed25519 keys")
+		return doctor.Wrong("%s: none of its %d keys at %s can verify a signature", name, leftOut, at).Mend("have it publish public RSA (2048 bits or more), EC or Ed25519 keys")
 	case leftOut > 0:
-		return warning("%s: %d key(s), and %d that cannot verify a signature", name, keys, leftOut).mend("see which those are; a token that is signed with one is not verified")
+		return doctor.Warning("%s: %d key(s), and %d that cannot verify a signature", name, keys, leftOut).Mend("see which those are; a token that is signed with one is not verified")
 	}
-	return fine("%s: %d key(s)", name, keys)
+	return doctor.Fine("%s: %d key(s)", name, keys)
 }
 
 // look asks about a credential that nobody has.
-func (l *Lookup) look(ctx context.Context, h *Handler) diagnosis {
+func (l *Lookup) look(ctx context.Context, h *Handler) doctor.Diagnosis {
 	s, err := l.service(h.platform)
 	if err != nil {
-		return wrong("%s %s: %v", l.Kind, shownURL(l.URL), err).mend("correct it where it says")
+		return doctor.Wrong("%s %s: %v", l.Kind, shownURL(l.URL), err).Mend("correct it where it says")
 	}
 	name := fmt.Sprintf("%s %s", l.Kind, identity.WithoutQuery(s.URL))
 	if err := s.Probe(ctx); err != nil {
-		return wrong("%s: %v", name, err).mend("until it answers, entries have the credential's hash and nobody's name: correct the URL and its client")
+		return doctor.Wrong("%s: %v", name, err).Mend("until it answers, entries have the credential's hash and nobody's name: correct the URL and its client")
 	}
-	return fine("%s answers, and knows nobody by a credential that nobody has", name)
+	return doctor.Fine("%s answers, and knows nobody by a credential that nobody has", name)
 }
 
 // look asks for an organization that is not there, without a credential.
-func (m *MembersAsk) look(ctx context.Context) diagnosis {
+func (m *MembersAsk) look(ctx context.Context) doctor.Diagnosis {
 	name := "members ask " + shownURL(m.URL)
 	a, err := m.ask()
 	if err != nil {
-		return wrong("%s: %v", name, err).mend("correct it where it says")
+		return doctor.Wrong("%s: %v", name, err).Mend("correct it where it says")
 	}
 	name = "members ask " + identity.WithoutQuery(a.URL)
 	if err := a.Probe(ctx); err != nil {
-		return wrong("%s: %v", name, err).mend("until it answers as it should, no member gets in: correct the URL")
+		return doctor.Wrong("%s: %v", name, err).Mend("until it answers as it should, no member gets in: correct the URL")
 	}
-	return fine("%s answers, and turns away whoever shows no credential", name)
+	return doctor.Fine("%s answers, and turns away whoever shows no credential", name)
 }
 
 // looks ask about a project and an organization that are not there.
-func (o *Organizations) looks() (all []question) {
+func (o *Organizations) looks() (all []doctor.Question) {
 	if o == nil {
 		return nil
 	}
 	projects, organizations, err := o.lookups()
 	if err != nil {
-		return []question{{whom: "organizations", look: func(context.Context) diagnosis {
-			return wrong("organizations: %v", err).mend("correct it where it says")
+		return []doctor.Question{{Whom: "organizations", Look: func(context.Context) doctor.Diagnosis {
+			return doctor.Wrong("organizations: %v", err).Mend("correct it where it says")
 		}}}
 	}
 	if projects != nil {
@@ -118,12 +119,12 @@ func (o *Organizations) looks() (all []question) {
 	return all
 }
 
-func askLookup(kind, at string, probe func(context.Context) error) question {
+func askLookup(kind, at string, probe func(context.Context) error) doctor.Question {
 	name := "organizations " + kind + ", " + at
-	return question{whom: name, look: func(ctx context.Context) diagnosis {
+	return doctor.Question{Whom: name, Look: func(ctx context.Context) doctor.Diagnosis {
 		if err := probe(ctx); err != nil {
-			return wrong("%s: %v", name, err).mend("until it answers, entries wait for their stamp and do not expire: correct the URL and the token")
+			return doctor.Wrong("%s: %v", name, err).Mend("until it answers, entries wait for their stamp and do not expire: correct the URL and the token")
 		}
-		return fine("%s answers", name)
+		return doctor.Fine("%s answers", name)
 	}}
 }

@@ -6,6 +6,8 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+
+	"github.com/caddy-audit-log/caddy-audit-log/internal/doctor"
 )
 
 // hostile answers as no service should.
@@ -59,27 +61,27 @@ func TestServicesThatDoNotAnswerAsTheyShouldAreFound(t *testing.T) {
 	ask := func(kind, path string) string { return kind + " " + at + path + " {\n\t\t\ttimeout 200ms\n\t\t}" }
 	for name, c := range map[string]struct {
 		site  string
-		state diagnosisState
+		state doctor.State
 		has   string
 	}{
-		"keys":                        {issuer("/keys"), diagnosisOK, "1 key(s)"},
-		"keys, and others":            {issuer("/some"), diagnosisWarning, "and 1 that cannot verify"},
-		"no key that is one":          {issuer("/none"), diagnosisWrong, "none of its 1 keys"},
-		"keys that are huge":          {issuer("/huge"), diagnosisWrong, "more than 1 MiB"},
-		"keys that are slow":          {issuer("/slow"), diagnosisWrong, "did not answer in time"},
-		"keys elsewhere":              {issuer("/away"), diagnosisWrong, "redirect"},
-		"keys that are a page":        {issuer("/html"), diagnosisWrong, "cannot be read"},
-		"an introspection":            {ask("introspect", "/inactive"), diagnosisOK, "knows nobody"},
-		"one for anybody":             {ask("introspect", "/active"), diagnosisWrong, "takes a credential that nobody has"},
-		"one that does not know us":   {ask("introspect", "/401"), diagnosisWrong, "check client"},
-		"one that is a page":          {ask("introspect", "/html"), diagnosisWrong, "its answer is none"},
-		"one that is huge":            {ask("introspect", "/huge"), diagnosisWrong, "more than 64 KiB"},
-		"one that is slow":            {ask("introspect", "/slow"), diagnosisWrong, "did not answer in time"},
-		"one that is elsewhere":       {ask("introspect", "/away"), diagnosisWrong, "redirect"},
-		"a profile":                   {ask("profile", "/401"), diagnosisOK, "knows nobody"},
-		"a profile for anybody":       {ask("profile", "/anybody"), diagnosisWrong, "knows somebody"},
-		"a profile with an error":     {ask("profile", "/error"), diagnosisWrong, "it answered 500"},
-		"nothing that names a caller": {"", diagnosisWarning, "nothing says who a caller is"},
+		"keys":                        {issuer("/keys"), doctor.StateOK, "1 key(s)"},
+		"keys, and others":            {issuer("/some"), doctor.StateWarning, "and 1 that cannot verify"},
+		"no key that is one":          {issuer("/none"), doctor.StateWrong, "none of its 1 keys"},
+		"keys that are huge":          {issuer("/huge"), doctor.StateWrong, "more than 1 MiB"},
+		"keys that are slow":          {issuer("/slow"), doctor.StateWrong, "did not answer in time"},
+		"keys elsewhere":              {issuer("/away"), doctor.StateWrong, "redirect"},
+		"keys that are a page":        {issuer("/html"), doctor.StateWrong, "cannot be read"},
+		"an introspection":            {ask("introspect", "/inactive"), doctor.StateOK, "knows nobody"},
+		"one for anybody":             {ask("introspect", "/active"), doctor.StateWrong, "takes a credential that nobody has"},
+		"one that does not know us":   {ask("introspect", "/401"), doctor.StateWrong, "check client"},
+		"one that is a page":          {ask("introspect", "/html"), doctor.StateWrong, "its answer is none"},
+		"one that is huge":            {ask("introspect", "/huge"), doctor.StateWrong, "more than 64 KiB"},
+		"one that is slow":            {ask("introspect", "/slow"), doctor.StateWrong, "did not answer in time"},
+		"one that is elsewhere":       {ask("introspect", "/away"), doctor.StateWrong, "redirect"},
+		"a profile":                   {ask("profile", "/401"), doctor.StateOK, "knows nobody"},
+		"a profile for anybody":       {ask("profile", "/anybody"), doctor.StateWrong, "knows somebody"},
+		"a profile with an error":     {ask("profile", "/error"), doctor.StateWrong, "it answered 500"},
+		"nothing that names a caller": {"", doctor.StateWarning, "nothing says who a caller is"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r, _ := newPatient(t, "answer_header user_id X-User", "", "%SITE%", c.site).examined()
@@ -88,24 +90,24 @@ func TestServicesThatDoNotAnswerAsTheyShouldAreFound(t *testing.T) {
 	}
 	t.Run("nobody listens", func(t *testing.T) {
 		r, _ := newPatient(t, "%SITE%", "issuer https://auth.example.com {\n\t\t\tjwks http://"+freeAddress(t)+"/\n\t\t}").examined()
-		r.want(t, "services", diagnosisWrong, "refused")
+		r.want(t, "services", doctor.StateWrong, "refused")
 	})
 }
 
 func TestMembersAndOrganizationsThatCannotBeAskedAreFound(t *testing.T) {
 	at := hostile(t).URL
 	for path, c := range map[string]struct {
-		members, organizations diagnosisState
+		members, organizations doctor.State
 		has, hasToo            string
 	}{
-		"/401":     {diagnosisOK, diagnosisWrong, "turns away", "check the token"},
-		"/404":     {diagnosisOK, diagnosisOK, "turns away", "answers"},
-		"/anybody": {diagnosisWrong, diagnosisOK, "without any credential", "answers"},
-		"/error":   {diagnosisWrong, diagnosisWrong, "it answered 500", "it answered 500"},
-		"/slow":    {diagnosisWrong, diagnosisWrong, "in time", "in time"},
-		"/huge":    {diagnosisWrong, diagnosisWrong, "more than 1 MiB", "more than 1 MiB"},
-		"/away":    {diagnosisWrong, diagnosisWrong, "redirect", "redirect"},
-		"/html":    {diagnosisWrong, diagnosisWrong, "no JSON object", "JSON object"},
+		"/401":     {doctor.StateOK, doctor.StateWrong, "turns away", "check the token"},
+		"/404":     {doctor.StateOK, doctor.StateOK, "turns away", "answers"},
+		"/anybody": {doctor.StateWrong, doctor.StateOK, "without any credential", "answers"},
+		"/error":   {doctor.StateWrong, doctor.StateWrong, "it answered 500", "it answered 500"},
+		"/slow":    {doctor.StateWrong, doctor.StateWrong, "in time", "in time"},
+		"/huge":    {doctor.StateWrong, doctor.StateWrong, "more than 1 MiB", "more than 1 MiB"},
+		"/away":    {doctor.StateWrong, doctor.StateWrong, "redirect", "redirect"},
+		"/html":    {doctor.StateWrong, doctor.StateWrong, "no JSON object", "JSON object"},
 	} {
 		t.Run(path, func(t *testing.T) {
 			// The name stands in the path, whatever the answer shall be.
@@ -117,7 +119,7 @@ func TestMembersAndOrganizationsThatCannotBeAskedAreFound(t *testing.T) {
 			r, _ := newPatient(t,
 				"http://:18080", "http://:8081 {\n\tbind 127.0.0.1\n\taudit_log_viewer {\n\t\tmembers ask "+stub.URL+"/o/{slug} {\n\t\t\ttimeout 500ms\n\t\t}\n\t}\n}\nhttp://:18080",
 				"%GLOBAL%", "organizations {\n\t\t\torganization "+stub.URL+"/o/{slug} {\n\t\t\t\tplan plan\n\t\t\t}\n\t\t}").examined("--timeout", "1s")
-			find := func(kind string) *diagnosis { return r.one("services", kind) }
+			find := func(kind string) *doctor.Diagnosis { return r.one("services", kind) }
 			if f := find("members ask"); f == nil || f.State != c.members || !strings.Contains(f.Seen, c.has) {
 				t.Errorf("members: %+v", f)
 			}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
+	"github.com/caddy-audit-log/caddy-audit-log/internal/doctor"
 )
 
 // dialWithin bounds a connection that is made to see whether somebody listens.
@@ -19,41 +20,41 @@ const dialWithin = 3 * time.Second
 
 // checkStores looks whether each store can be reached and is what it should be. Nothing is
 // written, unless a probe is asked for.
-func checkStores(ctx context.Context, d *doctor) []diagnosis {
+func checkStores(ctx context.Context, d *examination) []doctor.Diagnosis {
 	if d.app == nil {
 		return unread()
 	}
-	var questions []question
+	var questions []doctor.Question
 	for _, n := range d.app.stores {
 		look := n.look
 		if d.probe {
 			look = n.probeFinding
 		}
-		questions = append(questions, question{whom: n.title(), look: look})
+		questions = append(questions, doctor.Question{Whom: n.title(), Look: look})
 	}
-	list := together(ctx, questions)
+	list := doctor.Together(ctx, questions)
 	if len(d.app.Stores) == 0 {
-		list = append(list, warning("no store is configured: entries go to %s", locationOf(d.app.stores[0])).
-			mend("say so yourself, as in: store sqlite /var/lib/caddy-audit/audit.db"))
+		list = append(list, doctor.Warning("no store is configured: entries go to %s", locationOf(d.app.stores[0])).
+			Mend("say so yourself, as in: store sqlite /var/lib/caddy-audit/audit.db"))
 	}
 	if readableOf(d.app.stores) == nil {
-		list = append(list, warning("none of the stores can be read back: there is no export, no search and no page").mend("add one that can, sqlite or postgres"))
+		list = append(list, doctor.Warning("none of the stores can be read back: there is no export, no search and no page").Mend("add one that can, sqlite or postgres"))
 	}
 	if !slices.ContainsFunc(d.app.stores, func(n *store) bool { return n.Detachable == 0 }) {
-		list = append(list, warning("each store is detachable: nothing holds what none of them has taken").mend("make one required: take its detachable away"))
+		list = append(list, doctor.Warning("each store is detachable: nothing holds what none of them has taken").Mend("make one required: take its detachable away"))
 	}
 	return list
 }
 
 // probeFinding is what `caddy audit store check` says.
-func (n *store) probeFinding(ctx context.Context) diagnosis {
+func (n *store) probeFinding(ctx context.Context) doctor.Diagnosis {
 	r := n.check(ctx)
 	if r.OK {
 		left := "no probe was left in it"
 		if r.Probe != "" {
 			left = "it took the probe " + r.Probe
 		}
-		return fine("%s: %s", n.title(), left)
+		return doctor.Fine("%s: %s", n.title(), left)
 	}
 	why := "it cannot be used as it is"
 	for _, s := range r.Steps {
@@ -61,7 +62,7 @@ func (n *store) probeFinding(ctx context.Context) diagnosis {
 			why = s.Step + ": " + s.Error
 		}
 	}
-	return wrong("%s: %s", n.title(), why).mend("\"caddy audit store check %s\" tries it again", n.name)
+	return doctor.Wrong("%s: %s", n.title(), why).Mend("\"caddy audit store check %s\" tries it again", n.name)
 }
 
 func (n *store) title() string {
@@ -70,31 +71,31 @@ func (n *store) title() string {
 }
 
 // look reads a store that can be read, and else sees whether somebody listens there.
-func (n *store) look(ctx context.Context) diagnosis {
+func (n *store) look(ctx context.Context) doctor.Diagnosis {
 	cure := fmt.Sprintf("\"caddy audit store check %s\", or --probe, tries to write to it", n.name)
 	if o, ok := n.open.(forwarder.ReaderOpener); ok {
 		r, err := o.OpenReader(ctx)
 		switch {
 		case err == nil:
 			_ = r.Close() // it has shown what it is
-			return fine("%s can be opened, and its schema is known; nothing was written to it", n.title())
+			return doctor.Fine("%s can be opened, and its schema is known; nothing was written to it", n.title())
 		case errors.Is(err, fs.ErrNotExist), errors.Is(err, forwarder.ErrUnprepared):
-			return notKnown("%s: %v", n.title(), err).mend("start the server once; %s", cure)
+			return doctor.NotKnown("%s: %v", n.title(), err).Mend("start the server once; %s", cure)
 		}
-		return wrong("%s: %v", n.title(), err).mend("%s", cure)
+		return doctor.Wrong("%s: %v", n.title(), err).Mend("%s", cure)
 	}
 	address, ok := n.address()
 	if !ok {
-		return notKnown("%s: it was not tried, since that writes to it", n.title()).mend("%s", cure)
+		return doctor.NotKnown("%s: it was not tried, since that writes to it", n.title()).Mend("%s", cure)
 	}
 	ctx, cancel := context.WithTimeout(ctx, dialWithin)
 	defer cancel()
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
 	if err != nil {
-		return wrong("%s: nobody can be reached at %s: %v", n.title(), address, withoutAddress(err)).mend("see whether it runs, and what is between here and there; %s", cure)
+		return doctor.Wrong("%s: nobody can be reached at %s: %v", n.title(), address, withoutAddress(err)).Mend("see whether it runs, and what is between here and there; %s", cure)
 	}
 	_ = conn.Close()
-	return fine("%s: somebody listens at %s; nothing was written to it, which --probe does", n.title(), address)
+	return doctor.Fine("%s: somebody listens at %s; nothing was written to it, which --probe does", n.title(), address)
 }
 
 // address is where somebody listens by TCP, and false where that is not known, or only

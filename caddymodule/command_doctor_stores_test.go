@@ -8,6 +8,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+
+	"github.com/caddy-audit-log/caddy-audit-log/internal/doctor"
 )
 
 func TestStoresThatCannotBeUsedAreFoundAndNotWrittenTo(t *testing.T) {
@@ -17,18 +19,18 @@ func TestStoresThatCannotBeUsedAreFoundAndNotWrittenTo(t *testing.T) {
 	other := write(t, filepath.Join(t.TempDir(), "other.db"), "this is no database at all, and long enough to have been one of some kind")
 	for name, c := range map[string]struct {
 		from, to string
-		state    diagnosisState
+		state    doctor.State
 		has      string
 	}{
-		"not made yet":        {"", "", diagnosisNotKnown, "created when the server starts"},
-		"another program's":   {"store sqlite %DIR%/audit/audit.db", "store sqlite " + other, diagnosisWrong, "not an SQLite database"},
-		"a receiver":          {"%GLOBAL%", "store http " + receiver.URL + "/ingest", diagnosisOK, "nothing was written to it"},
-		"nobody there":        {"%GLOBAL%", "store http http://" + freeAddress(t) + "/ingest", diagnosisWrong, "nobody can be reached"},
-		"a file":              {"%GLOBAL%", "store file %DIR%/audit/audit.ndjson", diagnosisNotKnown, "was not tried, since that writes to it"},
-		"a database away":     {"%GLOBAL%", "store postgres postgres://audit@127.0.0.1:9/audit?sslmode=disable", diagnosisWrong, "refused"},
-		"none":                {"store sqlite %DIR%/audit/audit.db", "", diagnosisWarning, "no store is configured"},
-		"none to read":        {"store sqlite %DIR%/audit/audit.db", "store file %DIR%/audit/audit.ndjson", diagnosisWarning, "none of the stores can be read back"},
-		"none that is needed": {"store sqlite %DIR%/audit/audit.db", "store sqlite %DIR%/audit/audit.db {\n\t\t\tdetachable 20%\n\t\t}", diagnosisWarning, "each store is detachable"},
+		"not made yet":        {"", "", doctor.StateNotKnown, "created when the server starts"},
+		"another program's":   {"store sqlite %DIR%/audit/audit.db", "store sqlite " + other, doctor.StateWrong, "not an SQLite database"},
+		"a receiver":          {"%GLOBAL%", "store http " + receiver.URL + "/ingest", doctor.StateOK, "nothing was written to it"},
+		"nobody there":        {"%GLOBAL%", "store http http://" + freeAddress(t) + "/ingest", doctor.StateWrong, "nobody can be reached"},
+		"a file":              {"%GLOBAL%", "store file %DIR%/audit/audit.ndjson", doctor.StateNotKnown, "was not tried, since that writes to it"},
+		"a database away":     {"%GLOBAL%", "store postgres postgres://audit@127.0.0.1:9/audit?sslmode=disable", doctor.StateWrong, "refused"},
+		"none":                {"store sqlite %DIR%/audit/audit.db", "", doctor.StateWarning, "no store is configured"},
+		"none to read":        {"store sqlite %DIR%/audit/audit.db", "store file %DIR%/audit/audit.ndjson", doctor.StateWarning, "none of the stores can be read back"},
+		"none that is needed": {"store sqlite %DIR%/audit/audit.db", "store sqlite %DIR%/audit/audit.db {\n\t\t\tdetachable 20%\n\t\t}", doctor.StateWarning, "each store is detachable"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := newPatient(t)
@@ -48,11 +50,11 @@ func TestStoresThatCannotBeUsedAreFoundAndNotWrittenTo(t *testing.T) {
 	}
 	p := newPatient(t, "%GLOBAL%", "store http "+receiver.URL+"/ingest")
 	r, err := p.examined("--probe")
-	r.want(t, "stores", diagnosisOK, "store sqlite (sqlite "+filepath.Join(p.dir, "audit", "audit.db")+"): it took the probe")
+	r.want(t, "stores", doctor.StateOK, "store sqlite (sqlite "+filepath.Join(p.dir, "audit", "audit.db")+"): it took the probe")
 	if asked.Load() != 1 || exitCodeOf(err) != 0 {
 		t.Errorf("%v, and the receiver was asked %d times", err, asked.Load())
 	}
 	setPicky(t, "", true)
 	r, _ = newPatient(t, "%GLOBAL%", "store picky").examined("--probe")
-	r.want(t, "stores", diagnosisWrong, "store picky")
+	r.want(t, "stores", doctor.StateWrong, "store picky")
 }

@@ -16,6 +16,7 @@ import (
 	"testing"
 
 	"github.com/caddy-audit-log/caddy-audit-log/buffer"
+	"github.com/caddy-audit-log/caddy-audit-log/internal/doctor"
 )
 
 // A Caddyfile with which nothing is wrong. %DIR% is replaced, and what stands behind %GLOBAL%
@@ -85,19 +86,19 @@ func (p *patient) examined(args ...string) (*verdict, error) {
 	p.t.Helper()
 	out, messages, err := runCommand(p.t, doctorCommand(), append([]string{"--json", "--config", p.file}, args...)...)
 	r := newVerdict()
-	if out == "" || json.Unmarshal([]byte(out), r.doctorReport) != nil {
+	if out == "" || json.Unmarshal([]byte(out), r.Report) != nil {
 		p.t.Fatalf("%v: %s%s", err, out, messages)
 	}
 	return r, err
 }
 
 // verdict is a report that a test looks at.
-type verdict struct{ *doctorReport }
+type verdict struct{ *doctor.Report }
 
-func newVerdict() *verdict { return &verdict{new(doctorReport)} }
+func newVerdict() *verdict { return &verdict{new(doctor.Report)} }
 
 // one is the diagnosis of a check whose text has something in it.
-func (r *verdict) one(check, has string) *diagnosis {
+func (r *verdict) one(check, has string) *doctor.Diagnosis {
 	for i := range r.Findings {
 		if f := &r.Findings[i]; f.Check == check && strings.Contains(f.Seen, has) {
 			return f
@@ -107,14 +108,14 @@ func (r *verdict) one(check, has string) *diagnosis {
 }
 
 // want fails unless there is such a diagnosis, which says how it is mended.
-func (r *verdict) want(t *testing.T, check string, state diagnosisState, has string) {
+func (r *verdict) want(t *testing.T, check string, state doctor.State, has string) {
 	t.Helper()
 	f := r.one(check, has)
 	switch {
 	case f == nil || f.State != state:
 		b, _ := json.MarshalIndent(r.Findings, "", " ")
 		t.Errorf("%s is not %s with %q: %s", check, state, has, b)
-	case (state == diagnosisWrong || state == diagnosisWarning) && f.Cure == "":
+	case (state == doctor.StateWrong || state == doctor.StateWarning) && f.Cure == "":
 		t.Errorf("%s: nothing says how to mend %q", check, f.Seen)
 	}
 }
@@ -159,8 +160,8 @@ func TestTheDoctorFindsNothingWrongBeforeTheFirstStartAndMakesNothing(t *testing
 			t.Errorf("%s was not looked at", c.name)
 		}
 	}
-	r.want(t, "server", diagnosisNotKnown, "does not run")
-	r.want(t, "stores", diagnosisNotKnown, "created when the server starts")
+	r.want(t, "server", doctor.StateNotKnown, "does not run")
+	r.want(t, "stores", doctor.StateNotKnown, "created when the server starts")
 }
 
 func TestTheDoctorFindsNothingWrongWithAServerThatIsWell(t *testing.T) {
@@ -176,17 +177,17 @@ func TestTheDoctorFindsNothingWrongWithAServerThatIsWell(t *testing.T) {
 	if exitCodeOf(err) != 0 || report.Wrong != 0 || report.Warnings != 0 {
 		t.Errorf("%v: %+v", err, report.Findings)
 	}
-	report.want(t, "server", diagnosisOK, "it runs")
-	report.want(t, "clock", diagnosisOK, "the newest entry")
-	report.want(t, "stores", diagnosisOK, "nothing was written to it")
-	report.want(t, "calls", diagnosisOK, "1 calls")
-	report.want(t, "delivery", diagnosisOK, "add up")
+	report.want(t, "server", doctor.StateOK, "it runs")
+	report.want(t, "clock", doctor.StateOK, "the newest entry")
+	report.want(t, "stores", doctor.StateOK, "nothing was written to it")
+	report.want(t, "calls", doctor.StateOK, "1 calls")
+	report.want(t, "delivery", doctor.StateOK, "add up")
 	if s := r.status(); s.Calls != before.Calls || s.Failing != "" {
 		t.Errorf("looking changed something: %+v", s.Calls)
 	}
 	other := newPatient(t, "admin unix/%DIR%", "admin unix/"+r.dir)
 	report, _ = other.examined()
-	report.want(t, "server", diagnosisWarning, "it runs with another configuration")
+	report.want(t, "server", doctor.StateWarning, "it runs with another configuration")
 	r.send("POST", project+"/pause", nil, "")
 	if s := r.drained(); !s.Conserved || s.Calls.Recorded != 2 {
 		t.Errorf("the server is not as before: %+v", s)
@@ -210,7 +211,7 @@ func TestTheDoctorNeverHoldsTheBuffersLock(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	if _, linux := os.Stat("/proc/locks"); linux == nil {
-		r.want(t, "server", diagnosisWrong, fmt.Sprintf("process %d has the buffer open", os.Getpid()))
+		r.want(t, "server", doctor.StateWrong, fmt.Sprintf("process %d has the buffer open", os.Getpid()))
 	}
 	if err := b.Close(t.Context()); err != nil {
 		t.Fatal(err)
@@ -267,35 +268,35 @@ func TestAServerCanBeLookedAtWithoutItsConfiguration(t *testing.T) {
 	t.Chdir(t.TempDir())
 	out, _, err := runCommand(t, doctorCommand(), "--json", "--address", "unix/"+filepath.Join(r.dir, "admin.sock"))
 	report := newVerdict()
-	if err := json.Unmarshal([]byte(out), report.doctorReport); err != nil {
+	if err := json.Unmarshal([]byte(out), report.Report); err != nil {
 		t.Fatal(err)
 	}
 	if exitCodeOf(err) != 0 {
 		t.Errorf("%v: %s", err, out)
 	}
-	report.want(t, "configuration", diagnosisNotKnown, "there is no Caddyfile")
-	report.want(t, "calls", diagnosisOK, "add up")
-	report.want(t, "disk", diagnosisOK, "are free")
-	report.want(t, "policy", diagnosisNotKnown, "was not read")
+	report.want(t, "configuration", doctor.StateNotKnown, "there is no Caddyfile")
+	report.want(t, "calls", doctor.StateOK, "add up")
+	report.want(t, "disk", doctor.StateOK, "are free")
+	report.want(t, "policy", doctor.StateNotKnown, "was not read")
 }
 
 func TestWhatIsWrongWithTheConfigurationIsFound(t *testing.T) {
 	for name, c := range map[string]struct {
 		changes []string
-		state   diagnosisState
+		state   doctor.State
 		has     string
 	}{
-		"it does not adapt":     {[]string{"platform supabase", "platforms supabase"}, diagnosisWrong, `"platforms" is not an option`},
-		"it does not provision": {[]string{"platform supabase", "platform nowhere"}, diagnosisWrong, "nowhere"},
-		"nobody is audited":     {[]string{"\taudit_log {\n\t\tplatform supabase\n\t\tanswer_header user_id X-User\n\t\t%SITE%\n\t}\n", ""}, diagnosisWrong, "no site with audit_log"},
-		"logs hold credentials": {[]string{"request>uri audit_log", "request>uri delete"}, diagnosisWarning, "no log of Caddy's has the filter"},
-		"no directory":          {[]string{"buffer %DIR%/audit/buffer", "buffer"}, diagnosisWarning, "Caddy's data directory"},
+		"it does not adapt":     {[]string{"platform supabase", "platforms supabase"}, doctor.StateWrong, `"platforms" is not an option`},
+		"it does not provision": {[]string{"platform supabase", "platform nowhere"}, doctor.StateWrong, "nowhere"},
+		"nobody is audited":     {[]string{"\taudit_log {\n\t\tplatform supabase\n\t\tanswer_header user_id X-User\n\t\t%SITE%\n\t}\n", ""}, doctor.StateWrong, "no site with audit_log"},
+		"logs hold credentials": {[]string{"request>uri audit_log", "request>uri delete"}, doctor.StateWarning, "no log of Caddy's has the filter"},
+		"no directory":          {[]string{"buffer %DIR%/audit/buffer", "buffer"}, doctor.StateWarning, "Caddy's data directory"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Setenv("XDG_DATA_HOME", t.TempDir())
 			r, err := newPatient(t, c.changes...).examined()
 			r.want(t, "configuration", c.state, c.has)
-			if wrong := c.state == diagnosisWrong; wrong != (exitCodeOf(err) == doctorIll) {
+			if wrong := c.state == doctor.StateWrong; wrong != (exitCodeOf(err) == doctorIll) {
 				t.Error(err)
 			}
 		})
@@ -371,9 +372,9 @@ func TestEachCheckIsExplained(t *testing.T) {
 }
 
 func TestWhoHoldsTheBufferButIsNotAnsweringIsFound(t *testing.T) {
-	d := &doctor{place: new(place), config: []byte("{}"), silence: errors.New("permission denied")}
+	d := &examination{place: new(place), config: []byte("{}"), silence: errors.New("permission denied")}
 	list := checkServer(t.Context(), d)
-	if len(list) != 1 || list[0].State != diagnosisWrong || !strings.Contains(list[0].Seen, "cannot be asked") {
+	if len(list) != 1 || list[0].State != doctor.StateWrong || !strings.Contains(list[0].Seen, "cannot be asked") {
 		t.Errorf("%+v", list)
 	}
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
 	"github.com/caddy-audit-log/caddy-audit-log/buffer"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder/attribution"
+	"github.com/caddy-audit-log/caddy-audit-log/internal/display"
 )
 
 func drainCommand() *cobra.Command {
@@ -252,7 +253,7 @@ func deliver(ctx context.Context, app *App, dir string, w io.Writer) (err error)
 	slices.Sort(names)
 	for _, name := range names {
 		if n := after.Head - after.Stores[name].Position; n > 0 {
-			fmt.Fprintf(w, "%s: %s not delivered: this configuration has no such store\n", printable(name), humanize.Comma(int64(n)))
+			fmt.Fprintf(w, "%s: %s not delivered: this configuration has no such store\n", display.Printable(name), humanize.Comma(int64(n)))
 		}
 	}
 	if n := asideIn(after); n > 0 {

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
+	"github.com/caddy-audit-log/caddy-audit-log/internal/display"
 )
 
 func quarantineCommand() *cobra.Command {
@@ -69,7 +70,7 @@ func listQuarantined(ctx context.Context, p *place, store string, w io.Writer) e
 		if e, err := audit.Decode(l.Entry); err == nil {
 			what = e.ID + " " + e.Action.Code
 		}
-		_, err := fmt.Fprintf(table, "%s\t%d\t%s\t%s\t%s\n", printable(l.Store), l.Sequence, humanize.Time(l.At), printable(what), printable(l.Reason))
+		_, err := fmt.Fprintf(table, "%s\t%d\t%s\t%s\t%s\n", display.Printable(l.Store), l.Sequence, humanize.Time(l.At), display.Printable(what), display.Printable(l.Reason))
 		return err
 	})
 	if err = errors.Join(err, table.Flush()); err == nil && n == 0 {
@@ -223,7 +224,7 @@ func resolveQuarantined(ctx context.Context, p *place, o quarantineOrder, asJSON
 		case asJSON:
 			_, err = fmt.Fprintf(w, "%s\n", line)
 		case l.Error != "":
-			_, err = fmt.Fprintf(w, "entry %d is kept: %s\n", l.Sequence, printable(l.Error))
+			_, err = fmt.Fprintf(w, "entry %d is kept: %s\n", l.Sequence, display.Printable(l.Error))
 		}
 		return err
 	})

@@ -23,6 +23,7 @@ import (
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
+	"github.com/caddy-audit-log/caddy-audit-log/internal/display"
 )
 
 func statusCommand() *cobra.Command {
@@ -353,7 +354,7 @@ func linePrinter(w io.Writer, asJSON bool) func([]byte) error {
 func summary(e *audit.Entry) string {
 	at := time.UnixMicro(e.Timestamp).Format("2006-01-02 15:04:05.000")
 	if e.IsEvent() {
-		return printable(fmt.Sprintf("%s  sidecar  %s", at, e.Action.Name))
+		return display.Printable(fmt.Sprintf("%s  sidecar  %s", at, e.Action.Name))
 	}
 	target := "–"
 	if e.Target != nil {
@@ -377,6 +378,6 @@ func summary(e *audit.Entry) string {
 	if e.Action.Status != 0 {
 		status = strconv.Itoa(e.Action.Status)
 	}
-	return printable(fmt.Sprintf("%s  %-7s  %s  %-6s  %s  [%s]  by %s from %s",
+	return display.Printable(fmt.Sprintf("%s  %-7s  %s  %-6s  %s  [%s]  by %s from %s",
 		at, e.Outcome, status, e.Action.Method, action, target, who, e.Actor.IP))
 }

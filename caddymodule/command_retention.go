@@ -19,6 +19,7 @@ import (
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
+	"github.com/caddy-audit-log/caddy-audit-log/internal/display"
 )
 
 func retentionCommand() *cobra.Command {
@@ -101,7 +102,7 @@ const dayForm = "2006-01-02 15:04 MST"
 func (x *explanation) print(w io.Writer) error {
 	var b strings.Builder
 	line := func(name, format string, args ...any) {
-		fmt.Fprintf(&b, "%-13s %s\n", name, printable(fmt.Sprintf(format, args...)))
+		fmt.Fprintf(&b, "%-13s %s\n", name, display.Printable(fmt.Sprintf(format, args...)))
 	}
 	line("entry", "%s, in store %s", x.ID, x.Store)
 	line("arrived", "%s", x.Arrived.UTC().Format(dayForm))
@@ -198,14 +199,14 @@ func (v *preview) print(w io.Writer) error {
 	fmt.Fprintf(table, "CLASS\tKEEPS\tENTRIES\tSIZE\tGONE BY %s\tSIZE\tHELD\n", v.Before.UTC().Format(dayForm))
 	for _, c := range v.Classes {
 		name := cmp.Or(c.Class, "(not stamped yet)")
-		fmt.Fprintf(table, "%s\t%s\t%d\t%s\t%d\t%s\t%d\n", printable(name), cmp.Or(c.Term, "-"), c.Entries, size(c.Bytes), c.Expiring, size(c.ExpiringBytes), c.ExpiringHeld)
+		fmt.Fprintf(table, "%s\t%s\t%d\t%s\t%d\t%s\t%d\n", display.Printable(name), cmp.Or(c.Term, "-"), c.Entries, size(c.Bytes), c.Expiring, size(c.ExpiringBytes), c.ExpiringHeld)
 	}
 	err := table.Flush()
 	for _, h := range v.Holds {
-		fmt.Fprintf(w, "hold %s: %s\n", printable(h.ID), holdText(h))
+		fmt.Fprintf(w, "hold %s: %s\n", display.Printable(h.ID), holdText(h))
 	}
 	for _, name := range v.NotKept {
-		fmt.Fprintf(w, "store %s does not enforce retention itself: see docs/retention.md\n", printable(name))
+		fmt.Fprintf(w, "store %s does not enforce retention itself: see docs/retention.md\n", display.Printable(name))
 	}
 	return err
 }
@@ -234,7 +235,7 @@ func retentionReceiptsCommand() *cobra.Command {
 				if err := json.Unmarshal(line, &r); err != nil {
 					return fmt.Errorf("reading the server's answer: %w", err)
 				}
-				_, err := fmt.Fprintln(out, printable(r.text()))
+				_, err := fmt.Fprintln(out, display.Printable(r.text()))
 				return err
 			})
 			if err == nil && n == 0 && !asJSON {
@@ -401,7 +402,7 @@ func holdListCommand() *cobra.Command {
 				_, err = fmt.Fprintln(out, "nothing is held")
 			}
 			for _, h := range v.Holds {
-				fmt.Fprintf(out, "%s: %s\n", printable(h.ID), holdText(h))
+				fmt.Fprintf(out, "%s: %s\n", display.Printable(h.ID), holdText(h))
 			}
 			return err
 		},
@@ -424,7 +425,7 @@ func holdText(h forwarder.Hold) string {
 	if !h.To.IsZero() {
 		of = append(of, "to "+h.To.UTC().Format(time.RFC3339))
 	}
-	return printable(fmt.Sprintf("%s, since %s: %s", strings.Join(of, ", "), h.Since.UTC().Format(dayForm), h.Reason))
+	return display.Printable(fmt.Sprintf("%s, since %s: %s", strings.Join(of, ", "), h.Since.UTC().Format(dayForm), h.Reason))
 }
 
 func verifyCommand() *cobra.Command {

@@ -22,6 +22,7 @@ import (
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
 	"github.com/caddy-audit-log/caddy-audit-log/buffer"
+	"github.com/caddy-audit-log/caddy-audit-log/internal/display"
 )
 
 // maxTerminalLine is what a terminal takes as one line; it drops the rest.
@@ -162,9 +163,9 @@ func find(ctx context.Context, p *place, r *searchRequest, asJSON bool, w, messa
 	out := bufio.NewWriterSize(w, 64<<10)
 	show := &findings{show: lineFinder(out, asJSON)}
 	done := func() error { return nil }
-	if screen, width := screenOf(w); screen != nil && !asJSON {
-		t := newTable(screen, width, inColour(os.Getenv), r.Credential != "")
-		show.show, done = t.add, t.end
+	if screen, width := display.ScreenOf(w); screen != nil && !asJSON {
+		t := display.NewTable(screen, width, display.InColour(os.Getenv), r.Credential != "")
+		show.show, done = t.Add, t.End
 	}
 	end, err := p.search(ctx, r, show.add)
 	// What was found before an error is shown too.
@@ -175,7 +176,7 @@ func find(ctx context.Context, p *place, r *searchRequest, asJSON bool, w, messa
 		return err
 	}
 	for _, note := range end.Notes {
-		fmt.Fprintln(messages, printable(note))
+		fmt.Fprintln(messages, display.Printable(note))
 	}
 	fmt.Fprintln(messages, show.text(r, end))
 	if end.Failed != "" {
@@ -370,7 +371,7 @@ func (r *searchRequest) text(hash string) string {
 		{"session", r.Session}, {"user", r.User}, {"address", r.IP}, {"organization", r.Organization}, {"from", r.From}, {"to", r.To},
 	} {
 		if part[1] != "" {
-			parts = append(parts, part[0]+" "+printable(part[1]))
+			parts = append(parts, part[0]+" "+display.Printable(part[1]))
 		}
 	}
 	return strings.Join(append(parts, r.words()...), ", ")

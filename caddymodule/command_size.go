@@ -20,6 +20,9 @@ import (
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
 	"github.com/caddy-audit-log/caddy-audit-log/buffer"
+	"github.com/caddy-audit-log/caddy-audit-log/internal/display"
+	"github.com/caddy-audit-log/caddy-audit-log/internal/machine"
+	"github.com/caddy-audit-log/caddy-audit-log/internal/sizing"
 )
 
 // sizeAskWithin bounds the questions to the running server.
@@ -86,8 +89,8 @@ type sizeQuestion struct {
 
 // sizeReport is what it answers.
 type sizeReport struct {
-	sizingInput
-	sizes
+	sizing.Input
+	sizing.Sizes
 	OutageSeconds float64 `json:"outage_seconds,omitempty"`
 	// From says where the three measures come from.
 	From string `json:"from"`
@@ -95,14 +98,14 @@ type sizeReport struct {
 
 func (q *sizeQuestion) answer(ctx context.Context, p *place) (*sizeReport, error) {
 	r := &sizeReport{}
-	in := &r.sizingInput
+	in := &r.Input
 	if err := q.configured(ctx, p, in); err != nil {
 		return nil, err
 	}
 	if err := q.given(in); err != nil {
 		return nil, err
 	}
-	o := observation{EntryBytes: sampleEntryBytes, Changing: sampleChanging, how: "a made-up platform's entries: give --entry-bytes and --changing"}
+	o := observation{EntryBytes: sizing.SampleEntryBytes, Changing: sizing.SampleChanging, how: "a made-up platform's entries: give --entry-bytes and --changing"}
 	if q.rate == 0 || q.entryBytes == "" || q.changing == "" {
 		seen, err := observe(ctx, p, q.rate == 0)
 		switch {
@@ -120,37 +123,37 @@ func (q *sizeQuestion) answer(ctx context.Context, p *place) (*sizeReport, error
 	if r.From = o.how; q.rate > 0 && q.entryBytes != "" && q.changing != "" {
 		r.From = "the flags"
 	}
-	r.sizes, r.OutageSeconds = *sizesOf(in), in.Outage.Seconds()
+	r.Sizes, r.OutageSeconds = *sizing.Compute(in), in.Outage.Seconds()
 	return r, nil
 }
 
 // configured takes what the configuration says, and the defaults where there is none.
-func (q *sizeQuestion) configured(ctx context.Context, p *place, in *sizingInput) error {
+func (q *sizeQuestion) configured(ctx context.Context, p *place, in *sizing.Input) error {
 	in.MaxSize, in.Free, in.MinFree = buffer.DefaultMaxSize, -1, buffer.DefaultMinFree
 	app, done, err := p.offline(ctx)
 	if err != nil {
 		if _, missing := os.Stat("Caddyfile"); p.config != "" || missing == nil {
 			return err
 		}
-		in.Stores = []sizingStore{{Name: "sqlite", Kind: "sqlite", SameDisk: true}}
+		in.Stores = []sizing.Store{{Name: "sqlite", Kind: "sqlite", SameDisk: true}}
 		return nil
 	}
 	defer done()
 	in.MaxSize, in.MinFree = cmp.Or(app.Buffer.MaxSize, in.MaxSize), cmp.Or(app.Buffer.MinFree, in.MinFree)
-	at := nearest(app.dir)
-	if f, err := filesystemOf(at); err == nil {
+	at := machine.Nearest(app.dir)
+	if f, err := machine.FilesystemOf(at); err == nil {
 		in.Free = f.Free
 		if app.Buffer.MinFree == 0 {
 			in.MinFree = min(in.MinFree, f.Total/20)
 		}
 	}
-	in.BufferBytes = min(bytesIn(app.dir), in.MaxSize)
+	in.BufferBytes = min(machine.BytesIn(app.dir), in.MaxSize)
 	in.KeepDays = keepDays(app.keep().Term(audit.ClassDefault))
 	for _, n := range app.stores {
 		d := n.open.Describe()
-		s := sizingStore{Name: n.name, Kind: d.Kind}
-		if isLocal(d.Kind) {
-			s.SameDisk = sameFilesystem(at, nearest(d.Location))
+		s := sizing.Store{Name: n.name, Kind: d.Kind}
+		if sizing.IsLocal(d.Kind) {
+			s.SameDisk = sameFilesystem(at, machine.Nearest(d.Location))
 		}
 		if d.Kind == "sqlite" {
 			for _, name := range []string{d.Location, d.Location + "-wal"} {
@@ -180,13 +183,13 @@ func sameFilesystem(a, b string) bool {
 	if err != nil || err2 != nil {
 		return false
 	}
-	device, ok := deviceOf(first)
-	other, ok2 := deviceOf(second)
+	device, ok := machine.DeviceOf(first)
+	other, ok2 := machine.DeviceOf(second)
 	return ok && ok2 && device == other
 }
 
 // given takes what the flags say.
-func (q *sizeQuestion) given(in *sizingInput) (err error) {
+func (q *sizeQuestion) given(in *sizing.Input) (err error) {
 	wrong := func(flag, value string, err error) error { return fmt.Errorf("--%s %q: %w", flag, value, err) }
 	if q.rate < 0 || q.rate > 1e7 {
 		return fmt.Errorf("--rate %g: it is above zero and below ten million", q.rate)
@@ -235,7 +238,7 @@ func (q *sizeQuestion) given(in *sizingInput) (err error) {
 		if _, err := caddy.GetModule("audit_log.stores." + kind); err != nil {
 			return wrong("store", kind, errors.New("this program has no such store"))
 		}
-		in.Stores = append(in.Stores, sizingStore{Name: kind, Kind: kind, SameDisk: true})
+		in.Stores = append(in.Stores, sizing.Store{Name: kind, Kind: kind, SameDisk: true})
 	}
 	return nil
 }
@@ -267,7 +270,7 @@ func observe(ctx context.Context, p *place, rate bool) (*observation, error) {
 	for _, e := range list {
 		bytes := float64(e.bytes)
 		if e.Retention == nil {
-			bytes += stampBytes // it comes from the buffer
+			bytes += sizing.StampBytes // it comes from the buffer
 		}
 		o.EntryBytes += bytes / float64(len(list))
 		if !e.IsEvent() {
@@ -291,17 +294,17 @@ func observe(ctx context.Context, p *place, rate bool) (*observation, error) {
 		return nil, errors.New("measuring what the server records: its entries are less than a second old")
 	}
 	o.Rate = float64(last.Origin.Sequence-first.Origin.Sequence) / over.Seconds()
-	o.how = fmt.Sprintf("the running server's last %s, and its newest %d entries", spell(over.Seconds()), len(list))
+	o.how = fmt.Sprintf("the running server's last %s, and its newest %d entries", display.Spell(over.Seconds()), len(list))
 	return o, nil
 }
 
 func (r *sizeReport) text() string {
 	var b strings.Builder
 	line := func(label, format string, args ...any) {
-		fmt.Fprintf(&b, "%-9s %s\n", label, printable(fmt.Sprintf(format, args...)))
+		fmt.Fprintf(&b, "%-9s %s\n", label, display.Printable(fmt.Sprintf(format, args...)))
 	}
-	size := func(bytes float64) string { return humanize.IBytes(uint64(clampBytes(bytes))) }
-	in, s := &r.sizingInput, &r.sizes
+	size := func(bytes float64) string { return humanize.IBytes(uint64(sizing.ClampBytes(bytes))) }
+	in, s := &r.Input, &r.Sizes
 	line("entries", "%.4g a second, %.0f bytes each, %.0f%% with an intent", in.Rate, in.EntryBytes, 100*in.Changing)
 	line("", "from %s", r.From)
 	line("per day", "%s entries, %s of JSON", humanize.Comma(int64(s.EntriesPerDay)), size(s.BytesPerDay))
@@ -310,12 +313,12 @@ func (r *sizeReport) text() string {
 	case s.BufferLasts == nil:
 		line("", "it lasts for ever if no store takes anything")
 	case s.DiskFirst:
-		line("", "it lasts %s if no store takes anything, since the disk has less room than max_size", spell(*s.BufferLasts))
+		line("", "it lasts %s if no store takes anything, since the disk has less room than max_size", display.Spell(*s.BufferLasts))
 	default:
-		line("", "it lasts %s if no store takes anything", spell(*s.BufferLasts))
+		line("", "it lasts %s if no store takes anything", display.Spell(*s.BufferLasts))
 	}
 	if s.MaxSizeNeeded > 0 {
-		line("", "an outage of %s takes %s: max_size %s, a quarter more", spell(r.OutageSeconds), size(float64(s.OutageBytes)), caddyfileSize(s.MaxSizeNeeded))
+		line("", "an outage of %s takes %s: max_size %s, a quarter more", display.Spell(r.OutageSeconds), size(float64(s.OutageBytes)), caddyfileSize(s.MaxSizeNeeded))
 	}
 	for _, store := range s.Stores {
 		if !store.Measured {
@@ -333,7 +336,7 @@ func (r *sizeReport) text() string {
 }
 
 func (r *sizeReport) disk(line func(label, format string, args ...any)) {
-	in, s := &r.sizingInput, &r.sizes
+	in, s := &r.Input, &r.Sizes
 	if in.Free < 0 {
 		line("disk", "not known: give --free")
 		return
@@ -347,9 +350,9 @@ func (r *sizeReport) disk(line func(label, format string, args ...any)) {
 	case *s.DiskFull == 0:
 		line("", "it is too small as it is")
 	case s.DiskShort < 0:
-		line("", "it is full in %s, since nothing expires", spell(*s.DiskFull))
+		line("", "it is full in %s, since nothing expires", display.Spell(*s.DiskFull))
 	default:
-		line("", "it is full in %s; %s are missing in the end", spell(*s.DiskFull), humanize.IBytes(uint64(s.DiskShort)))
+		line("", "it is full in %s; %s are missing in the end", display.Spell(*s.DiskFull), humanize.IBytes(uint64(s.DiskShort)))
 	}
 }
 
@@ -363,7 +366,7 @@ func caddyfileSize(bytes int64) string {
 
 // locationOf is where a store's own files are, empty if it has none here.
 func locationOf(n *store) string {
-	if d := n.open.Describe(); isLocal(d.Kind) {
+	if d := n.open.Describe(); sizing.IsLocal(d.Kind) {
 		return filepath.Clean(d.Location)
 	}
 	return ""

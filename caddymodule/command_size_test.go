@@ -17,7 +17,7 @@ func TestSizesComeFromFlagsWithoutAServer(t *testing.T) {
 		t.Fatalf("%v: %s", err, out)
 	}
 	if r.Rate != 10 || r.EntryBytes != 1000 || r.Changing != 0.5 || r.MaxSize != 4<<30 || r.Free != 100<<30 || r.MaxSizeNeeded != 3<<30 || r.From != "the flags" ||
-		r.DiskShort != -1 || r.DiskFull == nil || len(r.sizes.Stores) != 2 || r.sizes.Stores[1].Measured {
+		r.DiskShort != -1 || r.DiskFull == nil || len(r.Sizes.Stores) != 2 || r.Sizes.Stores[1].Measured {
 		t.Errorf("%s", out)
 	}
 	text, _, err := runCommand(t, sizeCommand(), "--rate", "10", "--outage", "1d", "--keep", "400d", "--free", "100GiB", "--store", "sqlite", "--store", "http")
@@ -59,7 +59,7 @@ func TestSizesComeFromTheRunningServersOwnEntries(t *testing.T) {
 		t.Fatalf("%v: %s", err, out)
 	}
 	if report.EntryBytes < 500 || report.EntryBytes > 3000 || report.Changing <= 0 || report.Changing >= 1 || report.MaxSize != 1<<20 ||
-		report.KeepDays < 30 || report.KeepDays > 33 || len(report.sizes.Stores) != 1 || !strings.Contains(report.From, "running server") {
+		report.KeepDays < 30 || report.KeepDays > 33 || len(report.Sizes.Stores) != 1 || !strings.Contains(report.From, "running server") {
 		t.Errorf("%s", out)
 	}
 	if s := r.status(); s.Calls.Seen != before.Calls.Seen {

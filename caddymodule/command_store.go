@@ -15,6 +15,7 @@ import (
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
+	"github.com/caddy-audit-log/caddy-audit-log/internal/display"
 )
 
 func storeCommand() *cobra.Command {
@@ -105,11 +106,11 @@ type storeStep struct {
 
 func (r *storeReport) text() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s: %s, %s, delivery %s\n", r.Name, r.Store.Kind, printable(r.Store.Location), r.Store.Delivery)
+	fmt.Fprintf(&b, "%s: %s, %s, delivery %s\n", r.Name, r.Store.Kind, display.Printable(r.Store.Location), r.Store.Delivery)
 	for _, s := range r.Steps {
 		state := "ok"
 		if s.Error != "" {
-			state = "FAILED: " + printable(s.Error)
+			state = "FAILED: " + display.Printable(s.Error)
 		}
 		fmt.Fprintf(&b, "  %-8s %s (%.0f ms)\n", s.Step, state, 1000*s.Seconds)
 	}

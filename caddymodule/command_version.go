@@ -15,6 +15,7 @@ import (
 	"github.com/caddy-audit-log/caddy-audit-log/buffer"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder/stores/postgres"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder/stores/sqlite"
+	"github.com/caddy-audit-log/caddy-audit-log/internal/display"
 )
 
 func versionCommand() *cobra.Command {
@@ -143,7 +144,7 @@ func versionOf(info *debug.BuildInfo) *programVersion {
 func (v *programVersion) text() string {
 	var b strings.Builder
 	line := func(label, text string) {
-		fmt.Fprintf(&b, "%-10s%s\n", label, printable(strings.TrimSpace(text)))
+		fmt.Fprintf(&b, "%-10s%s\n", label, display.Printable(strings.TrimSpace(text)))
 	}
 	line("audit log", v.Version)
 	line("caddy", v.Caddy)

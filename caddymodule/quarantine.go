@@ -16,6 +16,7 @@ import (
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
 	"github.com/caddy-audit-log/caddy-audit-log/buffer"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
+	"github.com/caddy-audit-log/caddy-audit-log/internal/display"
 )
 
 // quarantine keeps an entry that a store will never take, and records that, unless it is
@@ -28,7 +29,7 @@ func (s *shared) quarantine(store string, sequence uint64, reason string, payloa
 	if err := s.buf.Quarantine(q); err != nil {
 		return err
 	}
-	facts := map[string]any{"store": store, "sequence": sequence, "instance": q.Instance, "reason": printable(reason[:min(len(reason), 512)])}
+	facts := map[string]any{"store": store, "sequence": sequence, "instance": q.Instance, "reason": display.Printable(reason[:min(len(reason), 512)])}
 	if e, err := audit.Decode(payload); err == nil {
 		if e.IsEvent() {
 			return nil

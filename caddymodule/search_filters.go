@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
+	"github.com/caddy-audit-log/caddy-audit-log/internal/display"
 )
 
 // searchFilters narrow a search down as those of the page and its read API do.
@@ -92,11 +93,11 @@ func (f *searchFilters) filters() (all forwarder.Filters, err error) {
 func (f *searchFilters) words() (parts []string) {
 	for _, by := range forwarder.Facets {
 		if values := f.Filters[by]; len(values) > 0 {
-			parts = append(parts, strings.ReplaceAll(string(by), "_", " ")+" "+printable(strings.Join(values, " or ")))
+			parts = append(parts, strings.ReplaceAll(string(by), "_", " ")+" "+display.Printable(strings.Join(values, " or ")))
 		}
 	}
 	if text := strings.TrimSpace(f.Text); text != "" {
-		parts = append(parts, "text "+printable(text))
+		parts = append(parts, "text "+display.Printable(text))
 	}
 	return parts
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
+	"github.com/caddy-audit-log/caddy-audit-log/internal/display"
 )
 
 // verification says whether a store has all that it ever took, but for what has expired.
@@ -85,7 +86,7 @@ func (a *App) serveVerify(w http.ResponseWriter, r *http.Request) error {
 func (v *verification) print(w io.Writer) {
 	fmt.Fprintf(w, "%s has received %d sequences\n", v.Store, v.Received)
 	for _, c := range v.Expired {
-		fmt.Fprintf(w, "  expired  %d of class %s, with receipts\n", c.Entries, printable(c.Class))
+		fmt.Fprintf(w, "  expired  %d of class %s, with receipts\n", c.Entries, display.Printable(c.Class))
 	}
 	for _, r := range v.Missing {
 		why := "never arrived"
@@ -95,10 +96,10 @@ func (v *verification) print(w io.Writer) {
 		case v.Partial:
 			why = "never arrived: filtered, detached or not asked for, as the configuration says"
 		}
-		fmt.Fprintf(w, "  missing  %d to %d of %s: %s\n", r.First, r.Last, printable(r.Instance), why)
+		fmt.Fprintf(w, "  missing  %d to %d of %s: %s\n", r.First, r.Last, display.Printable(r.Instance), why)
 	}
 	for _, r := range v.Lost {
-		fmt.Fprintf(w, "  LOST     %d to %d of %s: they were there, and are gone without a receipt\n", r.First, r.Last, printable(r.Instance))
+		fmt.Fprintf(w, "  LOST     %d to %d of %s: they were there, and are gone without a receipt\n", r.First, r.Last, display.Printable(r.Instance))
 	}
 	if v.OK {
 		fmt.Fprintln(w, "nothing is lost")

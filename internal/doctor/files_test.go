@@ -1,4 +1,4 @@
-package caddymodule
+package doctor
 
 import (
 	"errors"
@@ -9,10 +9,10 @@ import (
 )
 
 func TestWhoLooksAsSomebodyElseIsTold(t *testing.T) {
-	if d := userFinding(0, 0); d.State != diagnosisOK {
+	if d := userFinding(0, 0); d.State != StateOK {
 		t.Errorf("%+v", d)
 	}
-	if d := userFinding(0, 12345); d.State != diagnosisWarning || !strings.Contains(d.Cure, "uid 12345") {
+	if d := userFinding(0, 12345); d.State != StateWarning || !strings.Contains(d.Cure, "uid 12345") {
 		t.Errorf("%+v", d)
 	}
 }
@@ -23,14 +23,14 @@ func TestAFileThatOthersCanChangeAndOneThatIsNotThereAreFound(t *testing.T) {
 	if err := errors.Join(os.WriteFile(keys, []byte("{}"), 0o600), os.Chmod(keys, 0o602)); err != nil {
 		t.Fatal(err)
 	}
-	f := &files{ctx: t.Context()}
-	f.writers(keys, "the keys of an issuer", "be anybody in the audit log")
-	if len(f.list) != 1 || f.list[0].State != diagnosisWrong {
+	f := &Files{ctx: t.Context()}
+	f.Writers(keys, "the keys of an issuer", "be anybody in the audit log")
+	if len(f.list) != 1 || f.list[0].State != StateWrong {
 		t.Errorf("%+v", f.list)
 	}
-	f = &files{ctx: t.Context()}
-	f.secret(filepath.Join(dir, "absent"))
-	if f.list[0].State != diagnosisWrong {
+	f = &Files{ctx: t.Context()}
+	f.Secret(filepath.Join(dir, "absent"))
+	if f.list[0].State != StateWrong {
 		t.Errorf("%+v", f.list)
 	}
 }

@@ -1,4 +1,4 @@
-package caddymodule
+package machine
 
 import (
 	"errors"
@@ -8,8 +8,8 @@ import (
 	"syscall"
 )
 
-// filesystem is what lies under a path, as far as the system says.
-type filesystem struct {
+// Filesystem is what lies under a path, as far as the system says.
+type Filesystem struct {
 	// Kind is its name, as in "ext4", or a number that nobody has named.
 	Kind string
 	// Free is what this user may use, in bytes.
@@ -19,8 +19,8 @@ type filesystem struct {
 	FreeInodes, Inodes uint64
 }
 
-// errNotSaid says that this system does not tell what is asked.
-var errNotSaid = errors.New("this system does not say")
+// ErrNotSaid says that this system does not tell what is asked.
+var ErrNotSaid = errors.New("this system does not say")
 
 // Kinds of file systems that are no good for a buffer.
 var (
@@ -31,15 +31,15 @@ var (
 	memoryFilesystems = map[string]bool{"tmpfs": true, "ramfs": true, "hugetlbfs": true}
 )
 
-// isNetwork reports whether a kind of file system is a network's: it does not sync as a disk
+// IsNetwork reports whether a kind of file system is a network's: it does not sync as a disk
 // does, or leaves a lock to chance.
-func isNetwork(kind string) bool { return networkFilesystems[kind] }
+func IsNetwork(kind string) bool { return networkFilesystems[kind] }
 
-// isMemory reports whether what is on a kind of file system is gone with the machine's power.
-func isMemory(kind string) bool { return memoryFilesystems[kind] }
+// IsMemory reports whether what is on a kind of file system is gone with the machine's power.
+func IsMemory(kind string) bool { return memoryFilesystems[kind] }
 
-// nearest is the path, or the nearest directory above it that there is.
-func nearest(path string) string {
+// Nearest is the path, or the nearest directory above it that there is.
+func Nearest(path string) string {
 	for {
 		_, err := os.Lstat(path)
 		if parent := filepath.Dir(path); (errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)) && parent != path {
@@ -50,9 +50,9 @@ func nearest(path string) string {
 	}
 }
 
-// bytesIn is what the files of a directory have, without those below it. It looks at no
+// BytesIn is what the files of a directory have, without those below it. It looks at no
 // more than a hundred thousand.
-func bytesIn(dir string) (bytes int64) {
+func BytesIn(dir string) (bytes int64) {
 	d, err := os.Open(dir)
 	if err != nil {
 		return 0

@@ -1,4 +1,4 @@
-package caddymodule
+package machine
 
 import (
 	"errors"
@@ -10,20 +10,20 @@ import (
 
 // A few syncs say how fast a disk is, and half a second of them disturbs nobody.
 const (
-	maxSyncs   = 20
+	MaxSyncs   = 20
 	syncWithin = 500 * time.Millisecond
 	syncBlock  = 4096
 )
 
-// syncTimes writes and syncs blocks of a file that has no name, or one that is removed at
+// SyncTimes writes and syncs blocks of a file that has no name, or one that is removed at
 // once, inside what was set aside for it: as the buffer does.
-func syncTimes(dir string) ([]time.Duration, error) {
+func SyncTimes(dir string) ([]time.Duration, error) {
 	f, err := namelessFile(dir)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	if _, err := f.Write(make([]byte, maxSyncs*syncBlock)); err != nil {
+	if _, err := f.Write(make([]byte, MaxSyncs*syncBlock)); err != nil {
 		return nil, err
 	}
 	if err := f.Sync(); err != nil {
@@ -31,7 +31,7 @@ func syncTimes(dir string) ([]time.Duration, error) {
 	}
 	block := make([]byte, syncBlock)
 	var times []time.Duration
-	for began := time.Now(); len(times) < maxSyncs && time.Since(began) < syncWithin; {
+	for began := time.Now(); len(times) < MaxSyncs && time.Since(began) < syncWithin; {
 		block[0]++
 		start := time.Now()
 		if _, err := f.WriteAt(block, int64(len(times)*syncBlock)); err != nil {

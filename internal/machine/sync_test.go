@@ -1,4 +1,4 @@
-package caddymodule
+package machine
 
 import (
 	"os"
@@ -8,8 +8,8 @@ import (
 
 func TestMeasuringADiskLeavesNothingBehind(t *testing.T) {
 	dir := t.TempDir()
-	list, err := syncTimes(dir)
-	if err != nil || len(list) == 0 || len(list) > maxSyncs {
+	list, err := SyncTimes(dir)
+	if err != nil || len(list) == 0 || len(list) > MaxSyncs {
 		t.Errorf("%d times, %v", len(list), err)
 	}
 	if f, err := temporaryFile(dir); err != nil || f.Close() != nil {
@@ -18,7 +18,7 @@ func TestMeasuringADiskLeavesNothingBehind(t *testing.T) {
 	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
 		t.Errorf("it left %v, %v", left, err)
 	}
-	if _, err := syncTimes(filepath.Join(dir, "absent")); err == nil {
+	if _, err := SyncTimes(filepath.Join(dir, "absent")); err == nil {
 		t.Error("there is no such directory")
 	}
 }

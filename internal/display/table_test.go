@@ -1,4 +1,4 @@
-package caddymodule
+package display
 
 import (
 	"fmt"
@@ -19,17 +19,17 @@ var colours = regexp.MustCompile("\x1b\\[[0-9;]*m")
 func tabled(t *testing.T, width int, colour, trail bool, entries ...*audit.Entry) []string {
 	t.Helper()
 	var out strings.Builder
-	table := newTable(&out, width, colour, trail)
+	table := NewTable(&out, width, colour, trail)
 	for _, e := range entries {
 		doc, err := e.Encode()
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := table.add(doc, audit.BySession); err != nil {
+		if err := table.Add(doc, audit.BySession); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := table.end(); err != nil {
+	if err := table.End(); err != nil {
 		t.Fatal(err)
 	}
 	return strings.Split(strings.TrimSuffix(out.String(), "\n"), "\n")
@@ -101,7 +101,7 @@ func TestATableShowsWhatTheFiltersTake(t *testing.T) {
 	}
 	for outcome, colour := range outcomeColours {
 		e.Outcome = outcome
-		if lines := tabled(t, 120, true, false, e); !strings.Contains(lines[1], colour+string(outcome)+plain) {
+		if lines := tabled(t, 120, true, false, e); !strings.Contains(lines[1], colour+string(outcome)+Plain) {
 			t.Errorf("outcome %s is not told by word and colour: %q", outcome, lines[1])
 		}
 	}
@@ -110,7 +110,7 @@ func TestATableShowsWhatTheFiltersTake(t *testing.T) {
 func TestColoursAreLeftOutWhereTheyAreNotWanted(t *testing.T) {
 	for env, want := range map[string]bool{"": true, "NO_COLOR=1": false, "NO_COLOR=": true, "TERM=dumb": false, "TERM=xterm": true} {
 		name, value, _ := strings.Cut(env, "=")
-		got := inColour(func(asked string) string {
+		got := InColour(func(asked string) string {
 			if asked == name {
 				return value
 			}

@@ -1,4 +1,4 @@
-package caddymodule
+package display
 
 import (
 	"fmt"
@@ -7,9 +7,9 @@ import (
 	"unicode"
 )
 
-// printable is a text without what could drive a terminal: what came from the network must
+// Printable is a text without what could drive a terminal: what came from the network must
 // not.
-func printable(s string) string {
+func Printable(s string) string {
 	return strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {
 			return '·'
@@ -18,8 +18,8 @@ func printable(s string) string {
 	}, s)
 }
 
-// spell is a time in the two units that matter.
-func spell(seconds float64) string {
+// Spell is a time in the two units that matter.
+func Spell(seconds float64) string {
 	d := time.Duration(seconds * float64(time.Second))
 	days := d / (24 * time.Hour)
 	switch {

@@ -1,4 +1,4 @@
-package caddymodule
+package doctor
 
 import (
 	"context"
@@ -9,23 +9,23 @@ import (
 // maxAsking bounds the services that are asked at the same time.
 const maxAsking = 8
 
-// question is asked of somebody who may be down, slow or hostile.
-type question struct {
-	whom string
-	look func(context.Context) diagnosis
+// Question is asked of somebody who may be down, slow or hostile.
+type Question struct {
+	Whom string
+	Look func(context.Context) Diagnosis
 }
 
-// together asks all, a few at a time, and keeps their order. One that does not come back takes
+// Together asks all, a few at a time, and keeps their order. One that does not come back takes
 // no answer of another away.
-func together(ctx context.Context, questions []question) []diagnosis {
-	list := make([]diagnosis, len(questions))
+func Together(ctx context.Context, questions []Question) []Diagnosis {
+	list := make([]Diagnosis, len(questions))
 	free := make(chan struct{}, maxAsking)
 	var all sync.WaitGroup
 	for i, q := range questions {
 		all.Go(func() {
 			select {
 			case free <- struct{}{}:
-				list[i] = q.ask(ctx)
+				list[i] = q.one(ctx)
 				<-free
 			case <-ctx.Done():
 				list[i] = q.late()
@@ -39,15 +39,15 @@ func together(ctx context.Context, questions []question) []diagnosis {
 // grace is what somebody gets who heeds the context and has something to say about its end.
 const grace = 500 * time.Millisecond
 
-func (q question) ask(ctx context.Context) diagnosis {
-	said := make(chan diagnosis, 1)
+func (q Question) one(ctx context.Context) Diagnosis {
+	said := make(chan Diagnosis, 1)
 	go func() {
 		defer func() {
 			if r := recover(); r != nil {
-				said <- notKnown("%s: asking failed: %v", q.whom, r).mend("report this, please")
+				said <- NotKnown("%s: asking failed: %v", q.Whom, r).Mend("report this, please")
 			}
 		}()
-		said <- q.look(ctx)
+		said <- q.Look(ctx)
 	}()
 	select {
 	case d := <-said:
@@ -64,6 +64,6 @@ func (q question) ask(ctx context.Context) diagnosis {
 	}
 }
 
-func (q question) late() diagnosis {
-	return notKnown("%s: there was no answer in time", q.whom).mend("see what hangs, or give more time with --timeout")
+func (q Question) late() Diagnosis {
+	return NotKnown("%s: there was no answer in time", q.Whom).Mend("see what hangs, or give more time with --timeout")
 }

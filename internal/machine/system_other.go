@@ -1,6 +1,6 @@
 //go:build !linux
 
-package caddymodule
+package machine
 
 import (
 	"os"
@@ -11,6 +11,6 @@ func namelessFile(dir string) (*os.File, error) { return temporaryFile(dir) }
 
 func syncData(f *os.File) error { return f.Sync() }
 
-func clockSync() (synced bool, within time.Duration, err error) { return false, 0, errNotSaid }
+func ClockSync() (synced bool, within time.Duration, err error) { return false, 0, ErrNotSaid }
 
-func holderOf(*doctor) (pid int, ok bool) { return 0, false }
+func LockHolder(string) (pid int, ok bool) { return 0, false }

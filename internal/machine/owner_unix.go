@@ -1,6 +1,6 @@
 //go:build unix
 
-package caddymodule
+package machine
 
 import (
 	"io/fs"
@@ -10,8 +10,8 @@ import (
 	"syscall"
 )
 
-// ownerOf is the user that a file belongs to.
-func ownerOf(info fs.FileInfo) (uid int, ok bool) {
+// OwnerOf is the user that a file belongs to.
+func OwnerOf(info fs.FileInfo) (uid int, ok bool) {
 	st, ok := info.Sys().(*syscall.Stat_t)
 	if !ok {
 		return 0, false
@@ -19,8 +19,8 @@ func ownerOf(info fs.FileInfo) (uid int, ok bool) {
 	return int(st.Uid), true
 }
 
-// deviceOf tells file systems apart.
-func deviceOf(info fs.FileInfo) (device uint64, ok bool) {
+// DeviceOf tells file systems apart.
+func DeviceOf(info fs.FileInfo) (device uint64, ok bool) {
 	st, ok := info.Sys().(*syscall.Stat_t)
 	if !ok {
 		return 0, false
@@ -28,11 +28,11 @@ func deviceOf(info fs.FileInfo) (device uint64, ok bool) {
 	return uint64(st.Dev), true //nolint:unconvert // it has another type on other systems
 }
 
-// thisUser is who runs the process.
-func thisUser() (uid int, ok bool) { return os.Geteuid(), true }
+// ThisUser is who runs the process.
+func ThisUser() (uid int, ok bool) { return os.Geteuid(), true }
 
-// userName is a user's name, or its number.
-func userName(uid int) string {
+// UserName is a user's name, or its number.
+func UserName(uid int) string {
 	number := strconv.Itoa(uid)
 	u, err := user.LookupId(number)
 	if err != nil {

@@ -1,4 +1,4 @@
-package caddymodule
+package machine
 
 import (
 	"fmt"
@@ -15,8 +15,8 @@ var filesystemKinds = map[uint32]string{
 	0x73757245: "coda", 0xbd00bd0: "lustre", 0x47504653: "gpfs", 0x564c: "ncp", 0x786f4256: "vboxsf", 0x7461636f: "ocfs2", 0x1161970: "gfs2",
 }
 
-// filesystemOf asks the system once; a file system that hangs keeps it waiting.
-func filesystemOf(path string) (f filesystem, err error) {
+// FilesystemOf asks the system once; a file system that hangs keeps it waiting.
+func FilesystemOf(path string) (f Filesystem, err error) {
 	var st unix.Statfs_t
 	if err := unix.Statfs(path, &st); err != nil {
 		return f, err

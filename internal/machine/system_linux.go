@@ -1,4 +1,4 @@
-package caddymodule
+package machine
 
 import (
 	"bufio"
@@ -28,9 +28,9 @@ func namelessFile(dir string) (*os.File, error) {
 
 func syncData(f *os.File) error { return unix.Fdatasync(int(f.Fd())) }
 
-// clockSync asks the kernel whether something keeps its clock right, and by how much it may
+// ClockSync asks the kernel whether something keeps its clock right, and by how much it may
 // be wrong. It changes nothing.
-func clockSync() (synced bool, within time.Duration, err error) {
+func ClockSync() (synced bool, within time.Duration, err error) {
 	var t unix.Timex
 	state, err := unix.Adjtimex(&t)
 	if err != nil {
@@ -42,8 +42,8 @@ func clockSync() (synced bool, within time.Duration, err error) {
 // maxLocks bounds what is read of the system's locks, in lines.
 const maxLocks = 100_000
 
-// lockHolder is the process that has a file locked, without taking the lock.
-func lockHolder(path string) (pid int, ok bool) {
+// LockHolder is the process that has a file locked, without taking the lock.
+func LockHolder(path string) (pid int, ok bool) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return 0, false

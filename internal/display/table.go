@@ -1,4 +1,4 @@
-package caddymodule
+package display
 
 import (
 	"cmp"
@@ -41,9 +41,9 @@ type column struct {
 	most int
 }
 
-// table shows entries to a person at a terminal, as they come. Its first rows wait until
+// Table shows entries to a person at a terminal, as they come. Its first rows wait until
 // it is known how wide the columns are. It is not safe for concurrent use.
-type table struct {
+type Table struct {
 	w       io.Writer
 	width   int
 	colour  bool
@@ -52,18 +52,18 @@ type table struct {
 	widths  []int      // nil as long as rows wait
 }
 
-// newTable makes a table of a width in cells. Of a credential's trail it also says what
+// NewTable makes a table of a width in cells. Of a credential's trail it also says what
 // makes an entry part of it.
-func newTable(w io.Writer, width int, colour, trail bool) *table {
-	t := &table{w: w, width: width, colour: colour, columns: columns}
+func NewTable(w io.Writer, width int, colour, trail bool) *Table {
+	t := &Table{w: w, width: width, colour: colour, columns: columns}
 	if !trail {
 		t.columns = columns[:len(columns)-1]
 	}
 	return t
 }
 
-// screenOf is the terminal that an output goes to, and its width; nil if it is none.
-func screenOf(w io.Writer) (io.Writer, int) {
+// ScreenOf is the terminal that an output goes to, and its width; nil if it is none.
+func ScreenOf(w io.Writer) (io.Writer, int) {
 	f, ok := w.(*os.File)
 	if !ok || !terminal.IsTerminal(int(f.Fd())) {
 		return nil, 0
@@ -75,13 +75,13 @@ func screenOf(w io.Writer) (io.Writer, int) {
 	return colorable.NewColorable(f), width
 }
 
-// inColour reports whether a terminal gets colours: see https://no-color.org.
-func inColour(getenv func(string) string) bool {
+// InColour reports whether a terminal gets colours: see https://no-color.org.
+func InColour(getenv func(string) string) bool {
 	return getenv("NO_COLOR") == "" && getenv("TERM") != "dumb"
 }
 
-// add shows an entry, now or when the columns' widths are known.
-func (t *table) add(doc []byte, by string) error {
+// Add shows an entry, now or when the columns' widths are known.
+func (t *Table) Add(doc []byte, by string) error {
 	e, err := audit.Decode(doc)
 	if err != nil {
 		return err
@@ -91,13 +91,13 @@ func (t *table) add(doc []byte, by string) error {
 		return t.write(row, "")
 	}
 	if t.rows = append(t.rows, row); len(t.rows) == tableSample {
-		return t.end()
+		return t.End()
 	}
 	return nil
 }
 
-// end shows what waits.
-func (t *table) end() error {
+// End shows what waits.
+func (t *Table) End() error {
 	if t.widths != nil || len(t.rows) == 0 {
 		return nil
 	}
@@ -120,7 +120,7 @@ func (t *table) end() error {
 
 // layOut gives each column what it needs. Where that is too much, the widest ones get
 // less, down to narrowest; where that is too much still, the last ones go.
-func (t *table) layOut() {
+func (t *Table) layOut() {
 	widths := make([]int, len(t.columns))
 	for i, c := range t.columns {
 		widths[i] = len(c.name)
@@ -159,7 +159,7 @@ func (t *table) layOut() {
 
 // Ways to write.
 const (
-	plain = "\x1b[0m"
+	Plain = "\x1b[0m"
 	bold  = "\x1b[1m"
 	faint = "\x1b[2m"
 )
@@ -171,7 +171,7 @@ var outcomeColours = map[audit.Outcome]string{
 }
 
 // write writes a row, all in one style if one is given.
-func (t *table) write(row []string, style string) error {
+func (t *Table) write(row []string, style string) error {
 	var b strings.Builder
 	blank := 0
 	for i, width := range t.widths {
@@ -184,7 +184,7 @@ func (t *table) write(row []string, style string) error {
 		}
 		b.WriteString(strings.Repeat(" ", blank)) // none at a line's end
 		if t.colour && how != "" {
-			text = how + text + plain
+			text = how + text + Plain
 		}
 		b.WriteString(text)
 		blank = width - has + len(tableGap)
@@ -234,7 +234,7 @@ func cellsOf(e *audit.Entry, by string) []string {
 		cmp.Or(e.OrganizationSlug, e.OrganizationID), by,
 	}
 	for i, s := range cells {
-		cells[i] = printable(cmp.Or(audit.BriefText(s), "–"))
+		cells[i] = Printable(cmp.Or(audit.BriefText(s), "–"))
 	}
 	return cells
 }

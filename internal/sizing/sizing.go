@@ -1,4 +1,4 @@
-package caddymodule
+package sizing
 
 import (
 	"math"
@@ -8,44 +8,44 @@ import (
 // What bench/size has measured: an entry takes so many times its JSON, and so many bytes
 // beside. docs/sizing.md has the command and its figures, and what of them is rounded up.
 const (
-	// sampleEntryBytes is the mean of the sample's entries as they are stored, and
-	// sampleChanging the share of its calls that have an intent: for who knows none of
-	// their own. stampBytes is what of an entry is added when it is delivered.
-	sampleEntryBytes = 1440
-	sampleChanging   = 0.26
-	stampBytes       = 180
+	// SampleEntryBytes is the mean of the sample's entries as they are stored, and
+	// SampleChanging the share of its calls that have an intent: for who knows none of
+	// their own. StampBytes is what of an entry is added when it is delivered.
+	SampleEntryBytes = 1440
+	SampleChanging   = 0.26
+	StampBytes       = 180
 	// bufferTimes is what an entry or an intent takes of the buffer where most commits have
 	// one of them alone. Where dozens share a commit it is 1.
 	bufferTimes = 1.45
 )
 
-// storeGrowth is what an entry takes in a kind of store.
-type storeGrowth struct {
+// growth is what an entry takes in a kind of store.
+type growth struct {
 	times, beyond float64
 	// local says that it lies on a disk of this machine.
 	local bool
 }
 
-var storeGrowths = map[string]storeGrowth{
+var growths = map[string]growth{
 	"sqlite":   {times: 1, beyond: 1100, local: true},
 	"postgres": {times: 1, beyond: 1200},
 	"file":     {times: 1, beyond: 1, local: true},
 	"s3":       {times: 0.2}, // the sample's takes half of that: it is made up of few words
 }
 
-// isLocal reports whether a kind of store lies on a disk of this machine.
-func isLocal(kind string) bool { return storeGrowths[kind].local }
+// IsLocal reports whether a kind of store lies on a disk of this machine.
+func IsLocal(kind string) bool { return growths[kind].local }
 
 const (
-	// sizingMargin is what max_size is to be above what an outage takes: the mean of a day
+	// margin is what max_size is to be above what an outage takes: the mean of a day
 	// is not its noon, and what stores have taken is given back a segment at a time.
-	sizingMargin = 1.25
+	margin       = 1.25
 	secondsOfDay = 24 * 60 * 60
 )
 
-// sizingInput is what sizes are computed from. Bytes are bytes, and what is zero is not
+// Input is what sizes are computed from. Bytes are bytes, and what is zero is not
 // known, unless it says something else.
-type sizingInput struct {
+type Input struct {
 	// Rate is how many entries there are in a second.
 	Rate float64 `json:"entries_per_second"`
 	// EntryBytes is the mean of their JSON.
@@ -62,21 +62,21 @@ type sizingInput struct {
 	BufferBytes int64 `json:"buffer_bytes,omitempty"`
 	// Free is what the buffer's file system has left, -1 if that is not known, and MinFree
 	// what of it is for others.
-	Free    int64         `json:"free_bytes"`
-	MinFree int64         `json:"min_free"`
-	Stores  []sizingStore `json:"-"`
+	Free    int64   `json:"free_bytes"`
+	MinFree int64   `json:"min_free"`
+	Stores  []Store `json:"-"`
 }
 
-// sizingStore is a store, by its name and kind. SameDisk says that it grows on the buffer's
+// Store is a store, by its name and kind. SameDisk says that it grows on the buffer's
 // file system, and Bytes is what it has there already.
-type sizingStore struct {
+type Store struct {
 	Name, Kind string
 	SameDisk   bool
 	Bytes      int64
 }
 
-// sizes are the answers. A duration is in seconds, and absent where there is no end.
-type sizes struct {
+// Sizes are the answers. A duration is in seconds, and absent where there is no end.
+type Sizes struct {
 	EntriesPerDay float64 `json:"entries_per_day"`
 	BytesPerDay   float64 `json:"bytes_per_day"`
 
@@ -91,7 +91,7 @@ type sizes struct {
 	OutageBytes   int64 `json:"outage_bytes,omitempty"`
 	MaxSizeNeeded int64 `json:"max_size_needed,omitempty"`
 
-	Stores []storeSize `json:"stores"`
+	Stores []StoreSize `json:"stores"`
 	// DiskFull is when the buffer's file system will have no more than min_free and what
 	// the buffer may need, as the stores on it grow; absent if never, or if it is not known.
 	DiskFull *float64 `json:"disk_full_seconds,omitempty"`
@@ -100,7 +100,7 @@ type sizes struct {
 	DiskShort int64 `json:"disk_short_bytes,omitempty"`
 }
 
-type storeSize struct {
+type StoreSize struct {
 	Name string `json:"name"`
 	Kind string `json:"kind"`
 	// Measured is false for a kind whose disk is somebody else's; then PerEntry is what is
@@ -113,10 +113,10 @@ type storeSize struct {
 	AtEnd *float64 `json:"bytes_at_end,omitempty"`
 }
 
-// sizesOf computes. It looks at nothing but its input.
-func sizesOf(in *sizingInput) *sizes {
+// Compute computes. It looks at nothing but its input.
+func Compute(in *Input) *Sizes {
 	perDay := in.Rate * secondsOfDay
-	s := &sizes{EntriesPerDay: perDay, BytesPerDay: perDay * in.EntryBytes, Stores: []storeSize{}}
+	s := &Sizes{EntriesPerDay: perDay, BytesPerDay: perDay * in.EntryBytes, Stores: []StoreSize{}}
 	s.BufferBytesPerEntry = in.EntryBytes * bufferTimes * (1 + in.Changing)
 	s.BufferBytesPerDay = perDay * s.BufferBytesPerEntry
 	s.buffer(in)
@@ -129,7 +129,7 @@ func sizesOf(in *sizingInput) *sizes {
 	return s
 }
 
-func (s *sizes) buffer(in *sizingInput) {
+func (s *Sizes) buffer(in *Input) {
 	perSecond := in.Rate * s.BufferBytesPerEntry
 	room := float64(max(0, in.MaxSize-in.BufferBytes))
 	if free := float64(max(0, in.Free-in.MinFree)); in.Free >= 0 && free < room {
@@ -138,16 +138,16 @@ func (s *sizes) buffer(in *sizingInput) {
 	s.BufferLasts = secondsUntil(room, perSecond)
 	if in.Outage > 0 {
 		bytes := in.Outage.Seconds() * perSecond
-		s.OutageBytes, s.MaxSizeNeeded = clampBytes(bytes), roundedSize(bytes*sizingMargin)
+		s.OutageBytes, s.MaxSizeNeeded = ClampBytes(bytes), roundedSize(bytes*margin)
 	}
 }
 
-func (in *sizingInput) grows(store sizingStore, perDay float64) storeSize {
-	g, measured := storeGrowths[store.Kind]
+func (in *Input) grows(store Store, perDay float64) StoreSize {
+	g, measured := growths[store.Kind]
 	if !measured {
-		g = storeGrowth{times: 1}
+		g = growth{times: 1}
 	}
-	one := storeSize{Name: store.Name, Kind: store.Kind, Measured: measured, SameDisk: store.SameDisk && g.local}
+	one := StoreSize{Name: store.Name, Kind: store.Kind, Measured: measured, SameDisk: store.SameDisk && g.local}
 	one.PerEntry = in.EntryBytes*g.times + g.beyond
 	one.PerDay = perDay * one.PerEntry
 	if in.KeepDays > 0 && measured {
@@ -159,7 +159,7 @@ func (in *sizingInput) grows(store sizingStore, perDay float64) storeSize {
 
 // disk says when the file system will be full. What the buffer may still need is set apart:
 // it may need it on any day.
-func (s *sizes) disk(in *sizingInput) {
+func (s *Sizes) disk(in *Input) {
 	room := float64(in.Free - in.MinFree - max(0, in.MaxSize-in.BufferBytes))
 	var perSecond, end float64
 	for i, store := range s.Stores {
@@ -182,7 +182,7 @@ func (s *sizes) disk(in *sizingInput) {
 	}
 	s.DiskShort = -1
 	if !math.IsInf(end, 1) {
-		s.DiskShort = clampBytes(end - room)
+		s.DiskShort = ClampBytes(end - room)
 	}
 }
 
@@ -205,11 +205,11 @@ func roundedSize(bytes float64) int64 {
 	if bytes > 1<<30 {
 		unit = 1 << 30
 	}
-	return clampBytes(math.Ceil(bytes/unit) * unit)
+	return ClampBytes(math.Ceil(bytes/unit) * unit)
 }
 
-// clampBytes is a whole number of bytes that fits.
-func clampBytes(bytes float64) int64 {
+// ClampBytes is a whole number of bytes that fits.
+func ClampBytes(bytes float64) int64 {
 	switch {
 	case math.IsNaN(bytes) || bytes <= 0:
 		return 0
