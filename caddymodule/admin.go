@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -19,7 +18,6 @@ import (
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
 	"github.com/caddy-audit-log/caddy-audit-log/buffer"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
-	"github.com/caddy-audit-log/caddy-audit-log/forwarder/spool"
 )
 
 func init() {
@@ -129,7 +127,7 @@ func (a *App) serveExport(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: err}
 	}
-	reader, err := openReader(r.Context(), a.stores)
+	reader, err := a.stores.OpenReader(r.Context())
 	if err != nil {
 		return err
 	}
@@ -178,39 +176,6 @@ func parseQuery(get func(string) string) (q forwarder.Query, err error) {
 		}
 	}
 	return q, nil
-}
-
-// openReader opens the first store that can be read back, and if there is one, the
-// first of them that gets every entry.
-func openReader(ctx context.Context, stores []*store) (forwarder.ReadCloser, error) {
-	if n := readableOf(stores); n != nil {
-		return n.open.(forwarder.ReaderOpener).OpenReader(ctx)
-	}
-	return nil, errors.New("none of the configured stores can be read back: add one that can, such as sqlite")
-}
-
-// openStore opens the store of a name, or with an empty one what openReader opens. It
-// may be one that is slow to read.
-func (a *App) openStore(ctx context.Context, name string) (forwarder.ReadCloser, error) {
-	if name == "" {
-		return openReader(ctx, a.stores)
-	}
-	i := a.store(name)
-	if i < 0 {
-		return nil, fmt.Errorf("reading store %q: the configuration has no store of that name: it has %s", name, strings.Join(a.storeNames(), ", "))
-	}
-	n := a.stores[i]
-	if o, ok := n.open.(forwarder.ReaderOpener); ok {
-		return o.OpenReader(ctx)
-	}
-	o, ok := n.open.(forwarder.ScanOpener)
-	switch {
-	case !ok:
-		return nil, fmt.Errorf("reading store %q: what a store %s has taken cannot be read back: name one that can, such as sqlite, postgres or s3", name, n.open.Describe().Kind)
-	case n.Format == formatOCSF:
-		return nil, fmt.Errorf("reading store %q: its format is ocsf, and only native entries can be put in order and in their highest revision: read its objects themselves", name)
-	}
-	return spool.New(o, ""), nil
 }
 
 // serveTail writes the newest entries and, when asked to follow, each further
@@ -277,7 +242,7 @@ func (a *App) newest(ctx context.Context, b *buffer.Buffer, head uint64, n int) 
 	if err != nil || len(lines) >= n {
 		return lines, err
 	}
-	reader, readErr := openReader(ctx, a.stores)
+	reader, readErr := a.stores.OpenReader(ctx)
 	if readErr != nil {
 		return lines, nil // the buffer's own entries are better than none
 	}

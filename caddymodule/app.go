@@ -21,6 +21,7 @@ import (
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
 	"github.com/caddy-audit-log/caddy-audit-log/buffer"
+	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/stores"
 	"github.com/caddy-audit-log/caddy-audit-log/identity"
 	"github.com/caddy-audit-log/caddy-audit-log/internal/machine"
 )
@@ -38,7 +39,7 @@ type App struct {
 
 	// Stores are the audit stores; each gets every entry, unless it says otherwise.
 	// Default: one SQLite database, "audit.db" beside the buffer's directory.
-	Stores []*StoreConfig `json:"stores,omitempty"`
+	Stores []*stores.StoreConfig `json:"stores,omitempty"`
 
 	// Keep says how long entries exist, by retention class. A change only ever extends:
 	// what is stored is kept for as long as was said when it was stored, or longer.
@@ -54,7 +55,7 @@ type App struct {
 	Organizations *Organizations `json:"organizations,omitempty"`
 
 	dir      string
-	stores   []*store
+	stores   stores.List
 	handlers []*Handler     // of all sites, complete before Start
 	viewers  []*Viewer      // the same
 	http     *caddyhttp.App // theirs; nil without one
@@ -149,7 +150,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 	if err := a.Buffer.check(a.dir); err != nil {
 		return err
 	}
-	if err := a.provisionStores(ctx); err != nil {
+	if a.stores, err = stores.Load(ctx, a.Stores, filepath.Join(filepath.Dir(a.dir), "audit.db")); err != nil {
 		return err
 	}
 	if err := a.Keep.check(); err != nil {
@@ -341,7 +342,7 @@ func (a *App) Stop() error {
 		select {
 		case <-d.done:
 		case <-ctx.Done():
-			a.log.Error("a delivery does not end; what it has not delivered stays in the buffer", "store", a.stores[i].name)
+			a.log.Error("a delivery does not end; what it has not delivered stays in the buffer", "store", a.stores[i].Name)
 		}
 	}
 	for _, source := range a.sources {

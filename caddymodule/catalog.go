@@ -21,6 +21,7 @@ import (
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
 	"github.com/caddy-audit-log/caddy-audit-log/audit/description"
+	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/syntax"
 )
 
 const (
@@ -284,7 +285,7 @@ func readCatalogURL(address string) (*catalogContent, error) {
 		var d *catalogContent
 		if d, err = newContent(catalogOpenAPI, address, data); err == nil {
 			d.fetched = data
-			if clearURL(address) {
+			if syntax.InClear(address) {
 				d.warnings = append([]string{"it comes over http: whoever can change it on the way decides what calls are called; use https, or a file"}, d.warnings...)
 			}
 			return d, nil

@@ -51,7 +51,7 @@ func (d *examination) storeFiles() (names []string) {
 			continue
 		}
 		names = append(names, at)
-		if n.open.Describe().Kind == "sqlite" {
+		if n.Opener.Describe().Kind == "sqlite" {
 			names = append(names, at+"-wal", at+"-shm")
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
+	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/syntax"
 	"github.com/caddy-audit-log/caddy-audit-log/internal/doctor"
 )
 
@@ -97,7 +98,7 @@ func reachOf(listen string) reach {
 	switch {
 	case err != nil:
 		return reachAnybody
-	case at.IsUnixNetwork(), isLoopback(at.Host):
+	case at.IsUnixNetwork(), syntax.IsLoopback(at.Host):
 		return reachMachine
 	}
 	ip, err := netip.ParseAddr(at.Host)
@@ -162,7 +163,7 @@ func (d *examination) adminFinding() doctor.Diagnosis {
 		return doctor.NotKnown("the admin endpoint %s: %v", address, err).Mend(cure)
 	case parsed.IsUnixNetwork():
 		return doctor.Fine("the admin endpoint is a unix socket")
-	case isLoopback(parsed.Host):
+	case syntax.IsLoopback(parsed.Host):
 		return doctor.Warning("the admin endpoint is at %s: every user and container of this machine's network can read every entry, and change the configuration", address).Mend(cure)
 	}
 	return doctor.Wrong("the admin endpoint is at %s: whoever reaches it can read every entry, and change the configuration", address).Mend(cure)

@@ -122,7 +122,7 @@ func checkRetention(_ context.Context, d *examination) []doctor.Diagnosis {
 			Mend("say how long entries exist, as in: keep { default 400d }"))
 	} else {
 		list = append(list, doctor.Fine("entries are kept for %s, where no class says otherwise", d.app.keep().Term(audit.ClassDefault)))
-		if names := d.app.notKept(); len(names) > 0 {
+		if names := d.app.stores.NotKept(); len(names) > 0 {
 			list = append(list, doctor.Fine("%s delete by means of their own, not by keep: see their documentation", strings.Join(names, ", ")))
 		}
 	}

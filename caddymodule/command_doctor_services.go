@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/syntax"
 	"github.com/caddy-audit-log/caddy-audit-log/identity"
 	"github.com/caddy-audit-log/caddy-audit-log/internal/doctor"
 )
@@ -29,12 +30,12 @@ func checkServices(ctx context.Context, d *examination) []doctor.Diagnosis {
 			ask(i.String(), i.title(), i.look)
 		}
 		for _, l := range h.Lookups {
-			ask(l.String(), l.Kind+" "+shownURL(l.URL), func(ctx context.Context) doctor.Diagnosis { return l.look(ctx, h) })
+			ask(l.String(), l.Kind+" "+syntax.ShownURL(l.URL), func(ctx context.Context) doctor.Diagnosis { return l.look(ctx, h) })
 		}
 	}
 	for _, v := range d.app.viewers {
 		if v.Ask != nil {
-			ask("members "+v.Ask.URL, "members ask "+shownURL(v.Ask.URL), v.Ask.look)
+			ask("members "+v.Ask.URL, "members ask "+syntax.ShownURL(v.Ask.URL), v.Ask.look)
 		}
 	}
 	questions = append(questions, d.app.Organizations.looks()...)
@@ -76,7 +77,7 @@ func (i *Issuer) look(ctx context.Context) doctor.Diagnosis {
 func (l *Lookup) look(ctx context.Context, h *Handler) doctor.Diagnosis {
 	s, err := l.service(h.platform)
 	if err != nil {
-		return doctor.Wrong("%s %s: %v", l.Kind, shownURL(l.URL), err).Mend("correct it where it says")
+		return doctor.Wrong("%s %s: %v", l.Kind, syntax.ShownURL(l.URL), err).Mend("correct it where it says")
 	}
 	name := fmt.Sprintf("%s %s", l.Kind, identity.WithoutQuery(s.URL))
 	if err := s.Probe(ctx); err != nil {
@@ -87,7 +88,7 @@ func (l *Lookup) look(ctx context.Context, h *Handler) doctor.Diagnosis {
 
 // look asks for an organization that is not there, without a credential.
 func (m *MembersAsk) look(ctx context.Context) doctor.Diagnosis {
-	name := "members ask " + shownURL(m.URL)
+	name := "members ask " + syntax.ShownURL(m.URL)
 	a, err := m.ask()
 	if err != nil {
 		return doctor.Wrong("%s: %v", name, err).Mend("correct it where it says")

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/stores"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
 	"github.com/caddy-audit-log/caddy-audit-log/internal/doctor"
 )
@@ -26,35 +27,35 @@ func checkStores(ctx context.Context, d *examination) []doctor.Diagnosis {
 	}
 	var questions []doctor.Question
 	for _, n := range d.app.stores {
-		look := n.look
+		look := lookAtStore
 		if d.probe {
-			look = n.probeFinding
+			look = probeStore
 		}
-		questions = append(questions, doctor.Question{Whom: n.title(), Look: look})
+		questions = append(questions, doctor.Question{Whom: storeTitle(n), Look: func(ctx context.Context) doctor.Diagnosis { return look(ctx, n) }})
 	}
 	list := doctor.Together(ctx, questions)
 	if len(d.app.Stores) == 0 {
 		list = append(list, doctor.Warning("no store is configured: entries go to %s", locationOf(d.app.stores[0])).
 			Mend("say so yourself, as in: store sqlite /var/lib/caddy-audit/audit.db"))
 	}
-	if readableOf(d.app.stores) == nil {
+	if d.app.stores.Readable() == nil {
 		list = append(list, doctor.Warning("none of the stores can be read back: there is no export, no search and no page").Mend("add one that can, sqlite or postgres"))
 	}
-	if !slices.ContainsFunc(d.app.stores, func(n *store) bool { return n.Detachable == 0 }) {
+	if !slices.ContainsFunc(d.app.stores, func(n *stores.Store) bool { return n.Detachable == 0 }) {
 		list = append(list, doctor.Warning("each store is detachable: nothing holds what none of them has taken").Mend("make one required: take its detachable away"))
 	}
 	return list
 }
 
-// probeFinding is what `caddy audit store check` says.
-func (n *store) probeFinding(ctx context.Context) doctor.Diagnosis {
-	r := n.check(ctx)
+// probeStore says what `caddy audit store check` does.
+func probeStore(ctx context.Context, n *stores.Store) doctor.Diagnosis {
+	r := n.Check(ctx)
 	if r.OK {
 		left := "no probe was left in it"
 		if r.Probe != "" {
 			left = "it took the probe " + r.Probe
 		}
-		return doctor.Fine("%s: %s", n.title(), left)
+		return doctor.Fine("%s: %s", storeTitle(n), left)
 	}
 	why := "it cannot be used as it is"
 	for _, s := range r.Steps {
@@ -62,46 +63,46 @@ func (n *store) probeFinding(ctx context.Context) doctor.Diagnosis {
 			why = s.Step + ": " + s.Error
 		}
 	}
-	return doctor.Wrong("%s: %s", n.title(), why).Mend("\"caddy audit store check %s\" tries it again", n.name)
+	return doctor.Wrong("%s: %s", storeTitle(n), why).Mend("\"caddy audit store check %s\" tries it again", n.Name)
 }
 
-func (n *store) title() string {
-	d := n.open.Describe()
-	return fmt.Sprintf("store %s (%s %s)", n.name, d.Kind, d.Location)
+func storeTitle(n *stores.Store) string {
+	d := n.Opener.Describe()
+	return fmt.Sprintf("store %s (%s %s)", n.Name, d.Kind, d.Location)
 }
 
-// look reads a store that can be read, and else sees whether somebody listens there.
-func (n *store) look(ctx context.Context) doctor.Diagnosis {
-	cure := fmt.Sprintf("\"caddy audit store check %s\", or --probe, tries to write to it", n.name)
-	if o, ok := n.open.(forwarder.ReaderOpener); ok {
+// lookAtStore reads a store that can be read, and else sees whether somebody listens there.
+func lookAtStore(ctx context.Context, n *stores.Store) doctor.Diagnosis {
+	cure := fmt.Sprintf("\"caddy audit store check %s\", or --probe, tries to write to it", n.Name)
+	if o, ok := n.Opener.(forwarder.ReaderOpener); ok {
 		r, err := o.OpenReader(ctx)
 		switch {
 		case err == nil:
 			_ = r.Close() // it has shown what it is
-			return doctor.Fine("%s can be opened, and its schema is known; nothing was written to it", n.title())
+			return doctor.Fine("%s can be opened, and its schema is known; nothing was written to it", storeTitle(n))
 		case errors.Is(err, fs.ErrNotExist), errors.Is(err, forwarder.ErrUnprepared):
-			return doctor.NotKnown("%s: %v", n.title(), err).Mend("start the server once; %s", cure)
+			return doctor.NotKnown("%s: %v", storeTitle(n), err).Mend("start the server once; %s", cure)
 		}
-		return doctor.Wrong("%s: %v", n.title(), err).Mend("%s", cure)
+		return doctor.Wrong("%s: %v", storeTitle(n), err).Mend("%s", cure)
 	}
-	address, ok := n.address()
+	address, ok := storeAddress(n)
 	if !ok {
-		return doctor.NotKnown("%s: it was not tried, since that writes to it", n.title()).Mend("%s", cure)
+		return doctor.NotKnown("%s: it was not tried, since that writes to it", storeTitle(n)).Mend("%s", cure)
 	}
 	ctx, cancel := context.WithTimeout(ctx, dialWithin)
 	defer cancel()
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
 	if err != nil {
-		return doctor.Wrong("%s: nobody can be reached at %s: %v", n.title(), address, withoutAddress(err)).Mend("see whether it runs, and what is between here and there; %s", cure)
+		return doctor.Wrong("%s: nobody can be reached at %s: %v", storeTitle(n), address, withoutAddress(err)).Mend("see whether it runs, and what is between here and there; %s", cure)
 	}
 	_ = conn.Close()
-	return doctor.Fine("%s: somebody listens at %s; nothing was written to it, which --probe does", n.title(), address)
+	return doctor.Fine("%s: somebody listens at %s; nothing was written to it, which --probe does", storeTitle(n), address)
 }
 
-// address is where somebody listens by TCP, and false where that is not known, or only
+// storeAddress is where somebody listens by TCP, and false where that is not known, or only
 // through a proxy.
-func (n *store) address() (string, bool) {
-	u, err := url.Parse(n.open.Describe().Location)
+func storeAddress(n *stores.Store) (string, bool) {
+	u, err := url.Parse(n.Opener.Describe().Location)
 	if err != nil || u.Hostname() == "" || u.Scheme == "udp" {
 		return "", false
 	}

@@ -211,7 +211,7 @@ func deliver(ctx context.Context, app *App, dir string, w io.Writer) (err error)
 		s.event(audit.EventUncleanStart, map[string]any{"calls_unknown": r.Unknown, "adopted": true})
 	}
 	for _, n := range app.stores {
-		b.Hold(n.name)
+		b.Hold(n.Name)
 	}
 	before := b.Stats()
 	running, cancel := context.WithCancel(ctx)
@@ -242,14 +242,14 @@ func deliver(ctx context.Context, app *App, dir string, w io.Writer) (err error)
 	}
 	after := b.Stats()
 	for _, n := range app.stores {
-		was, is := before.Stores[n.name], after.Stores[n.name]
-		fmt.Fprintf(w, "%s: %s delivered", n.name, humanize.Comma(int64(is.Delivered-was.Delivered)))
+		was, is := before.Stores[n.Name], after.Stores[n.Name]
+		fmt.Fprintf(w, "%s: %s delivered", n.Name, humanize.Comma(int64(is.Delivered-was.Delivered)))
 		if lost := is.Damaged - was.Damaged; lost > 0 {
 			fmt.Fprintf(w, ", %s cannot be read; a gap tells which", humanize.Comma(int64(lost)))
 		}
 		fmt.Fprintln(w)
 	}
-	names := slices.DeleteFunc(slices.Collect(maps.Keys(after.Stores)), app.has)
+	names := slices.DeleteFunc(slices.Collect(maps.Keys(after.Stores)), app.stores.Has)
 	slices.Sort(names)
 	for _, name := range names {
 		if n := after.Head - after.Stores[name].Position; n > 0 {

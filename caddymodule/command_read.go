@@ -211,7 +211,7 @@ func stored(ctx context.Context, p *place, store string, q forwarder.Query, line
 		return err
 	}
 	defer done()
-	reader, err := app.openStore(ctx, store)
+	reader, err := app.stores.OpenNamed(ctx, store)
 	if err != nil {
 		return err
 	}

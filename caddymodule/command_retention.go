@@ -256,7 +256,7 @@ func (p *place) receipts(ctx context.Context, store string, do func([]byte) erro
 			return errors.Join(err, offErr)
 		}
 		defer done()
-		l, _, err := app.openLedger(ctx, store)
+		l, _, err := app.stores.OpenLedger(ctx, store)
 		if err != nil {
 			return err
 		}

@@ -272,7 +272,7 @@ func searchFiles(ctx context.Context, p *place, r *searchRequest, down error, ad
 	if err := end.noteWaiting(app); err != nil {
 		return nil, fmt.Errorf("%w; but %w", down, err)
 	}
-	reader, err := openReader(ctx, app.stores)
+	reader, err := app.stores.OpenReader(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -293,8 +293,8 @@ func (e *searchEnd) noteWaiting(app *App) error {
 		e.note("what waits in the buffer was not searched: %v", err)
 		return nil
 	}
-	if store := readableOf(app.stores); store != nil {
-		if n := b.Head - b.Stores[store.name].Position; n > 0 {
+	if store := app.stores.Readable(); store != nil {
+		if n := b.Head - b.Stores[store.Name].Position; n > 0 {
 			e.note("not searched: %s in the buffer that the store does not have: start the server and search again", entries(int64(n)))
 		}
 	}

@@ -20,6 +20,8 @@ import (
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
 	"github.com/caddy-audit-log/caddy-audit-log/buffer"
+	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/stores"
+	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/syntax"
 	"github.com/caddy-audit-log/caddy-audit-log/internal/display"
 	"github.com/caddy-audit-log/caddy-audit-log/internal/machine"
 	"github.com/caddy-audit-log/caddy-audit-log/internal/sizing"
@@ -150,8 +152,8 @@ func (q *sizeQuestion) configured(ctx context.Context, p *place, in *sizing.Inpu
 	in.BufferBytes = min(machine.BytesIn(app.dir), in.MaxSize)
 	in.KeepDays = keepDays(app.keep().Term(audit.ClassDefault))
 	for _, n := range app.stores {
-		d := n.open.Describe()
-		s := sizing.Store{Name: n.name, Kind: d.Kind}
+		d := n.Opener.Describe()
+		s := sizing.Store{Name: n.Name, Kind: d.Kind}
 		if sizing.IsLocal(d.Kind) {
 			s.SameDisk = sameFilesystem(at, machine.Nearest(d.Location))
 		}
@@ -227,7 +229,7 @@ func (q *sizeQuestion) given(in *sizing.Input) (err error) {
 		if size.value == "" {
 			continue
 		}
-		if *size.to, err = parseSize(size.value); err != nil {
+		if *size.to, err = syntax.Size(size.value); err != nil {
 			return wrong(size.flag, size.value, err)
 		}
 	}
@@ -365,8 +367,8 @@ func caddyfileSize(bytes int64) string {
 }
 
 // locationOf is where a store's own files are, empty if it has none here.
-func locationOf(n *store) string {
-	if d := n.open.Describe(); sizing.IsLocal(d.Kind) {
+func locationOf(n *stores.Store) string {
+	if d := n.Opener.Describe(); sizing.IsLocal(d.Kind) {
 		return filepath.Clean(d.Location)
 	}
 	return ""

@@ -10,6 +10,7 @@ import (
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
 	"github.com/caddy-audit-log/caddy-audit-log/buffer"
+	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/stores"
 )
 
 // A directory whose quarantine holds what no store has must not be called delivered.
@@ -33,7 +34,7 @@ func TestDeliveringABufferDoesNotSayThatItCanBeRemovedWhileEntriesAreInQuarantin
 		t.Fatal(err)
 	}
 	setPicky(t, "/poison", false)
-	app := &App{log: slog.New(slog.DiscardHandler), stores: []*store{{StoreConfig: new(StoreConfig), name: "picky", open: new(pickyStore)}}}
+	app := &App{log: slog.New(slog.DiscardHandler), stores: stores.List{{StoreConfig: new(stores.StoreConfig), Name: "picky", Opener: new(pickyStore)}}}
 	var out bytes.Buffer
 	err = deliver(t.Context(), app, dir, &out)
 	st, statErr := buffer.Inspect(dir)

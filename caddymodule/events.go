@@ -166,7 +166,7 @@ func (a *App) policy() []string {
 	lines := []string{fmt.Sprintf("buffer %s max_size %d max_wait %s min_free %d on_fault %s",
 		a.dir, c.MaxSize, c.MaxWait, c.MinFree, cmp.Or(a.Buffer.OnFault, onFaultReject))}
 	for _, n := range a.stores {
-		lines = append(lines, n.describe())
+		lines = append(lines, n.Describe())
 	}
 	lines = append(lines, a.Keep.lines()...)
 	lines = append(lines, readableLines(a.Readable)...)

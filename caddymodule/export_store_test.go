@@ -14,6 +14,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
+	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/stores"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder/spool"
 )
@@ -125,7 +126,7 @@ func TestExportReadsTheStoreThatIsNamed(t *testing.T) {
 		t.Errorf("a part is taken for the whole: %q, %v", got, err)
 	}
 	archived.docs, archived.damaged, archived.fails = nil, nil, nil
-	if store := readableOf([]*store{{StoreConfig: new(StoreConfig), open: new(archiveStore)}}); store != nil {
+	if store := (stores.List{{StoreConfig: new(stores.StoreConfig), Opener: new(archiveStore)}}).Readable(); store != nil {
 		t.Error("an archive is read without being named")
 	}
 }

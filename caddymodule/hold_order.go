@@ -103,7 +103,7 @@ func (a *App) orderHold(ctx context.Context, o *holdOrder) (answer holdAnswer, e
 			facts[name] = t.UTC().Format(time.RFC3339)
 		}
 	}
-	answer = holdAnswer{ID: o.Hold.ID, Stores: []string{}, NotHeld: a.notKept()}
+	answer = holdAnswer{ID: o.Hold.ID, Stores: []string{}, NotHeld: a.stores.NotKept()}
 	if o.Do == doRelease {
 		// Before anything can expire for it.
 		s.event(audit.EventHold, facts)

@@ -10,6 +10,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
+	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/syntax"
 )
 
 // KeepConfig says how long entries exist.
@@ -75,7 +76,7 @@ var keepMatchers = []keepMatcher{
 
 // parseKeep reads how long entries exist; see parseGlobal.
 func parseKeep(d *caddyfile.Dispenser) (*KeepConfig, error) {
-	c := &KeepConfig{DefinedAt: at(d)}
+	c := &KeepConfig{DefinedAt: syntax.At(d)}
 	if d.NextArg() {
 		return nil, d.Errf("keep takes no argument %q: put its terms into a block, as in: keep { default 400d }", d.Val())
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
+	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/syntax"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder/attribution"
 	"github.com/caddy-audit-log/caddy-audit-log/identity"
@@ -102,7 +103,7 @@ func (o *Organizations) wrong(format string, args ...any) error {
 func (o *Organizations) lookups() (projects, organizations *attribution.Lookup, err error) {
 	var token func() (string, error)
 	if o.Token != "" {
-		if err := checkSecret(o.Token); err != nil {
+		if err := syntax.CheckSecret(o.Token); err != nil {
 			return nil, nil, o.wrong("token: %w", err)
 		}
 		token = func() (string, error) {
@@ -229,7 +230,7 @@ func (o *Organizations) asksInClear() bool {
 		return false
 	}
 	for address := range o.asked() {
-		if clearURL(address) {
+		if syntax.InClear(address) {
 			return true
 		}
 	}
@@ -244,7 +245,7 @@ func (a *App) lookupsOwnSite() (address string, yes bool) {
 	}
 	for address, l := range a.Organizations.asked() {
 		u, err := url.Parse(address)
-		if err != nil || !isLoopback(u.Hostname()) {
+		if err != nil || !syntax.IsLoopback(u.Hostname()) {
 			continue
 		}
 		port := u.Port()
@@ -265,7 +266,7 @@ func (a *App) lookupsOwnSite() (address string, yes bool) {
 
 // parseOrganizations reads whose calls are; see parseGlobal.
 func parseOrganizations(d *caddyfile.Dispenser) (*Organizations, error) {
-	o := &Organizations{DefinedAt: at(d)}
+	o := &Organizations{DefinedAt: syntax.At(d)}
 	if d.NextArg() {
 		return nil, d.Errf("organizations takes no argument %q: put its options into a block", d.Val())
 	}
@@ -327,7 +328,7 @@ func (o *Organizations) option(d *caddyfile.Dispenser, option string) error {
 		}
 	case "token":
 		if o.Token, err = one(); err == nil {
-			if err := checkSecret(o.Token); err != nil {
+			if err := syntax.CheckSecret(o.Token); err != nil {
 				return d.Errf("token: %w", err)
 			}
 		}
@@ -340,7 +341,7 @@ func (o *Organizations) option(d *caddyfile.Dispenser, option string) error {
 		if option == "negative_ttl" {
 			to = &o.NegativeTTL
 		}
-		if *to, err = parseDuration(value); err != nil {
+		if *to, err = syntax.Duration(value); err != nil {
 			return d.Errf("%s %w", option, err)
 		}
 	case "rate":

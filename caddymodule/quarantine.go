@@ -15,6 +15,7 @@ import (
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
 	"github.com/caddy-audit-log/caddy-audit-log/buffer"
+	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/stores"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
 	"github.com/caddy-audit-log/caddy-audit-log/internal/display"
 )
@@ -136,7 +137,7 @@ func (o *quarantineOrder) check(a *App) error {
 		return fmt.Errorf("do %q: it is retry or drop", o.Do)
 	case o.Store == "":
 		return errors.New("name the store whose entries are meant")
-	case o.Do == doRetry && !a.has(o.Store):
+	case o.Do == doRetry && !a.stores.Has(o.Store):
 		return fmt.Errorf("there is no store %q in the configuration that could be tried", o.Store)
 	case o.Do == doDrop && (o.Reason == "" || len(o.Reason) > maxPassReason || !utf8.ValidString(o.Reason)):
 		return fmt.Errorf("dropping entries: give a reason of up to %d bytes, which the audit log keeps", maxPassReason)
@@ -184,7 +185,7 @@ func (a *App) serveResolve(w http.ResponseWriter, r *http.Request) error {
 			if err := emit(line); err != nil {
 				return err
 			}
-			if err != nil && o.Do == doRetry && !isRefused(err) && !errors.Is(err, buffer.ErrNotQuarantined) && !errors.Is(err, errResolving) {
+			if err != nil && o.Do == doRetry && !stores.IsRefused(err) && !errors.Is(err, buffer.ErrNotQuarantined) && !errors.Is(err, errResolving) {
 				return nil // it is the store, which would be asked for nothing
 			}
 		}
@@ -224,11 +225,6 @@ func (a *App) resolve(ctx context.Context, s *shared, o *quarantineOrder, sequen
 	return resolvedLine{sequence, result, ""}, nil
 }
 
-func isRefused(err error) bool {
-	_, refused := errors.AsType[*forwarder.RefusedError](err)
-	return refused
-}
-
 // retry writes an entry in quarantine to its store.
 func (a *App) retry(ctx context.Context, s *shared, store string, sequence uint64) error {
 	var q *buffer.Quarantined
@@ -245,7 +241,7 @@ func (a *App) retry(ctx context.Context, s *shared, store string, sequence uint6
 	if q == nil {
 		return buffer.ErrNotQuarantined
 	}
-	i := a.store(store)
+	i := a.stores.Index(store)
 	if i < 0 || i >= len(a.deliveries) {
 		return fmt.Errorf("the store %q is not running", store)
 	}

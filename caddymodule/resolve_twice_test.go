@@ -10,6 +10,7 @@ import (
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
 	"github.com/caddy-audit-log/caddy-audit-log/buffer"
+	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/stores"
 )
 
 // Two operators at once: of an entry that a store has got, no gap may say that it was
@@ -43,9 +44,9 @@ func TestAnEntryIsNotDroppedWhileItIsBeingRetried(t *testing.T) {
 	b.Advance("s", 1, 0, 0, 1)
 	sink := &closingStore{entered: make(chan struct{}), leave: make(chan struct{})}
 	s := &shared{buf: b, leases: map[string]chan struct{}{}}
-	n := &store{StoreConfig: new(StoreConfig), name: "s", open: sink}
+	n := &stores.Store{StoreConfig: new(stores.StoreConfig), Name: "s", Opener: sink}
 	ctx, stop := context.WithCancel(t.Context())
-	a := &App{stores: []*store{n}}
+	a := &App{stores: stores.List{n}}
 	a.deliveries = []*delivery{startDelivery(ctx, s, n, retention{}, slog.New(slog.DiscardHandler), nil)}
 	defer func() {
 		stop()

@@ -4,11 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/http"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -66,38 +64,11 @@ func (a *App) ledgers(do func(name string, d *delivery) error) error {
 		if d.keeping == nil {
 			continue
 		}
-		if err := do(a.stores[i].name, d); err != nil {
+		if err := do(a.stores[i].Name, d); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// notKept are the stores that do not enforce retention themselves.
-func (a *App) notKept() (names []string) {
-	for _, n := range a.stores {
-		if !n.keeps() {
-			names = append(names, n.name)
-		}
-	}
-	return names
-}
-
-// openLedger opens the ledger of the store of a name, or of the first that has one.
-func (a *App) openLedger(ctx context.Context, name string) (forwarder.LedgerCloser, string, error) {
-	for _, n := range a.stores {
-		if o, ok := n.open.(forwarder.LedgerOpener); ok && (name == "" || n.name == name) {
-			l, err := o.OpenLedger(ctx)
-			return l, n.name, err
-		}
-	}
-	switch {
-	case name == "":
-		return nil, "", errors.New("none of the configured stores enforces retention itself: add one that does, such as sqlite or postgres")
-	case a.has(name):
-		return nil, "", fmt.Errorf("store %q does not enforce retention itself, so nothing can be told of it: sqlite and postgres do", name)
-	}
-	return nil, "", fmt.Errorf("the configuration has no store %q: it has %s", name, strings.Join(a.storeNames(), ", "))
 }
 
 // keep is how long entries are kept, by configuration.
@@ -137,7 +108,7 @@ func (a *App) serveRetention(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (a *App) serveReceipts(w http.ResponseWriter, r *http.Request) error {
-	l, _, err := a.openLedger(r.Context(), r.URL.Query().Get("store"))
+	l, _, err := a.stores.OpenLedger(r.Context(), r.URL.Query().Get("store"))
 	if err != nil {
 		return caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: err}
 	}

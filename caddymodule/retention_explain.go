@@ -41,12 +41,12 @@ type previewClass struct {
 
 // preview looks at a ledger.
 func (a *App) preview(ctx context.Context, name string, before time.Time) (p preview, err error) {
-	l, name, err := a.openLedger(ctx, name)
+	l, name, err := a.stores.OpenLedger(ctx, name)
 	if err != nil {
 		return p, err
 	}
 	defer l.Close()
-	p = preview{Store: name, Before: before, NotKept: a.notKept(), Holds: []forwarder.Hold{}}
+	p = preview{Store: name, Before: before, NotKept: a.stores.NotKept(), Holds: []forwarder.Hold{}}
 	keep := a.keep()
 	at := map[string]int{}
 	class := func(name string) *previewClass {
@@ -127,7 +127,7 @@ func (a *App) explain(ctx context.Context, name, id string, now time.Time) (x ex
 	if err != nil {
 		return x, err
 	}
-	l, name, err := a.openLedger(ctx, name)
+	l, name, err := a.stores.OpenLedger(ctx, name)
 	if err != nil {
 		return x, err
 	}

@@ -134,7 +134,7 @@ func (a *App) serveSearch(w http.ResponseWriter, r *http.Request) error {
 	}
 	end := searchEnd{TokenHash: shownHash(&q.Trail)}
 	do := search{query: q, buf: s.buf, room: searchRoom}
-	reader, err := openReader(r.Context(), a.stores)
+	reader, err := a.stores.OpenReader(r.Context())
 	if err != nil {
 		end.note("only the buffer was searched, since no store can be read: %v", err)
 	} else {

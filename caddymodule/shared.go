@@ -27,6 +27,9 @@ import (
 // closeWithin bounds how long the last user of a buffer waits for its writer.
 const closeWithin = 10 * time.Second
 
+// defaultForgetAfter is how long a removed store is remembered.
+const defaultForgetAfter = 24 * time.Hour
+
 // shared is a buffer that is open in this process, with all that belongs to
 // its directory. Each configuration that uses it holds it, and so does each
 // call in flight, because a reload does not wait for those. The last one to let
@@ -112,14 +115,14 @@ func (s *shared) attach(a *App) {
 	s.attribute(a)
 	known := s.buf.Stats().Stores
 	for _, n := range a.stores {
-		to := n.attachment(a.Buffer.MaxSize)
-		if before := known[n.name].Destination; before != "" && before != to.Destination {
+		to := n.Attachment(a.Buffer.MaxSize)
+		if before := known[n.Name].Destination; before != "" && before != to.Destination {
 			// The configuration before may still deliver there, and move the position.
-			s.buf.Hold(n.name)
+			s.buf.Hold(n.Name)
 			continue
 		}
-		if err := s.buf.Attach(n.name, to); err != nil {
-			a.log.Error("attaching a store", "store", n.name, "error", err) // its destination is the same
+		if err := s.buf.Attach(n.Name, to); err != nil {
+			a.log.Error("attaching a store", "store", n.Name, "error", err) // its destination is the same
 		}
 	}
 }
@@ -141,7 +144,7 @@ func (s *shared) attribute(a *App) {
 func (s *shared) removeOthers(a *App) {
 	st := s.buf.Stats()
 	for name, p := range st.Stores {
-		if p.Until != 0 || slices.ContainsFunc(s.generations, func(g *App) bool { return g.has(name) }) {
+		if p.Until != 0 || slices.ContainsFunc(s.generations, func(g *App) bool { return g.stores.Has(name) }) {
 			continue
 		}
 		until := time.Now().Add(cmp.Or(time.Duration(a.Buffer.ForgetAfter), defaultForgetAfter))

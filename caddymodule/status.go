@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/caddy-audit-log/caddy-audit-log/buffer"
+	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/stores"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
 )
 
@@ -109,7 +110,7 @@ func sum(terms []term) (n uint64) {
 
 // statusOf computes a status from one consistent picture of the buffer.
 // Entries of a store that the configuration does not name come last.
-func statusOf(dir string, b buffer.Stats, stores []*store) Status {
+func statusOf(dir string, b buffer.Stats, stores stores.List) Status {
 	s := Status{
 		Instance: b.Instance, Directory: dir, Head: b.Head, Oldest: b.Oldest, Segments: b.Segments,
 		BufferBytes: b.Bytes, BufferMaxBytes: b.MaxBytes,
@@ -145,8 +146,8 @@ func statusOf(dir string, b buffer.Stats, stores []*store) Status {
 	}
 	named := map[string]bool{}
 	for _, n := range stores {
-		named[n.name] = true
-		add(n.name, n.open.Describe(), true)
+		named[n.Name] = true
+		add(n.Name, n.Opener.Describe(), true)
 	}
 	for name := range b.Stores {
 		if !named[name] {

@@ -21,6 +21,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
+	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/stores"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
 )
 
@@ -382,7 +383,7 @@ func TestACheckOfAStoreSaysWhatFails(t *testing.T) {
 	}
 	setPicky(t, "", true)
 	out, err := check("--json", "picky")
-	var report storeReport
+	var report stores.Report
 	if end := strings.LastIndexByte(out, '}'); err == nil || json.Unmarshal([]byte(out[:end+1]), &report) != nil || report.OK || report.Steps[1].Error != "connection refused" {
 		t.Errorf("%v: %s", err, out)
 	}

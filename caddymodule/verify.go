@@ -10,6 +10,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/stores"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
 	"github.com/caddy-audit-log/caddy-audit-log/internal/display"
 )
@@ -34,13 +35,13 @@ type verification struct {
 
 // verify looks at a ledger.
 func (a *App) verify(ctx context.Context, name string) (v verification, err error) {
-	l, name, err := a.openLedger(ctx, name)
+	l, name, err := a.stores.OpenLedger(ctx, name)
 	if err != nil {
 		return v, err
 	}
 	defer l.Close()
-	n := a.stores[a.store(name)]
-	v = verification{Store: name, Partial: !n.IsZero() || n.Detachable > 0 || n.From == fromNow, Expired: []forwarder.ClassTotal{}, Lost: []forwarder.Range{}, Missing: []forwarder.Range{}}
+	n := a.stores[a.stores.Index(name)]
+	v = verification{Store: name, Partial: !n.IsZero() || n.Detachable > 0 || n.From == stores.FromNow, Expired: []forwarder.ClassTotal{}, Lost: []forwarder.Range{}, Missing: []forwarder.Range{}}
 	lost, err := l.Lost(ctx)
 	if err != nil {
 		return v, err

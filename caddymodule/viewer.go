@@ -14,6 +14,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
+	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/syntax"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
 	"github.com/caddy-audit-log/caddy-audit-log/viewer"
 	"github.com/caddy-audit-log/caddy-audit-log/viewer/access"
@@ -180,7 +181,7 @@ func (v *Viewer) Provision(ctx caddy.Context) error {
 			return v.wrong("upgrade_url and sign_in_url are http or https URLs, or paths")
 		}
 	}
-	if readableOf(v.app.stores) == nil {
+	if v.app.stores.Readable() == nil {
 		return v.wrong("none of the configured stores can be read back: add one that can, such as sqlite or postgres, or remove audit_log_viewer")
 	}
 	o := access.Options{
@@ -209,7 +210,7 @@ func (v *Viewer) Provision(ctx caddy.Context) error {
 // operator reads everything.
 func (v *Viewer) describe() (lines []string) {
 	if m := v.Ask; m != nil {
-		lines = append(lines, fmt.Sprintf("viewer: members ask %s id %q plan %q role_at %q role %q", shownURL(m.URL), m.ID, m.Plan, m.Role, m.Roles))
+		lines = append(lines, fmt.Sprintf("viewer: members ask %s id %q plan %q role_at %q role %q", syntax.ShownURL(m.URL), m.ID, m.Plan, m.Role, m.Roles))
 	}
 	if v.Claim {
 		lines = append(lines, "viewer: members claim")
@@ -223,7 +224,7 @@ func (v *Viewer) describe() (lines []string) {
 // asksInClear reports whether visitors' credentials go over the network in clear.
 func (v *Viewer) asksInClear() bool {
 	ask, err := v.Ask.ask()
-	return err == nil && clearURL(ask.URL)
+	return err == nil && syntax.InClear(ask.URL)
 }
 
 // Cleanup closes what was read.
@@ -293,7 +294,7 @@ func (v *Viewer) made() (*viewer.Viewer, error) {
 		return nil, err
 	}
 	v.open.made, err = viewer.New(viewer.Options{
-		Open: v.openLog, Gate: v.gate, Store: readableOf(v.app.stores).name, Readable: v.app.Readable, Record: v.record, Key: key, Logger: v.log,
+		Open: v.openLog, Gate: v.gate, Store: v.app.stores.Readable().Name, Readable: v.app.Readable, Record: v.record, Key: key, Logger: v.log,
 		MaxRange: time.Duration(v.MaxRange), Timeout: time.Duration(v.Timeout), MaxExports: v.MaxExports,
 		UpgradeURL: v.UpgradeURL, SignInURL: v.SignInURL, Observe: observeReader, Exported: observeExport,
 	})
@@ -301,7 +302,7 @@ func (v *Viewer) made() (*viewer.Viewer, error) {
 }
 
 func (v *Viewer) openLog(ctx context.Context) (viewer.Log, error) {
-	r, err := openReader(ctx, v.app.stores)
+	r, err := v.app.stores.OpenReader(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -310,7 +311,7 @@ func (v *Viewer) openLog(ctx context.Context) (viewer.Log, error) {
 		Close() error
 	})
 	if !ok {
-		return nil, fmt.Errorf("reading store %s: it can be exported by the commands and not be browsed: put sqlite or postgres first", readableOf(v.app.stores).name)
+		return nil, fmt.Errorf("reading store %s: it can be exported by the commands and not be browsed: put sqlite or postgres first", v.app.stores.Readable().Name)
 	}
 	return b, nil
 }

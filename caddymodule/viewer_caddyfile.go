@@ -9,6 +9,8 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/syntax"
 )
 
 func init() {
@@ -42,7 +44,7 @@ func init() {
 func parseViewer(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 	v, d := new(Viewer), helper.Dispenser
 	d.Next() // consume directive name
-	v.DefinedAt = at(d)
+	v.DefinedAt = syntax.At(d)
 	if d.NextArg() {
 		return nil, d.Errf("audit_log_viewer takes no argument %q: put its options into a block", d.Val())
 	}
@@ -67,7 +69,7 @@ func (v *Viewer) option(d *caddyfile.Dispenser) (err error) {
 	}
 	var value string
 	if !slices.Contains(viewerOptions, option) {
-		return unrecognized(d, "audit_log_viewer", "members, operators, "+strings.Join(viewerOptions, ", "))
+		return syntax.Unrecognized(d, "audit_log_viewer", "members, operators, "+strings.Join(viewerOptions, ", "))
 	}
 	if !d.AllArgs(&value) {
 		return d.Errf("%s takes one argument", option)
@@ -81,9 +83,9 @@ func (v *Viewer) option(d *caddyfile.Dispenser) (err error) {
 	case "cookie":
 		v.Cookie = value
 	case "max_range":
-		v.MaxRange, err = parseDuration(value)
+		v.MaxRange, err = syntax.Duration(value)
 	case "timeout":
-		v.Timeout, err = parseDuration(value)
+		v.Timeout, err = syntax.Duration(value)
 	case "max_exports":
 		if v.MaxExports, err = strconv.Atoi(value); err == nil && v.MaxExports < 1 {
 			return d.Errf("max_exports %q is not a number above zero", value)
@@ -135,9 +137,9 @@ func (v *Viewer) members(d *caddyfile.Dispenser) error {
 		case "role_at":
 			m.Role = value
 		case "ttl":
-			m.TTL, err = parseDuration(value)
+			m.TTL, err = syntax.Duration(value)
 		case "timeout":
-			m.Timeout, err = parseDuration(value)
+			m.Timeout, err = syntax.Duration(value)
 		default:
 			return d.Errf("%q is not an option of members ask: this version knows id, slug, name, plan, role_at, role, ttl, timeout", option)
 		}

@@ -1,12 +1,10 @@
-package caddymodule
+package stores
 
 import (
 	"cmp"
 	"encoding/json"
 	"fmt"
-	"path/filepath"
 	"regexp"
-	"slices"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -14,6 +12,7 @@ import (
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
 	"github.com/caddy-audit-log/caddy-audit-log/buffer"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
+
 	// The stores of this build.
 	_ "github.com/caddy-audit-log/caddy-audit-log/forwarder/stores/file"
 	_ "github.com/caddy-audit-log/caddy-audit-log/forwarder/stores/http"
@@ -21,7 +20,6 @@ import (
 	_ "github.com/caddy-audit-log/caddy-audit-log/forwarder/stores/otlp"
 	_ "github.com/caddy-audit-log/caddy-audit-log/forwarder/stores/postgres"
 	_ "github.com/caddy-audit-log/caddy-audit-log/forwarder/stores/s3"
-	"github.com/caddy-audit-log/caddy-audit-log/forwarder/stores/sqlite"
 	_ "github.com/caddy-audit-log/caddy-audit-log/forwarder/stores/syslog"
 )
 
@@ -80,84 +78,36 @@ type StoreConfig struct {
 
 const (
 	fromOldest = "oldest"
-	fromNow    = "now"
+	FromNow    = "now"
 
 	formatNative = "native"
 	formatOCSF   = "ocsf"
-
-	// defaultForgetAfter is how long a removed store is remembered.
-	defaultForgetAfter = 24 * time.Hour
 )
 
 // nameForm bounds what a name may be: it stands in metrics, on command lines and in
 // the buffer.
 var nameForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$`)
 
-// store is an audit store of a configuration.
-type store struct {
+// Store is an audit store of a configuration.
+type Store struct {
 	*StoreConfig
-	name string
-	open forwarder.Opener
+	Name   string
+	Opener forwarder.Opener
 }
 
 // isReadable reports whether the store can be read back.
-func (n *store) isReadable() bool {
-	_, ok := n.open.(forwarder.ReaderOpener)
+func (n *Store) isReadable() bool {
+	_, ok := n.Opener.(forwarder.ReaderOpener)
 	return ok
 }
 
-// keeps reports whether the store enforces retention itself.
-func (n *store) keeps() bool {
-	_, ok := n.open.(forwarder.LedgerOpener)
+// Keeps reports whether the store enforces retention itself.
+func (n *Store) Keeps() bool {
+	_, ok := n.Opener.(forwarder.LedgerOpener)
 	return ok
 }
 
-// readableOf is the store that is read back, nil if none can be.
-func readableOf(stores []*store) *store {
-	for _, all := range []bool{true, false} {
-		for _, n := range stores {
-			if n.isReadable() && (n.IsZero() || !all) {
-				return n
-			}
-		}
-	}
-	return nil
-}
-
-// has reports whether the configuration names a store.
-func (a *App) has(name string) bool { return a.store(name) >= 0 }
-
-// store is the index of the store with a name, -1 if there is none.
-func (a *App) store(name string) int {
-	return slices.IndexFunc(a.stores, func(n *store) bool { return n.name == name })
-}
-
-func (a *App) provisionStores(ctx caddy.Context) error {
-	if len(a.Stores) == 0 {
-		a.stores = []*store{{StoreConfig: new(StoreConfig), name: "sqlite", open: &sqlite.Module{Path: filepath.Join(filepath.Dir(a.dir), "audit.db")}}}
-		return nil
-	}
-	for i, c := range a.Stores {
-		if c == nil {
-			return fmt.Errorf("audit_log store: number %d is null: give it a store, or take it out", i+1)
-		}
-		n, err := c.provision(ctx)
-		if err == nil && a.has(n.name) {
-			err = fmt.Errorf("there are two stores with the name %q: give one of them another, as in: name siem", n.name)
-		}
-		if err != nil {
-			err = fmt.Errorf("audit_log store: %w", err)
-			if c.DefinedAt != "" {
-				err = fmt.Errorf("%s: %w", c.DefinedAt, err)
-			}
-			return err
-		}
-		a.stores = append(a.stores, n)
-	}
-	return nil
-}
-
-func (c *StoreConfig) provision(ctx caddy.Context) (*store, error) {
+func (c *StoreConfig) provision(ctx caddy.Context) (*Store, error) {
 	mod, err := ctx.LoadModule(c, "StoreRaw")
 	if err != nil {
 		return nil, err
@@ -167,30 +117,30 @@ func (c *StoreConfig) provision(ctx caddy.Context) (*store, error) {
 	if !ok || !opens {
 		return nil, fmt.Errorf("%T is not a store", mod)
 	}
-	n := &store{StoreConfig: c, name: cmp.Or(c.Name, m.CaddyModule().ID.Name()), open: opener}
+	n := &Store{StoreConfig: c, Name: cmp.Or(c.Name, m.CaddyModule().ID.Name()), Opener: opener}
 	switch {
-	case !nameForm.MatchString(n.name):
-		return nil, fmt.Errorf("the name %q: it is made of up to 64 letters, digits, dots, hyphens and underscores", n.name)
+	case !nameForm.MatchString(n.Name):
+		return nil, fmt.Errorf("the name %q: it is made of up to 64 letters, digits, dots, hyphens and underscores", n.Name)
 	case c.Detachable < 0 || c.Detachable > 1:
-		return nil, fmt.Errorf("%s: detachable %g: it is a part of the buffer above 0 and at most 1, as in: detachable 20%%", n.name, c.Detachable)
-	case c.From != "" && c.From != fromOldest && c.From != fromNow:
-		return nil, fmt.Errorf("%s: from %q: it is oldest or now", n.name, c.From)
+		return nil, fmt.Errorf("%s: detachable %g: it is a part of the buffer above 0 and at most 1, as in: detachable 20%%", n.Name, c.Detachable)
+	case c.From != "" && c.From != fromOldest && c.From != FromNow:
+		return nil, fmt.Errorf("%s: from %q: it is oldest or now", n.Name, c.From)
 	case c.Format != "" && c.Format != formatNative && c.Format != formatOCSF:
-		return nil, fmt.Errorf("%s: format %q: it is native or ocsf", n.name, c.Format)
+		return nil, fmt.Errorf("%s: format %q: it is native or ocsf", n.Name, c.Format)
 	case c.Format == formatOCSF && n.isReadable():
-		return nil, fmt.Errorf("%s: format ocsf: this store is read back, for search, export and the page, and those read native entries: use http or file for ocsf", n.name)
+		return nil, fmt.Errorf("%s: format ocsf: this store is read back, for search, export and the page, and those read native entries: use http or file for ocsf", n.Name)
 	case c.BatchEntries < 0 || c.BatchWait < 0:
-		return nil, fmt.Errorf("%s: batch: both numbers must be above zero, as in: batch 250 1s", n.name)
+		return nil, fmt.Errorf("%s: batch: both numbers must be above zero, as in: batch 250 1s", n.Name)
 	}
 	if err := c.Check(); err != nil {
-		return nil, fmt.Errorf("%s: %w", n.name, err)
+		return nil, fmt.Errorf("%s: %w", n.Name, err)
 	}
 	return n, nil
 }
 
-// attachment is how the store is attached to a buffer of a size.
-func (n *store) attachment(maxSize int64) buffer.Attachment {
-	d := n.open.Describe()
+// Attachment is how the store is attached to a buffer of a size.
+func (n *Store) Attachment(maxSize int64) buffer.Attachment {
+	d := n.Opener.Describe()
 	a := buffer.Attachment{
 		Destination: d.Kind + " " + d.Location,
 		MaxLag:      int64(n.Detachable * float64(cmp.Or(maxSize, buffer.DefaultMaxSize))),
@@ -198,16 +148,16 @@ func (n *store) attachment(maxSize int64) buffer.Attachment {
 	switch n.From {
 	case fromOldest:
 		a.From = buffer.FromOldest
-	case fromNow:
+	case FromNow:
 		a.From = buffer.FromNow
 	}
 	return a
 }
 
-// options are those of the store's forwarder.
-func (n *store) options() forwarder.Options {
+// Options are those of the store's forwarder.
+func (n *Store) Options() forwarder.Options {
 	o := forwarder.Options{}
-	if b, ok := n.open.(forwarder.BatchOpener); ok {
+	if b, ok := n.Opener.(forwarder.BatchOpener); ok {
 		o.Batching = b.Batching()
 	}
 	if n.BatchEntries > 0 {
@@ -225,16 +175,16 @@ func (n *store) options() forwarder.Options {
 	if n.Format == formatOCSF {
 		o.Format = audit.OCSFDocument
 	}
-	o.StampApart = n.keeps()
+	o.StampApart = n.Keeps()
 	// A filter that asks for the organization must know it.
 	o.StampLater = o.StampApart && len(n.Only.Organizations)+len(n.Except.Organizations) == 0
 	return o
 }
 
-// describe says in one line what the store is and which entries it gets.
-func (n *store) describe() string {
-	d := n.open.Describe()
-	line := fmt.Sprintf("store %s %s %s format %s", n.name, d.Kind, d.Location, cmp.Or(n.Format, formatNative))
+// Describe says in one line what the store is and which entries it gets.
+func (n *Store) Describe() string {
+	d := n.Opener.Describe()
+	line := fmt.Sprintf("store %s %s %s format %s", n.Name, d.Kind, d.Location, cmp.Or(n.Format, formatNative))
 	if n.Detachable > 0 {
 		line += fmt.Sprintf(" detachable %g%%", 100*n.Detachable)
 	}

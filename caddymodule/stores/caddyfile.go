@@ -1,4 +1,4 @@
-package caddymodule
+package stores
 
 import (
 	"fmt"
@@ -10,13 +10,14 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
+	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/syntax"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
 )
 
-// parseStore reads a store. The options that all stores have in common stand among the
+// Parse reads a store. The options that all stores have in common stand among the
 // store's own, and are taken out before it is asked for those.
-func parseStore(d *caddyfile.Dispenser) (*StoreConfig, error) {
-	c := &StoreConfig{DefinedAt: at(d)}
+func Parse(d *caddyfile.Dispenser) (*StoreConfig, error) {
+	c := &StoreConfig{DefinedAt: syntax.At(d)}
 	all := caddyfile.NewDispenser(d.NextSegment())
 	all.Next() // consume option name
 	if !all.NextArg() {
@@ -132,7 +133,7 @@ func (c *StoreConfig) batch(args []string) error {
 	}
 	c.BatchEntries = n
 	if len(args) == 2 {
-		c.BatchWait, err = parseDuration(args[1])
+		c.BatchWait, err = syntax.Duration(args[1])
 	}
 	return err
 }
