@@ -22,6 +22,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/caddy-audit-log/caddy-audit-log/buffer"
+	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/operator"
 )
 
 func init() {
@@ -212,9 +213,9 @@ func (p *place) offline(ctx context.Context) (_ *App, done func(), err error) {
 }
 
 // status asks the server, or the files.
-func (p *place) status(ctx context.Context) (Status, error) {
-	var s Status
-	body, err := p.get(ctx, statusPath, nil)
+func (p *place) status(ctx context.Context) (operator.Status, error) {
+	var s operator.Status
+	body, err := p.get(ctx, operator.StatusPath, nil)
 	if err == nil {
 		defer body.Close()
 		if err := json.NewDecoder(body).Decode(&s); err != nil {
@@ -237,5 +238,5 @@ func (p *place) status(ctx context.Context) (Status, error) {
 	if inspectErr != nil {
 		return s, inspectErr
 	}
-	return statusOf(app.dir, b, app.stores), nil
+	return operator.StatusOf(app.dir, b, app.stores), nil
 }

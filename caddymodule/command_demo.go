@@ -22,6 +22,7 @@ import (
 	"github.com/spf13/cobra"
 
 	auditlog "github.com/caddy-audit-log/caddy-audit-log"
+	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/operator"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder/attribution"
 )
 
@@ -233,7 +234,7 @@ func (d *demo) show(ctx context.Context, w io.Writer, keep bool) error {
 	if !ok {
 		return errors.New("reading the status: the buffer is not open")
 	}
-	say("\nIs anything lost?\n\n%s", s.text())
+	say("\nIs anything lost?\n\n%s", s.Text())
 	if keep {
 		say("Read them as a member of %s does, in a browser of this machine:\n\n  %s\n", demoOrganization.Name, d.session.url)
 		say("Send calls of your own from another terminal, and end with Ctrl-C:\n\n"+
@@ -275,7 +276,7 @@ func (d *demo) wait(ctx context.Context, from time.Time, n int) ([][]byte, error
 		s, _ := app.status()
 		if s.Head >= uint64(n) && len(s.Stores) > 0 && s.Stores[0].Pending == 0 {
 			p := place{address: os.Getenv("ADMIN_LISTEN")}
-			body, err := p.get(ctx, exportPath, url.Values{"from": {from.UTC().Format(time.RFC3339Nano)}})
+			body, err := p.get(ctx, operator.ExportPath, url.Values{"from": {from.UTC().Format(time.RFC3339Nano)}})
 			if err != nil {
 				return nil, err
 			}
@@ -302,7 +303,7 @@ func (d *demo) wait(ctx context.Context, from time.Time, n int) ([][]byte, error
 // does.
 func (d *demo) follow(ctx context.Context, w io.Writer) error {
 	p := place{address: os.Getenv("ADMIN_LISTEN")}
-	body, err := p.get(ctx, tailPath, url.Values{"n": {"0"}, "follow": {"1"}})
+	body, err := p.get(ctx, operator.TailPath, url.Values{"n": {"0"}, "follow": {"1"}})
 	if err != nil {
 		return err
 	}

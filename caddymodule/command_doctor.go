@@ -12,6 +12,7 @@ import (
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
 
+	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/operator"
 	"github.com/caddy-audit-log/caddy-audit-log/internal/doctor"
 	"github.com/caddy-audit-log/caddy-audit-log/internal/machine"
 )
@@ -108,7 +109,7 @@ type examination struct {
 	app    *App
 	sites  []*catalogSite // of config, without what only the machine knows
 	// status is the running server's, nil where none answered; then silence says why.
-	status  *Status
+	status  *operator.Status
 	silence error
 	// newest are its last entries, oldest first.
 	newest []liveEntry
@@ -176,7 +177,7 @@ func (d *examination) ask(ctx context.Context) {
 	if d.status, d.silence = d.place.liveStatus(ctx); d.status == nil {
 		return
 	}
-	d.newest, _ = d.place.newest(ctx, maxTail) // without them, some checks do not know
+	d.newest, _ = d.place.newest(ctx, operator.MaxTail) // without them, some checks do not know
 }
 
 // checkServer says whether there is a server to look at.

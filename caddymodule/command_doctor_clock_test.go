@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
+	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/operator"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
 	"github.com/caddy-audit-log/caddy-audit-log/internal/doctor"
 )
@@ -35,7 +36,7 @@ func TestAClockThatIsBehindWhatWasWrittenIsFound(t *testing.T) {
 	}
 	now := time.Now()
 	d := &examination{newest: []liveEntry{{Entry: &audit.Entry{Timestamp: now.Add(time.Hour).UnixMicro()}}}}
-	d.status = &Status{Stores: []StatusStore{{Name: "sqlite", Retention: &forwarder.KeepingStatus{Distrusted: 48 * time.Hour}}}}
+	d.status = &operator.Status{Stores: []operator.StatusStore{{Name: "sqlite", Retention: &forwarder.KeepingStatus{Distrusted: 48 * time.Hour}}}}
 	list := checkClock(t.Context(), d)
 	if list[0].State != doctor.StateWrong || list[1].State != doctor.StateWarning || !strings.Contains(list[1].Seen, "jumped ahead") {
 		t.Errorf("%+v", list)

@@ -121,7 +121,7 @@ func checkRetention(_ context.Context, d *examination) []doctor.Diagnosis {
 		list = append(list, doctor.Warning("there is no keep: nothing is ever deleted, and stores grow for ever").
 			Mend("say how long entries exist, as in: keep { default 400d }"))
 	} else {
-		list = append(list, doctor.Fine("entries are kept for %s, where no class says otherwise", d.app.keep().Term(audit.ClassDefault)))
+		list = append(list, doctor.Fine("entries are kept for %s, where no class says otherwise", d.app.kept().Terms().Term(audit.ClassDefault)))
 		if names := d.app.stores.NotKept(); len(names) > 0 {
 			list = append(list, doctor.Fine("%s delete by means of their own, not by keep: see their documentation", strings.Join(names, ", ")))
 		}

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/operator"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
 	"github.com/caddy-audit-log/caddy-audit-log/internal/doctor"
 )
@@ -54,7 +55,7 @@ func TestStoresThatGrowForEverAreFound(t *testing.T) {
 	if _, err := d.readConfiguration(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	d.status = &Status{Stores: []StatusStore{{Name: "postgres", Retention: &forwarder.KeepingStatus{FailingSince: time.Now(), LastError: "permission denied"}}}}
+	d.status = &operator.Status{Stores: []operator.StatusStore{{Name: "postgres", Retention: &forwarder.KeepingStatus{FailingSince: time.Now(), LastError: "permission denied"}}}}
 	report := newVerdict()
 	report.Add("retention", checkRetention(t.Context(), d))
 	report.want(t, "retention", doctor.StateWarning, "store postgres is not held to its retention: permission denied")

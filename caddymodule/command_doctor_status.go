@@ -7,6 +7,7 @@ import (
 	"github.com/dustin/go-humanize"
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
+	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/operator"
 	"github.com/caddy-audit-log/caddy-audit-log/internal/display"
 	"github.com/caddy-audit-log/caddy-audit-log/internal/doctor"
 )
@@ -19,7 +20,7 @@ func checkCalls(_ context.Context, d *examination) []doctor.Diagnosis {
 	}
 	var list []doctor.Diagnosis
 	if !s.Calls.Holds {
-		list = append(list, doctor.Wrong("calls do not add up: %s seen, and %s accounted for", humanize.Comma(int64(s.Calls.Seen)), humanize.Comma(int64(sum(s.Calls.terms())+uint64(s.Calls.Open)))).
+		list = append(list, doctor.Wrong("calls do not add up: %s seen, and %s accounted for", humanize.Comma(int64(s.Calls.Seen)), humanize.Comma(int64(operator.Sum(s.Calls.Terms())+uint64(s.Calls.Open)))).
 			Mend("this is a defect: keep \"caddy audit status --json\" and the log, and report it"))
 	}
 	if s.Failing != "" {
@@ -55,7 +56,7 @@ func notRunning() []doctor.Diagnosis {
 // nearlyFull is the part of a bound from which on it is in sight.
 const nearlyFull = 0.8
 
-func roomFindings(s *Status) (list []doctor.Diagnosis) {
+func roomFindings(s *operator.Status) (list []doctor.Diagnosis) {
 	size := func(b int64) string { return humanize.IBytes(uint64(max(0, b))) }
 	switch {
 	case s.FreeBytes > 0 && s.FreeBytes < s.MinFreeBytes:
@@ -112,7 +113,7 @@ func gapFindings(newest []liveEntry, now time.Time) (list []doctor.Diagnosis) {
 	return list
 }
 
-func deliveryFindings(s *StatusStore, head uint64) (list []doctor.Diagnosis) {
+func deliveryFindings(s *operator.StatusStore, head uint64) (list []doctor.Diagnosis) {
 	n := func(v uint64) string { return humanize.Comma(int64(v)) }
 	if !s.Holds {
 		list = append(list, doctor.Wrong("store %s: its entries do not add up: %s since it began", s.Name, n(head-s.Start)).

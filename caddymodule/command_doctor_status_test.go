@@ -7,43 +7,44 @@ import (
 	"time"
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
+	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/operator"
 	"github.com/caddy-audit-log/caddy-audit-log/internal/doctor"
 )
 
 func TestWhatARunningServerSaysOfItselfIsFound(t *testing.T) {
 	since := time.Now().Add(-time.Hour)
-	store := func(change func(*StatusStore)) func(*Status) {
-		return func(s *Status) { change(&s.Stores[0]) }
+	store := func(change func(*operator.StatusStore)) func(*operator.Status) {
+		return func(s *operator.Status) { change(&s.Stores[0]) }
 	}
 	for name, c := range map[string]struct {
-		change func(*Status)
+		change func(*operator.Status)
 		check  string
 		state  doctor.State
 		has    string
 	}{
-		"well":                {func(*Status) {}, "calls", doctor.StateOK, "add up"},
-		"well, too":           {func(*Status) {}, "delivery", doctor.StateOK, "add up"},
-		"calls are missing":   {func(s *Status) { s.Calls.Holds = false }, "calls", doctor.StateWrong, "do not add up"},
-		"its disk fails":      {func(s *Status) { s.Failing = "input/output error" }, "calls", doctor.StateWrong, "input/output error"},
-		"its disk is slow":    {func(s *Status) { s.Slow = true }, "calls", doctor.StateWrong, "max_wait"},
-		"it is full":          {func(s *Status) { s.BufferBytes = s.BufferMaxBytes }, "calls", doctor.StateWrong, "the buffer is full"},
-		"it is nearly full":   {func(s *Status) { s.BufferBytes = s.BufferMaxBytes * 9 / 10 }, "calls", doctor.StateWarning, "nearly full"},
-		"its disk is full":    {func(s *Status) { s.FreeBytes = 1 }, "calls", doctor.StateWrong, "leaves 256 MiB to others"},
-		"calls pass":          {func(s *Status) { s.PassingSince = &since }, "calls", doctor.StateWrong, "pass unrecorded"},
-		"calls may pass":      {func(s *Status) { s.PassUntil = &since }, "calls", doctor.StateWarning, "by order"},
-		"entries are damaged": {func(s *Status) { s.Damaged = 7 }, "calls", doctor.StateWarning, "7 entries were found damaged"},
-		"calls were refused":  {func(s *Status) { s.Calls.Refused = 3 }, "calls", doctor.StateOK, "3 calls were refused"},
-		"strangers":           {func(s *Status) { s.StrangersBytes = s.StrangersMaxBytes }, "calls", doctor.StateWarning, "used up their share"},
-		"entries wait":        {func(s *Status) { s.OldestPendingSeconds = 301 }, "delivery", doctor.StateWarning, "waits for a store since 5m1s"},
-		"entries are missing": {store(func(s *StatusStore) { s.Holds = false }), "delivery", doctor.StateWrong, "do not add up"},
-		"a store fails":       {store(func(s *StatusStore) { s.FailingSince, s.LastError = &since, "no route to host" }), "delivery", doctor.StateWrong, "no route to host"},
-		"quarantine":          {store(func(s *StatusStore) { s.Quarantined = 2 }), "delivery", doctor.StateWarning, "refuses 2 entries"},
-		"nearly detached":     {store(func(s *StatusStore) { s.PendingBytes, s.MaxPendingBytes = 9, 10 }), "delivery", doctor.StateWarning, "about to be detached"},
-		"was taken away":      {store(func(s *StatusStore) { s.Configured = false }), "delivery", doctor.StateWarning, "not in the configuration any more"},
+		"well":                {func(*operator.Status) {}, "calls", doctor.StateOK, "add up"},
+		"well, too":           {func(*operator.Status) {}, "delivery", doctor.StateOK, "add up"},
+		"calls are missing":   {func(s *operator.Status) { s.Calls.Holds = false }, "calls", doctor.StateWrong, "do not add up"},
+		"its disk fails":      {func(s *operator.Status) { s.Failing = "input/output error" }, "calls", doctor.StateWrong, "input/output error"},
+		"its disk is slow":    {func(s *operator.Status) { s.Slow = true }, "calls", doctor.StateWrong, "max_wait"},
+		"it is full":          {func(s *operator.Status) { s.BufferBytes = s.BufferMaxBytes }, "calls", doctor.StateWrong, "the buffer is full"},
+		"it is nearly full":   {func(s *operator.Status) { s.BufferBytes = s.BufferMaxBytes * 9 / 10 }, "calls", doctor.StateWarning, "nearly full"},
+		"its disk is full":    {func(s *operator.Status) { s.FreeBytes = 1 }, "calls", doctor.StateWrong, "leaves 256 MiB to others"},
+		"calls pass":          {func(s *operator.Status) { s.PassingSince = &since }, "calls", doctor.StateWrong, "pass unrecorded"},
+		"calls may pass":      {func(s *operator.Status) { s.PassUntil = &since }, "calls", doctor.StateWarning, "by order"},
+		"entries are damaged": {func(s *operator.Status) { s.Damaged = 7 }, "calls", doctor.StateWarning, "7 entries were found damaged"},
+		"calls were refused":  {func(s *operator.Status) { s.Calls.Refused = 3 }, "calls", doctor.StateOK, "3 calls were refused"},
+		"strangers":           {func(s *operator.Status) { s.StrangersBytes = s.StrangersMaxBytes }, "calls", doctor.StateWarning, "used up their share"},
+		"entries wait":        {func(s *operator.Status) { s.OldestPendingSeconds = 301 }, "delivery", doctor.StateWarning, "waits for a store since 5m1s"},
+		"entries are missing": {store(func(s *operator.StatusStore) { s.Holds = false }), "delivery", doctor.StateWrong, "do not add up"},
+		"a store fails":       {store(func(s *operator.StatusStore) { s.FailingSince, s.LastError = &since, "no route to host" }), "delivery", doctor.StateWrong, "no route to host"},
+		"quarantine":          {store(func(s *operator.StatusStore) { s.Quarantined = 2 }), "delivery", doctor.StateWarning, "refuses 2 entries"},
+		"nearly detached":     {store(func(s *operator.StatusStore) { s.PendingBytes, s.MaxPendingBytes = 9, 10 }), "delivery", doctor.StateWarning, "about to be detached"},
+		"was taken away":      {store(func(s *operator.StatusStore) { s.Configured = false }), "delivery", doctor.StateWarning, "not in the configuration any more"},
 	} {
-		s := &Status{
-			Live: true, BufferMaxBytes: 8 << 30, FreeBytes: 100 << 30, MinFreeBytes: 256 << 20, StrangersMaxBytes: 800 << 20, Calls: StatusCalls{Holds: true},
-			Stores: []StatusStore{{Name: "sqlite", Holds: true, Configured: true}},
+		s := &operator.Status{
+			Live: true, BufferMaxBytes: 8 << 30, FreeBytes: 100 << 30, MinFreeBytes: 256 << 20, StrangersMaxBytes: 800 << 20, Calls: operator.StatusCalls{Holds: true},
+			Stores: []operator.StatusStore{{Name: "sqlite", Holds: true, Configured: true}},
 		}
 		s.Calls.Seen = 100
 		c.change(s)

@@ -20,6 +20,7 @@ import (
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
 	"github.com/caddy-audit-log/caddy-audit-log/buffer"
+	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/operator"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder/attribution"
 	"github.com/caddy-audit-log/caddy-audit-log/internal/display"
 )
@@ -76,9 +77,9 @@ func drained(ctx context.Context, p *place, wait bool, quiet time.Duration, w io
 	}
 	bar := newBar("draining")
 	defer bar.end()
-	begun := first.left(first.Head)
+	begun := leftOf(&first, first.Head)
 	for s := first; ; {
-		left := s.left(first.Head)
+		left := leftOf(&s, first.Head)
 		switch {
 		case left == 0:
 			_, err := fmt.Fprintf(w, "the stores have every entry up to %s\n", humanize.Comma(int64(first.Head)))
@@ -91,7 +92,7 @@ func drained(ctx context.Context, p *place, wait bool, quiet time.Duration, w io
 		bar.set(int64(begun-left), int64(begun))
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("draining: %s entries are left, and stay in the buffer: %s", humanize.Comma(int64(left)), s.whyLeft())
+			return fmt.Errorf("draining: %s entries are left, and stay in the buffer: %s", humanize.Comma(int64(left)), whyLeft(&s))
 		case <-time.After(drainPoll):
 		}
 		next, err := p.status(ctx)
@@ -106,7 +107,7 @@ func drained(ctx context.Context, p *place, wait bool, quiet time.Duration, w io
 
 // settled waits until no call has arrived for that long, and returns the status of
 // then. A server that ends meanwhile gets no calls either.
-func settled(ctx context.Context, p *place, s Status, quiet time.Duration) (Status, error) {
+func settled(ctx context.Context, p *place, s operator.Status, quiet time.Duration) (operator.Status, error) {
 	for since := time.Now(); s.Live && time.Since(since) < quiet; {
 		select {
 		case <-ctx.Done():
@@ -129,8 +130,8 @@ func settled(ctx context.Context, p *place, s Status, quiet time.Duration) (Stat
 	return s, nil
 }
 
-// left is how many entries up to a head the slowest configured store has not taken.
-func (s *Status) left(head uint64) (n uint64) {
+// leftOf is how many entries up to a head the slowest configured store has not taken.
+func leftOf(s *operator.Status, head uint64) (n uint64) {
 	for _, st := range s.Stores {
 		if st.Configured && st.Position.Position < head {
 			n = max(n, head-st.Position.Position)
@@ -139,7 +140,7 @@ func (s *Status) left(head uint64) (n uint64) {
 	return n
 }
 
-func (s *Status) whyLeft() string {
+func whyLeft(s *operator.Status) string {
 	for _, st := range s.Stores {
 		if st.FailingSince != nil {
 			return fmt.Sprintf("store %s is failing: %s", st.Name, st.LastError)
@@ -295,7 +296,7 @@ audit.gap entry, as soon as one can be recorded.`,
 			if err != nil {
 				return err
 			}
-			body, err := p.ask(cmd.Context(), http.MethodPost, passPath, nil, bytes.NewReader(order))
+			body, err := p.ask(cmd.Context(), http.MethodPost, operator.PassPath, nil, bytes.NewReader(order))
 			if err != nil {
 				return err
 			}

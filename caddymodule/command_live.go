@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
+	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/operator"
 )
 
 // maxLiveAnswer bounds what is read of a server's answer, in bytes.
@@ -18,13 +19,13 @@ const maxLiveAnswer = 64 << 20
 
 // liveStatus asks the running server, and never looks at the files: reading those takes the
 // buffer's lock, at which a server that starts just then would fail.
-func (p *place) liveStatus(ctx context.Context) (*Status, error) {
-	body, err := p.get(ctx, statusPath, nil)
+func (p *place) liveStatus(ctx context.Context) (*operator.Status, error) {
+	body, err := p.get(ctx, operator.StatusPath, nil)
 	if err != nil {
 		return nil, err
 	}
 	defer body.Close()
-	s := new(Status)
+	s := new(operator.Status)
 	if err := json.NewDecoder(io.LimitReader(body, maxLiveAnswer)).Decode(s); err != nil {
 		return nil, fmt.Errorf("reading the server's status: %w", err)
 	}
@@ -39,7 +40,7 @@ type liveEntry struct {
 
 // newest are the last entries that are durable, oldest first.
 func (p *place) newest(ctx context.Context, n int) (list []liveEntry, err error) {
-	body, err := p.get(ctx, tailPath, url.Values{"n": {strconv.Itoa(n)}})
+	body, err := p.get(ctx, operator.TailPath, url.Values{"n": {strconv.Itoa(n)}})
 	if err != nil {
 		return nil, err
 	}
@@ -62,7 +63,7 @@ var errReadEnough = errors.New("enough is read")
 func (p *place) firstSince(ctx context.Context, since time.Time, instance string) (first *audit.Entry, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel() // or the server goes on to send all of them
-	body, err := p.get(ctx, exportPath, url.Values{"from": {since.UTC().Format(time.RFC3339)}})
+	body, err := p.get(ctx, operator.ExportPath, url.Values{"from": {since.UTC().Format(time.RFC3339)}})
 	if err != nil {
 		return nil, err
 	}
@@ -77,7 +78,7 @@ func (p *place) firstSince(ctx context.Context, since time.Time, instance string
 			first = e
 			return errReadEnough
 		}
-		if seen++; seen == maxTail {
+		if seen++; seen == operator.MaxTail {
 			return errReadEnough
 		}
 		return nil

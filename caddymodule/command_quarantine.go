@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
+	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/operator"
 	"github.com/caddy-audit-log/caddy-audit-log/internal/display"
 )
 
@@ -49,7 +50,7 @@ func quarantineListCommand() *cobra.Command {
 			out := cmd.OutOrStdout()
 			if asJSON {
 				enc := json.NewEncoder(out)
-				return p.quarantined(cmd.Context(), store, 0, func(l quarantinedLine) error { return enc.Encode(l) })
+				return p.quarantined(cmd.Context(), store, 0, func(l operator.QuarantinedLine) error { return enc.Encode(l) })
 			}
 			return listQuarantined(cmd.Context(), &p, store, out)
 		},
@@ -62,7 +63,7 @@ func quarantineListCommand() *cobra.Command {
 func listQuarantined(ctx context.Context, p *place, store string, w io.Writer) error {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	n := 0
-	err := p.quarantined(ctx, store, 0, func(l quarantinedLine) error {
+	err := p.quarantined(ctx, store, 0, func(l operator.QuarantinedLine) error {
 		if n++; n == 1 {
 			fmt.Fprintln(table, "STORE\tSEQUENCE\tSINCE\tENTRY\tREASON")
 		}
@@ -80,7 +81,7 @@ func listQuarantined(ctx context.Context, p *place, store string, w io.Writer) e
 }
 
 // quarantined asks the running server, or reads the files.
-func (p *place) quarantined(ctx context.Context, store string, sequence uint64, do func(quarantinedLine) error) error {
+func (p *place) quarantined(ctx context.Context, store string, sequence uint64, do func(operator.QuarantinedLine) error) error {
 	query := url.Values{}
 	if store != "" {
 		query.Set("store", store)
@@ -88,20 +89,20 @@ func (p *place) quarantined(ctx context.Context, store string, sequence uint64, 
 	if sequence > 0 {
 		query.Set("sequence", strconv.FormatUint(sequence, 10))
 	}
-	body, err := p.get(ctx, quarantinePath, query)
+	body, err := p.get(ctx, operator.QuarantinePath, query)
 	if errors.Is(err, errDown) {
 		o, offErr := p.openOffline(ctx, nil)
 		if offErr != nil {
 			return errors.Join(err, offErr)
 		}
-		return errors.Join(eachQuarantined(o, store, sequence, do), o.Close())
+		return errors.Join(operator.EachQuarantined(o, store, sequence, do), o.Close())
 	}
 	if err != nil {
 		return err
 	}
 	defer body.Close()
 	return eachLine(body, func(line []byte) error {
-		var l quarantinedLine
+		var l operator.QuarantinedLine
 		if err := json.Unmarshal(line, &l); err != nil {
 			return fmt.Errorf("reading the server's answer: %w", err)
 		}
@@ -122,7 +123,7 @@ func quarantineShowCommand() *cobra.Command {
 				return err
 			}
 			found := false
-			err = p.quarantined(cmd.Context(), args[0], list[0], func(l quarantinedLine) error {
+			err = p.quarantined(cmd.Context(), args[0], list[0], func(l operator.QuarantinedLine) error {
 				found = true
 				return printJSON(cmd.OutOrStdout(), l)
 			})
@@ -149,7 +150,7 @@ func sequences(args []string) ([]uint64, error) {
 }
 
 func quarantineRetryCommand() *cobra.Command {
-	return resolveCommand(doRetry, &cobra.Command{
+	return resolveCommand(operator.DoRetry, &cobra.Command{
 		Use:   "retry <store> <sequence>... | --all",
 		Short: "Tries to deliver entries in quarantine once more",
 		Long: `
@@ -161,7 +162,7 @@ What it refuses stays. Exits with 1 if any stays.`,
 }
 
 func quarantineDropCommand() *cobra.Command {
-	return resolveCommand(doDrop, &cobra.Command{
+	return resolveCommand(operator.DoDrop, &cobra.Command{
 		Use:   "drop --reason <text> <store> <sequence>... | --all",
 		Short: "Gives entries in quarantine up",
 		Long: `
@@ -174,7 +175,7 @@ An audit.gap entry says which, and the reason.`,
 func resolveCommand(do string, cmd *cobra.Command) *cobra.Command {
 	var p place
 	var all, asJSON bool
-	o := quarantineOrder{Do: do}
+	o := operator.QuarantineOrder{Do: do}
 	cmd.Args = cobra.MinimumNArgs(1)
 	cmd.RunE = func(cmd *cobra.Command, args []string) (err error) {
 		o.Store = args[0]
@@ -189,18 +190,18 @@ func resolveCommand(do string, cmd *cobra.Command) *cobra.Command {
 	p.flags(cmd)
 	cmd.Flags().BoolVar(&all, "all", false, "All entries of the store, up to 10,000")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "Print JSON, one object a line")
-	if do == doDrop {
+	if do == operator.DoDrop {
 		cmd.Flags().StringVar(&o.Reason, "reason", "", "Why; the audit log keeps it")
 	}
 	return cmd
 }
 
-func resolveQuarantined(ctx context.Context, p *place, o quarantineOrder, asJSON bool, w io.Writer) error {
+func resolveQuarantined(ctx context.Context, p *place, o operator.QuarantineOrder, asJSON bool, w io.Writer) error {
 	order, err := json.Marshal(o)
 	if err != nil {
 		return err
 	}
-	body, err := p.ask(ctx, http.MethodPost, resolvePath, nil, bytes.NewReader(order))
+	body, err := p.ask(ctx, http.MethodPost, operator.ResolvePath, nil, bytes.NewReader(order))
 	if errors.Is(err, errDown) {
 		return fmt.Errorf("%w: only a running server resolves quarantine", err)
 	}
@@ -213,7 +214,7 @@ func resolveQuarantined(ctx context.Context, p *place, o quarantineOrder, asJSON
 	done := map[string]int64{}
 	total := int64(0)
 	err = eachLine(body, func(line []byte) error {
-		var l resolvedLine
+		var l operator.ResolvedLine
 		if err := json.Unmarshal(line, &l); err != nil {
 			return fmt.Errorf("reading the server's answer: %w", err)
 		}

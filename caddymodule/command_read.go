@@ -22,6 +22,7 @@ import (
 	terminal "golang.org/x/term"
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
+	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/operator"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
 	"github.com/caddy-audit-log/caddy-audit-log/internal/display"
 )
@@ -48,7 +49,7 @@ is, and what the buffer holds. Exits with 1 if something is not accounted for.`,
 				enc.SetIndent("", "  ")
 				err = enc.Encode(s)
 			} else {
-				_, err = io.WriteString(out, s.text())
+				_, err = io.WriteString(out, s.Text())
 			}
 			if err == nil && !s.Conserved {
 				err = errors.New("not everything is accounted for: see the terms above; this is a defect, please report it")
@@ -59,71 +60,6 @@ is, and what the buffer holds. Exits with 1 if something is not accounted for.`,
 	p.flags(cmd)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "Print JSON")
 	return cmd
-}
-
-// text is the status for people.
-func (s *Status) text() string {
-	var b strings.Builder
-	yes := func(ok bool) string {
-		if ok {
-			return "holds"
-		}
-		return "DOES NOT HOLD"
-	}
-	n := func(v uint64) string { return humanize.Comma(int64(v)) }
-	equation := func(terms []term, last term) string {
-		var parts []string
-		for _, t := range append(terms, last) {
-			parts = append(parts, n(t.n)+" "+t.name)
-		}
-		return strings.Join(parts, " + ")
-	}
-	state := "running"
-	if !s.Live {
-		state = "not running; read from its files"
-	}
-	fmt.Fprintf(&b, "server   %s\n", state)
-	fmt.Fprintf(&b, "buffer   %s: %s in %d segment(s), newest entry %s", s.Directory, humanize.IBytes(uint64(s.BufferBytes)), s.Segments, n(s.Head))
-	if s.Live {
-		fmt.Fprintf(&b, ", oldest pending %.1fs", s.OldestPendingSeconds)
-	}
-	b.WriteByte('\n')
-	line := func(format string, args ...any) { fmt.Fprintf(&b, "         "+format+"\n", args...) }
-	if s.Failing != "" {
-		line("the disk fails: %s", s.Failing)
-	}
-	if s.Slow {
-		line("the disk keeps calls waiting for longer than max_wait")
-	}
-	if s.PassingSince != nil {
-		line("calls pass unrecorded since %s", s.PassingSince.Format(time.RFC3339))
-	}
-	if s.PassUntil != nil {
-		line("calls that cannot be recorded pass until %s, by order", s.PassUntil.Format(time.RFC3339))
-	}
-	if s.Damaged > 0 {
-		line("%s entries were found damaged; audit.gap entries say which", n(s.Damaged))
-	}
-	fmt.Fprintf(&b, "calls    %s: %s seen = %s\n", yes(s.Calls.Holds), n(s.Calls.Seen),
-		equation(s.Calls.terms(), term{"open", uint64(s.Calls.Open)}))
-	for _, st := range s.Stores {
-		fmt.Fprintf(&b, "%-8s %s: %s entries = %s\n", st.Name, yes(st.Holds), n(s.Head-st.Start),
-			equation(st.terms(), term{"pending", st.Pending}))
-		if st.FailingSince != nil {
-			fmt.Fprintf(&b, "         failing since %s: %s\n", st.FailingSince.Format(time.RFC3339), st.LastError)
-		}
-		if st.Quarantined > 0 {
-			line("%s of its entries are in quarantine: see caddy audit quarantine list %s", n(st.Quarantined), st.Name)
-		}
-		switch {
-		case st.Configured:
-		case st.KeptUntil != nil:
-			line("not in the configuration; kept for it until %s", st.KeptUntil.Format(time.RFC3339))
-		default:
-			line("not in the configuration")
-		}
-	}
-	return b.String()
 }
 
 func exportCommand() *cobra.Command {
@@ -155,7 +91,7 @@ after all else, and the exit status is 1.`,
 					values.Set(name, v)
 				}
 			}
-			q, err := parseQuery(values.Get)
+			q, err := operator.ParseQuery(values.Get)
 			if err != nil {
 				return err
 			}
@@ -185,7 +121,7 @@ func export(ctx context.Context, p *place, store string, q forwarder.Query, valu
 	err := errDown
 	if store == "" {
 		var body io.ReadCloser
-		if body, err = p.get(ctx, exportPath, values); err == nil {
+		if body, err = p.get(ctx, operator.ExportPath, values); err == nil {
 			defer body.Close()
 			err = eachLine(body, line)
 		}
@@ -279,8 +215,8 @@ func tailCommand() *cobra.Command {
 		Example: "  caddy audit tail -f",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if n < 0 || n > maxTail {
-				return fmt.Errorf("-n %d: give a number from 0 to %d", n, maxTail)
+			if n < 0 || n > operator.MaxTail {
+				return fmt.Errorf("-n %d: give a number from 0 to %d", n, operator.MaxTail)
 			}
 			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt)
 			defer stop()
@@ -289,7 +225,7 @@ func tailCommand() *cobra.Command {
 			if followed {
 				values.Set("follow", "1")
 			}
-			body, err := p.get(ctx, tailPath, values)
+			body, err := p.get(ctx, operator.TailPath, values)
 			if err == nil {
 				defer body.Close()
 				if err = eachLine(body, print); ctx.Err() != nil {

@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
+	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/operator"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
 	"github.com/caddy-audit-log/caddy-audit-log/internal/display"
 )
@@ -81,8 +82,8 @@ not there it says whether it has expired.`,
 		Example: "  caddy audit retention explain 0198c0de-0000-7000-8000-000000000001",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			x, err := fromServerOr(cmd.Context(), &p, retentionPath, url.Values{"id": args, "store": {store}}, func(a *App) (explanation, error) {
-				return a.explain(cmd.Context(), store, args[0], time.Now())
+			x, err := fromServerOr(cmd.Context(), &p, operator.RetentionPath, url.Values{"id": args, "store": {store}}, func(a *App) (operator.Explanation, error) {
+				return a.kept().Explain(cmd.Context(), store, args[0], time.Now())
 			})
 			if err != nil {
 				return fmt.Errorf("explaining entry %q: %w", args[0], err)
@@ -90,7 +91,7 @@ not there it says whether it has expired.`,
 			if asJSON {
 				return printJSON(cmd.OutOrStdout(), x)
 			}
-			return x.print(cmd.OutOrStdout())
+			return printExplanation(cmd.OutOrStdout(), &x)
 		},
 	}
 	p.ledgerFlags(cmd, &store, &asJSON)
@@ -99,7 +100,7 @@ not there it says whether it has expired.`,
 
 const dayForm = "2006-01-02 15:04 MST"
 
-func (x *explanation) print(w io.Writer) error {
+func printExplanation(w io.Writer, x *operator.Explanation) error {
 	var b strings.Builder
 	line := func(name, format string, args ...any) {
 		fmt.Fprintf(&b, "%-13s %s\n", name, display.Printable(fmt.Sprintf(format, args...)))
@@ -177,8 +178,8 @@ them will have expired by a time: now, unless --in says otherwise. Deletes nothi
 				}
 				before = term.End(before)
 			}
-			v, err := fromServerOr(cmd.Context(), &p, retentionPath, url.Values{"before": {before.UTC().Format(time.RFC3339)}, "store": {store}}, func(a *App) (preview, error) {
-				return a.preview(cmd.Context(), store, before)
+			v, err := fromServerOr(cmd.Context(), &p, operator.RetentionPath, url.Values{"before": {before.UTC().Format(time.RFC3339)}, "store": {store}}, func(a *App) (operator.Preview, error) {
+				return a.kept().Preview(cmd.Context(), store, before)
 			})
 			if err != nil {
 				return fmt.Errorf("previewing what expires: %w", err)
@@ -186,7 +187,7 @@ them will have expired by a time: now, unless --in says otherwise. Deletes nothi
 			if asJSON {
 				return printJSON(cmd.OutOrStdout(), v)
 			}
-			return v.print(cmd.OutOrStdout())
+			return printPreview(cmd.OutOrStdout(), &v)
 		},
 	}
 	p.ledgerFlags(cmd, &store, &asJSON)
@@ -194,7 +195,7 @@ them will have expired by a time: now, unless --in says otherwise. Deletes nothi
 	return cmd
 }
 
-func (v *preview) print(w io.Writer) error {
+func printPreview(w io.Writer, v *operator.Preview) error {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(table, "CLASS\tKEEPS\tENTRIES\tSIZE\tGONE BY %s\tSIZE\tHELD\n", v.Before.UTC().Format(dayForm))
 	for _, c := range v.Classes {
@@ -249,7 +250,7 @@ func retentionReceiptsCommand() *cobra.Command {
 }
 
 func (p *place) receipts(ctx context.Context, store string, do func([]byte) error) error {
-	body, err := p.get(ctx, retentionPath, url.Values{"receipts": {"1"}, "store": {store}})
+	body, err := p.get(ctx, operator.RetentionPath, url.Values{"receipts": {"1"}, "store": {store}})
 	if errors.Is(err, errDown) {
 		app, done, offErr := p.offline(ctx)
 		if offErr != nil {
@@ -260,7 +261,7 @@ func (p *place) receipts(ctx context.Context, store string, do func([]byte) erro
 		if err != nil {
 			return err
 		}
-		return errors.Join(eachReceipt(ctx, l, do), l.Close())
+		return errors.Join(operator.EachReceipt(ctx, l, do), l.Close())
 	}
 	if err != nil {
 		return err
@@ -288,7 +289,7 @@ than this server's, such as a bucket's lifecycle, do not know of it.`,
 
 func holdSetCommand() *cobra.Command {
 	var p place
-	var o holdOrder
+	var o operator.HoldOrder
 	var from, to string
 	cmd := &cobra.Command{
 		Use:     "set --reason <text> [--organization <id or slug>] [--actor <user, email, token hash or app>] [--from <time>] [--to <time>]",
@@ -296,7 +297,7 @@ func holdSetCommand() *cobra.Command {
 		Example: "  caddy audit retention hold set --organization acme --reason \"case 4711\"\n  caddy audit retention hold set --actor eve@example.com --from 2026-01-01T00:00:00Z --reason \"incident 12\"",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			o.Do = doSet
+			o.Do = operator.DoSet
 			for _, t := range []struct {
 				name, value string
 				to          *time.Time
@@ -334,14 +335,14 @@ func holdSetCommand() *cobra.Command {
 
 func holdReleaseCommand() *cobra.Command {
 	var p place
-	var o holdOrder
+	var o operator.HoldOrder
 	cmd := &cobra.Command{
 		Use:     "release --reason <text> <hold>",
 		Short:   "Releases a hold: what no other one keeps expires as its class says",
 		Example: "  caddy audit retention hold release hold-1a2b3c4d --reason \"case 4711 is closed\"",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			o.Do, o.Hold.ID = doRelease, args[0]
+			o.Do, o.Hold.ID = operator.DoRelease, args[0]
 			answer, err := p.orderHold(cmd.Context(), &o)
 			if err != nil {
 				return err
@@ -356,15 +357,15 @@ func holdReleaseCommand() *cobra.Command {
 }
 
 // orderHold gives an order to the running server.
-func (p *place) orderHold(ctx context.Context, o *holdOrder) (answer holdAnswer, err error) {
-	if err := o.check(); err != nil {
+func (p *place) orderHold(ctx context.Context, o *operator.HoldOrder) (answer operator.HoldAnswer, err error) {
+	if err := o.Check(); err != nil {
 		return answer, fmt.Errorf("holding entries: %w", err)
 	}
 	b, err := json.Marshal(o)
 	if err != nil {
 		return answer, err
 	}
-	body, err := p.ask(ctx, http.MethodPost, holdPath, nil, bytes.NewReader(b))
+	body, err := p.ask(ctx, http.MethodPost, operator.HoldPath, nil, bytes.NewReader(b))
 	if errors.Is(err, errDown) {
 		return answer, fmt.Errorf("holding entries: %w: start it, since a hold is recorded and must keep what comes meanwhile", err)
 	}
@@ -388,8 +389,8 @@ func holdListCommand() *cobra.Command {
 		Example: "  caddy audit retention hold list",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			v, err := fromServerOr(cmd.Context(), &p, retentionPath, url.Values{"store": {store}}, func(a *App) (preview, error) {
-				return a.preview(cmd.Context(), store, time.Now())
+			v, err := fromServerOr(cmd.Context(), &p, operator.RetentionPath, url.Values{"store": {store}}, func(a *App) (operator.Preview, error) {
+				return a.kept().Preview(cmd.Context(), store, time.Now())
 			})
 			if err != nil {
 				return fmt.Errorf("listing holds: %w", err)
@@ -442,8 +443,8 @@ Exits with 1 then, and also if something never arrived that should have.`,
 		Example: "  caddy audit verify\n  caddy audit verify --store postgres --json",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			v, err := fromServerOr(cmd.Context(), &p, verifyPath, url.Values{"store": {store}}, func(a *App) (verification, error) {
-				return a.verify(cmd.Context(), store)
+			v, err := fromServerOr(cmd.Context(), &p, operator.VerifyPath, url.Values{"store": {store}}, func(a *App) (operator.Verification, error) {
+				return operator.Verify(cmd.Context(), a.stores, store)
 			})
 			if err != nil {
 				return fmt.Errorf("verifying a store: %w", err)
@@ -453,7 +454,7 @@ Exits with 1 then, and also if something never arrived that should have.`,
 					return err
 				}
 			} else {
-				v.print(cmd.OutOrStdout())
+				printVerification(cmd.OutOrStdout(), &v)
 			}
 			if !v.OK {
 				return fmt.Errorf("verifying store %q: something is lost or missing", v.Store)
@@ -463,4 +464,28 @@ Exits with 1 then, and also if something never arrived that should have.`,
 	}
 	p.ledgerFlags(cmd, &store, &asJSON)
 	return cmd
+}
+
+// printVerification is it for people.
+func printVerification(w io.Writer, v *operator.Verification) {
+	fmt.Fprintf(w, "%s has received %d sequences\n", v.Store, v.Received)
+	for _, c := range v.Expired {
+		fmt.Fprintf(w, "  expired  %d of class %s, with receipts\n", c.Entries, display.Printable(c.Class))
+	}
+	for _, r := range v.Missing {
+		why := "never arrived"
+		switch {
+		case r.First == 1:
+			why = "were recorded before the store was there, or never arrived"
+		case v.Partial:
+			why = "never arrived: filtered, detached or not asked for, as the configuration says"
+		}
+		fmt.Fprintf(w, "  missing  %d to %d of %s: %s\n", r.First, r.Last, display.Printable(r.Instance), why)
+	}
+	for _, r := range v.Lost {
+		fmt.Fprintf(w, "  LOST     %d to %d of %s: they were there, and are gone without a receipt\n", r.First, r.Last, display.Printable(r.Instance))
+	}
+	if v.OK {
+		fmt.Fprintln(w, "nothing is lost")
+	}
 }

@@ -22,6 +22,7 @@ import (
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
 	"github.com/caddy-audit-log/caddy-audit-log/buffer"
+	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/operator"
 	"github.com/caddy-audit-log/caddy-audit-log/internal/display"
 )
 
@@ -30,7 +31,7 @@ const maxTerminalLine = 4095
 
 func searchCommand() *cobra.Command {
 	var p place
-	var r searchRequest
+	var r operator.SearchRequest
 	var fromStdin, asJSON bool
 	cmd := &cobra.Command{
 		Use:   "search [--token-stdin | --token-hash <hash>] [--session <id>] [--user <id>] [--ip <address>] [--<filter> <value>]… [--from <time>] [--to <time>] [--json]",
@@ -102,7 +103,7 @@ store's file is searched, and standard error says what waits in the buffer.`,
 	cmd.Flags().StringVar(&r.Organization, "organization", "", "Only this organization's slug")
 	cmd.Flags().StringVar(&r.From, "from", "", "Only calls that arrived at or after this time")
 	cmd.Flags().StringVar(&r.To, "to", "", "Only calls that arrived before this time")
-	r.flags(cmd)
+	filterFlags(cmd, &r.SearchFilters)
 	cmd.Flags().IntVar(&r.Limit, "limit", 0, "Only so many entries, the first in their order (default: all)")
 	cmd.Flags().BoolVar(&r.NewestFirst, "newest-first", false, "The newest entry first, not the oldest")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "Print JSON, one object a line")
@@ -139,7 +140,7 @@ func readCredential(in io.Reader, prompt io.Writer) (string, error) {
 			return "", fmt.Errorf("reading the credential: a terminal takes no more than %d bytes: put it into a file and give that as standard input", maxTerminalLine)
 		}
 	} else {
-		b, err = io.ReadAll(io.LimitReader(in, maxCredential+1))
+		b, err = io.ReadAll(io.LimitReader(in, operator.MaxCredential+1))
 	}
 	b = bytes.TrimSpace(b)
 	switch {
@@ -147,8 +148,8 @@ func readCredential(in io.Reader, prompt io.Writer) (string, error) {
 		return "", fmt.Errorf("reading the credential from standard input: %w", err)
 	case len(b) == 0:
 		return "", errors.New(`reading the credential from standard input: there is none: give it as in printf %s "$LEAKED" | caddy audit search --token-stdin`)
-	case len(b) > maxCredential:
-		return "", fmt.Errorf("reading the credential from standard input: it has more than %d bytes: give one token", maxCredential)
+	case len(b) > operator.MaxCredential:
+		return "", fmt.Errorf("reading the credential from standard input: it has more than %d bytes: give one token", operator.MaxCredential)
 	case bytes.ContainsAny(b, "\r\n"):
 		return "", errors.New("reading the credential from standard input: it has several lines: give one token, or the one line of its header")
 	}
@@ -156,8 +157,8 @@ func readCredential(in io.Reader, prompt io.Writer) (string, error) {
 }
 
 // find asks the server, or reads its files, and shows what is found.
-func find(ctx context.Context, p *place, r *searchRequest, asJSON bool, w, messages io.Writer) error {
-	if _, err := r.query(nil); err != nil {
+func find(ctx context.Context, p *place, r *operator.SearchRequest, asJSON bool, w, messages io.Writer) error {
+	if _, err := r.Query(nil); err != nil {
 		return err
 	}
 	out := bufio.NewWriterSize(w, 64<<10)
@@ -186,7 +187,7 @@ func find(ctx context.Context, p *place, r *searchRequest, asJSON bool, w, messa
 }
 
 // search calls add for each entry.
-func (p *place) search(ctx context.Context, r *searchRequest, add func(doc []byte, by string) error) (*searchEnd, error) {
+func (p *place) search(ctx context.Context, r *operator.SearchRequest, add func(doc []byte, by string) error) (*operator.SearchEnd, error) {
 	if err := p.checkPrivate(r); err != nil {
 		return nil, err
 	}
@@ -194,7 +195,7 @@ func (p *place) search(ctx context.Context, r *searchRequest, add func(doc []byt
 	if err != nil {
 		return nil, err
 	}
-	answer, err := p.ask(ctx, http.MethodPost, searchPath, nil, bytes.NewReader(request))
+	answer, err := p.ask(ctx, http.MethodPost, operator.SearchPath, nil, bytes.NewReader(request))
 	if err == nil {
 		defer answer.Close()
 		return readFindings(answer, add)
@@ -207,7 +208,7 @@ func (p *place) search(ctx context.Context, r *searchRequest, add func(doc []byt
 
 // checkPrivate keeps a credential off the network, where the admin endpoint has
 // no encryption.
-func (p *place) checkPrivate(r *searchRequest) error {
+func (p *place) checkPrivate(r *operator.SearchRequest) error {
 	if r.Credential == "" {
 		return nil
 	}
@@ -228,9 +229,9 @@ func (p *place) checkPrivate(r *searchRequest) error {
 }
 
 // readFindings reads the server's answer to its end.
-func readFindings(answer io.Reader, add func(doc []byte, by string) error) (end *searchEnd, err error) {
+func readFindings(answer io.Reader, add func(doc []byte, by string) error) (end *operator.SearchEnd, err error) {
 	err = eachLine(answer, func(line []byte) error {
-		var f finding
+		var f operator.Finding
 		if err := json.Unmarshal(line, &f); err != nil {
 			return fmt.Errorf("reading the server's answer: %w", err)
 		}
@@ -247,29 +248,29 @@ func readFindings(answer io.Reader, add func(doc []byte, by string) error) (end 
 }
 
 // searchFiles searches the store of a server that is not running.
-func searchFiles(ctx context.Context, p *place, r *searchRequest, down error, add func(doc []byte, by string) error) (*searchEnd, error) {
+func searchFiles(ctx context.Context, p *place, r *operator.SearchRequest, down error, add func(doc []byte, by string) error) (*operator.SearchEnd, error) {
 	app, done, err := p.offline(ctx)
 	if err != nil {
 		return nil, errors.Join(down, err)
 	}
 	defer done()
-	end := new(searchEnd)
-	key, err := readTokenKey(app.dir)
+	end := new(operator.SearchEnd)
+	key, err := operator.ReadTokenKey(app.dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
 	if key == nil && r.Credential != "" {
-		end.note("%q is not there: only JWTs and tokens of a known shape can be found without it", tokenKeyPath(app.dir))
+		end.Note("%q is not there: only JWTs and tokens of a known shape can be found without it", operator.TokenKeyPath(app.dir))
 	}
-	q, err := r.query(key)
+	q, err := r.Query(key)
 	if err != nil {
 		return nil, err
 	}
 	if r.Credential != "" && q.Trail.IsZero() {
-		return nil, fmt.Errorf("searching for the credential: its hash needs the key %q: restore it from a backup", tokenKeyPath(app.dir))
+		return nil, fmt.Errorf("searching for the credential: its hash needs the key %q: restore it from a backup", operator.TokenKeyPath(app.dir))
 	}
-	end.TokenHash = shownHash(&q.Trail)
-	if err := end.noteWaiting(app); err != nil {
+	end.TokenHash = operator.ShownHash(&q.Trail)
+	if err := noteWaiting(end, app); err != nil {
 		return nil, fmt.Errorf("%w; but %w", down, err)
 	}
 	reader, err := app.stores.OpenReader(ctx)
@@ -277,29 +278,29 @@ func searchFiles(ctx context.Context, p *place, r *searchRequest, down error, ad
 		return nil, err
 	}
 	defer reader.Close()
-	do := search{query: q, store: reader, emit: add}
-	err = do.run(ctx)
-	end.More = do.more
+	do := operator.Search{Query: q, Store: reader, Emit: add}
+	err = do.Run(ctx)
+	end.More = do.More
 	return end, err
 }
 
 // noteWaiting says how much of the buffer is in no store that can be searched.
-func (e *searchEnd) noteWaiting(app *App) error {
+func noteWaiting(e *operator.SearchEnd, app *App) error {
 	b, err := buffer.Inspect(app.dir)
 	if errors.Is(err, buffer.ErrLocked) {
 		return fmt.Errorf("a process has the buffer %q open: give the --address of its admin endpoint", app.dir)
 	}
 	if err != nil {
-		e.note("what waits in the buffer was not searched: %v", err)
+		e.Note("what waits in the buffer was not searched: %v", err)
 		return nil
 	}
 	if store := app.stores.Readable(); store != nil {
 		if n := b.Head - b.Stores[store.Name].Position; n > 0 {
-			e.note("not searched: %s in the buffer that the store does not have: start the server and search again", entries(int64(n)))
+			e.Note("not searched: %s in the buffer that the store does not have: start the server and search again", entries(int64(n)))
 		}
 	}
 	if b.Open > 0 {
-		e.note("not recorded yet: %d in flight when the server ended: start it and search again", b.Open)
+		e.Note("not recorded yet: %d in flight when the server ended: start it and search again", b.Open)
 	}
 	return nil
 }
@@ -336,9 +337,9 @@ func lineFinder(w io.Writer, asJSON bool) func(doc []byte, by string) error {
 }
 
 // text says how much was found.
-func (f *findings) text(r *searchRequest, end *searchEnd) string {
+func (f *findings) text(r *operator.SearchRequest, end *operator.SearchEnd) string {
 	if f.all == 0 {
-		return "nothing found for " + r.text(end.TokenHash)
+		return "nothing found for " + requestText(r, end.TokenHash)
 	}
 	s := entries(f.all)
 	if r.Credential != "" {
@@ -360,9 +361,9 @@ func entries(n int64) string {
 	return humanize.Comma(n) + " entries"
 }
 
-// text says what is searched for, and of a credential nothing but the beginning
+// requestText says what is searched for, and of a credential nothing but the beginning
 // of its hash.
-func (r *searchRequest) text(hash string) string {
+func requestText(r *operator.SearchRequest, hash string) string {
 	var parts []string
 	if hash != "" || r.Credential != "" {
 		parts = append(parts, "the token with hash "+cmp.Or(hash, "unknown"))
@@ -374,5 +375,5 @@ func (r *searchRequest) text(hash string) string {
 			parts = append(parts, part[0]+" "+display.Printable(part[1]))
 		}
 	}
-	return strings.Join(append(parts, r.words()...), ", ")
+	return strings.Join(append(parts, filterWords(&r.SearchFilters)...), ", ")
 }

@@ -20,6 +20,7 @@ import (
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
 	"github.com/caddy-audit-log/caddy-audit-log/buffer"
+	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/operator"
 	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/stores"
 	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/syntax"
 	"github.com/caddy-audit-log/caddy-audit-log/internal/display"
@@ -150,7 +151,7 @@ func (q *sizeQuestion) configured(ctx context.Context, p *place, in *sizing.Inpu
 		}
 	}
 	in.BufferBytes = min(machine.BytesIn(app.dir), in.MaxSize)
-	in.KeepDays = keepDays(app.keep().Term(audit.ClassDefault))
+	in.KeepDays = keepDays(app.kept().Terms().Term(audit.ClassDefault))
 	for _, n := range app.stores {
 		d := n.Opener.Describe()
 		s := sizing.Store{Name: n.Name, Kind: d.Kind}
@@ -259,7 +260,7 @@ func observe(ctx context.Context, p *place, rate bool) (*observation, error) {
 	if err != nil {
 		return nil, err
 	}
-	list, err := p.newest(ctx, maxTail)
+	list, err := p.newest(ctx, operator.MaxTail)
 	if err != nil {
 		return nil, err
 	}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
 	"github.com/caddy-audit-log/caddy-audit-log/buffer"
+	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/operator"
 )
 
 // slowDisk keeps each commit from ending while it is held, as a disk that hangs
@@ -214,8 +215,8 @@ func TestBreakGlassIsOnRecordAndEndsByItself(t *testing.T) {
 	if resp, _ := r.send("POST", project, nil, ""); resp.StatusCode != 200 {
 		t.Fatalf("while it lasts: %d", resp.StatusCode)
 	}
-	if st := r.status(); !strings.Contains(st.text(), "by order") || !strings.Contains(st.text(), "pass unrecorded since") {
-		t.Errorf("the status does not say it: %s", st.text())
+	if st := r.status(); !strings.Contains(st.Text(), "by order") || !strings.Contains(st.Text(), "pass unrecorded since") {
+		t.Errorf("the status does not say it: %s", st.Text())
 	}
 	await(t, "its end", func() bool { return r.status().PassUntil == nil })
 	if resp, _ := r.send("POST", project, nil, ""); resp.StatusCode != 503 {
@@ -236,7 +237,7 @@ func TestBreakGlassIsOnRecordAndEndsByItself(t *testing.T) {
 	}
 	p := &place{address: address}
 	for _, order := range []string{`{"seconds":-1}`, `{"seconds":1}`, `{"seconds":1e9,"reason":"x"}`, `{"seconds":1,"reason":"x","more":1}`, `[]`} {
-		if _, err := p.ask(t.Context(), http.MethodPost, passPath, nil, strings.NewReader(order)); err == nil || !strings.Contains(err.Error(), "400") {
+		if _, err := p.ask(t.Context(), http.MethodPost, operator.PassPath, nil, strings.NewReader(order)); err == nil || !strings.Contains(err.Error(), "400") {
 			t.Errorf("%s: %v", order, err)
 		}
 	}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
 	"github.com/caddy-audit-log/caddy-audit-log/buffer"
+	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/operator"
 )
 
 func TestMetricsSurviveReloads(t *testing.T) {
@@ -94,7 +95,7 @@ func TestAFailedReloadLeavesEverythingAsItWas(t *testing.T) {
 	r.send("POST", project, nil, "")
 	s := r.drained()
 	if s.BufferMaxBytes != 1<<20 || s.Calls.Recorded != 2 || s.Stores[0].Pending != 0 || !s.Conserved {
-		t.Errorf("status %s, bound %d", s.text(), s.BufferMaxBytes)
+		t.Errorf("status %s, bound %d", s.Text(), s.BufferMaxBytes)
 	}
 }
 
@@ -149,7 +150,7 @@ func TestABufferThatAReloadLeavesIsDeliveredAndThenFree(t *testing.T) {
 	r.load(elsewhere, proxy)
 	r.send("POST", project, nil, "")
 	if s := r.drained(); s.Calls.Recorded != 1 || !strings.HasSuffix(s.Directory, "elsewhere/buffer") {
-		t.Errorf("the new buffer: %s", s.text())
+		t.Errorf("the new buffer: %s", s.Text())
 	}
 	if err := os.Remove(db); err != nil {
 		t.Fatal(err)
@@ -216,7 +217,7 @@ func TestABufferInADrainCanBeUsedAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	if s := r.drained(); s.Calls.Recorded != 2 || !s.Conserved {
-		t.Errorf("status %s", s.text())
+		t.Errorf("status %s", s.Text())
 	}
 	if events := r.events(); events[len(events)-1].Action.Code != audit.EventConfigChanged {
 		t.Error("another policy came into force, and no event says so")
@@ -370,7 +371,7 @@ func TestCommandsReadTheServerAndThenItsFiles(t *testing.T) {
 			t.Fatal(err)
 		}
 		if s.Live != live || !s.Conserved || s.Calls.Recorded != 5 || s.Head < 6 {
-			t.Errorf("live %v: %s", live, s.text())
+			t.Errorf("live %v: %s", live, s.Text())
 		}
 		entries := r.exported(p)
 		if len(entries) != 5 || entries[4].Origin.Sequence != 6 {
@@ -419,7 +420,7 @@ func TestFollowingShowsAnEntryAsSoonAsItIsDurable(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	p := &place{address: "unix/" + r.dir + "/admin.sock|0600"}
-	body, err := p.get(ctx, tailPath, map[string][]string{"n": {"0"}, "follow": {"1"}})
+	body, err := p.get(ctx, operator.TailPath, map[string][]string{"n": {"0"}, "follow": {"1"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -444,15 +445,15 @@ func TestFollowingShowsAnEntryAsSoonAsItIsDurable(t *testing.T) {
 func TestAdminRoutesTakeNoOtherMethod(t *testing.T) {
 	r := start(t, proxy, ok)
 	p := &place{address: "unix/" + r.dir + "/admin.sock"}
-	if _, err := p.get(t.Context(), exportPath, map[string][]string{"from": {"yesterday"}}); err == nil || !strings.Contains(err.Error(), "400") {
+	if _, err := p.get(t.Context(), operator.ExportPath, map[string][]string{"from": {"yesterday"}}); err == nil || !strings.Contains(err.Error(), "400") {
 		t.Errorf("a bad time: %v", err)
 	}
-	if _, err := p.get(t.Context(), tailPath, map[string][]string{"n": {"-1"}}); err == nil || !strings.Contains(err.Error(), "400") {
+	if _, err := p.get(t.Context(), operator.TailPath, map[string][]string{"n": {"-1"}}); err == nil || !strings.Contains(err.Error(), "400") {
 		t.Errorf("a bad number: %v", err)
 	}
 	for _, route := range (Admin{}).Routes() {
 		method := "POST"
-		if route.Pattern == searchPath || route.Pattern == passPath || route.Pattern == resolvePath || route.Pattern == holdPath {
+		if route.Pattern == operator.SearchPath || route.Pattern == operator.PassPath || route.Pattern == operator.ResolvePath || route.Pattern == operator.HoldPath {
 			method = "GET" // a search is in a body, and changes nothing either
 		}
 		req := r.request(method, route.Pattern, nil, "")

@@ -59,7 +59,7 @@ func TestTheFirstRuleThatMatchesDecides(t *testing.T) {
 		})
 	}
 	if s := r.drained(); !s.Conserved || s.Calls.Seen != 7 || s.Calls.Excluded != 2 {
-		t.Errorf("status %s", s.text())
+		t.Errorf("status %s", s.Text())
 	}
 }
 
@@ -70,7 +70,7 @@ func TestARuleThatExcludesEverythingCountsEverything(t *testing.T) {
 		r.send("POST", project, nil, "")
 	}
 	if s := r.status(); s.Calls.Excluded != 3 || len(r.buffered()) != 0 || !s.Conserved {
-		t.Errorf("status %s", s.text())
+		t.Errorf("status %s", s.Text())
 	}
 }
 
@@ -186,7 +186,7 @@ func TestNoCredentialReachesCaddysOwnLogs(t *testing.T) {
 	}
 	r.drained()
 	status := r.status()
-	shown.WriteString(status.text())
+	shown.WriteString(status.Text())
 	for _, e := range r.exported(&place{address: "unix/" + r.dir + "/admin.sock"}) {
 		shown.WriteString(summary(e))
 	}

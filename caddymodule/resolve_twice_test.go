@@ -10,6 +10,7 @@ import (
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
 	"github.com/caddy-audit-log/caddy-audit-log/buffer"
+	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/operator"
 	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/stores"
 )
 
@@ -56,15 +57,15 @@ func TestAnEntryIsNotDroppedWhileItIsBeingRetried(t *testing.T) {
 	sink.mu.Lock()
 	sink.armed = true
 	sink.mu.Unlock()
-	retried := make(chan resolvedLine, 1)
+	retried := make(chan operator.ResolvedLine, 1)
 	go func() {
-		line, _ := a.resolve(t.Context(), s, &quarantineOrder{Store: "s", Do: doRetry}, 1)
+		line, _ := a.resolve(t.Context(), s, &operator.QuarantineOrder{Store: "s", Do: operator.DoRetry}, 1)
 		retried <- line
 	}()
 	<-sink.entered
-	dropped := make(chan resolvedLine, 1)
+	dropped := make(chan operator.ResolvedLine, 1)
 	go func() {
-		line, _ := a.resolve(t.Context(), s, &quarantineOrder{Store: "s", Do: doDrop, Reason: "too large"}, 1)
+		line, _ := a.resolve(t.Context(), s, &operator.QuarantineOrder{Store: "s", Do: operator.DoDrop, Reason: "too large"}, 1)
 		dropped <- line
 	}()
 	time.Sleep(200 * time.Millisecond)

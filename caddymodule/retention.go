@@ -1,7 +1,6 @@
 package caddymodule
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"log/slog"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
 	"github.com/caddy-audit-log/caddy-audit-log/buffer"
+	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/operator"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
 )
 
@@ -71,12 +71,32 @@ func (a *App) ledgers(do func(name string, d *delivery) error) error {
 	return nil
 }
 
-// keep is how long entries are kept, by configuration.
-func (a *App) keep() *audit.Keep {
-	if a.Keep == nil {
-		return new(audit.Keep)
+// kept is how long entries are kept and may be read, by configuration.
+func (a *App) kept() *operator.Retention {
+	k := &operator.Retention{Stores: a.stores, Readable: a.Readable, Plan: a.planOf}
+	if a.Keep != nil {
+		k.Keep = &a.Keep.Keep
 	}
-	return &a.Keep.Keep
+	return k
+}
+
+// planOf is the plan that an entry's organization has now, as far as this server knows it,
+// and else the one that it had then.
+func (a *App) planOf(e *audit.Entry) string {
+	if s := a.shared.Load(); s != nil {
+		for _, name := range []string{e.OrganizationID, e.OrganizationSlug} {
+			if name == "" {
+				continue
+			}
+			if plan, ok := s.directory.Plan(name); ok {
+				return plan
+			}
+		}
+	}
+	if e.Retention != nil {
+		return e.Retention.Plan
+	}
+	return ""
 }
 
 // serveRetention answers what `caddy audit retention` asks: a preview, or with an id why
@@ -88,7 +108,7 @@ func (a *App) serveRetention(w http.ResponseWriter, r *http.Request) error {
 	var err error
 	switch {
 	case q.Has("id"):
-		answer, err = a.explain(r.Context(), store, q.Get("id"), time.Now())
+		answer, err = a.kept().Explain(r.Context(), store, q.Get("id"), time.Now())
 	case q.Has("receipts"):
 		return a.serveReceipts(w, r)
 	default:
@@ -98,7 +118,7 @@ func (a *App) serveRetention(w http.ResponseWriter, r *http.Request) error {
 				return caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: errors.New("before is not a time: write it as in 2026-01-31T00:00:00Z")}
 			}
 		}
-		answer, err = a.preview(r.Context(), store, before)
+		answer, err = a.kept().Preview(r.Context(), store, before)
 	}
 	if err != nil {
 		return caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: err}
@@ -115,22 +135,15 @@ func (a *App) serveReceipts(w http.ResponseWriter, r *http.Request) error {
 	defer l.Close()
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	return stream(w, func(emit func([]byte) error) error {
-		return eachReceipt(r.Context(), l, emit)
+		return operator.EachReceipt(r.Context(), l, emit)
 	})
 }
 
-func eachReceipt(ctx context.Context, l forwarder.Ledger, emit func([]byte) error) error {
-	for receipt, err := range l.Receipts(ctx) {
-		if err != nil {
-			return err
-		}
-		line, err := json.Marshal(receipt)
-		if err == nil {
-			err = emit(line)
-		}
-		if err != nil {
-			return err
-		}
+func (a *App) serveVerify(w http.ResponseWriter, r *http.Request) error {
+	v, err := operator.Verify(r.Context(), a.stores, r.URL.Query().Get("store"))
+	if err != nil {
+		return caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: err}
 	}
-	return nil
+	w.Header().Set("Content-Type", "application/json")
+	return json.NewEncoder(w).Encode(v)
 }

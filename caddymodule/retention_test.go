@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
+	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/operator"
 )
 
 // organizationsAPI says whose projects are, and which plan organizations have.
@@ -137,7 +138,7 @@ func TestEntriesAreStampedWithWhoseTheyAreAndHowLongTheyAreKept(t *testing.T) {
 		}
 	}
 	text, err = r.run(retentionCommand(), "preview", "--in", "40d", "--json")
-	var p preview
+	var p operator.Preview
 	if err != nil || json.Unmarshal([]byte(text), &p) != nil {
 		t.Fatalf("preview: %v\n%s", err, text)
 	}

@@ -23,6 +23,7 @@ import (
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
+	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/operator"
 )
 
 // rig is a real Caddy in this process before a real HTTP server. Caddy is one
@@ -240,7 +241,7 @@ func (r *rig) only() *audit.Entry {
 	return e[0]
 }
 
-func (r *rig) status() Status {
+func (r *rig) status() operator.Status {
 	r.t.Helper()
 	s, ok := running.current().status()
 	if !ok {
@@ -250,7 +251,7 @@ func (r *rig) status() Status {
 }
 
 // drained waits until the stores have everything.
-func (r *rig) drained() Status {
+func (r *rig) drained() operator.Status {
 	r.t.Helper()
 	for range 1000 {
 		if s := r.status(); s.Stores[0].Pending == 0 {
@@ -259,7 +260,7 @@ func (r *rig) drained() Status {
 		time.Sleep(10 * time.Millisecond)
 	}
 	r.t.Fatalf("the store did not take everything: %+v", r.status())
-	return Status{}
+	return operator.Status{}
 }
 
 // exported is what `caddy audit export` prints.

@@ -21,6 +21,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
+	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/operator"
 	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/stores"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
 )
@@ -110,13 +111,13 @@ func (r *rig) run(cmd *cobra.Command, args ...string) (string, error) {
 	return out.String(), err
 }
 
-func (r *rig) storeStatus(name string) StatusStore {
+func (r *rig) storeStatus(name string) operator.StatusStore {
 	r.t.Helper()
 	s := r.status()
 	if !s.Conserved {
 		r.t.Fatalf("not everything is accounted for: %+v", s)
 	}
-	i := slices.IndexFunc(s.Stores, func(st StatusStore) bool { return st.Name == name })
+	i := slices.IndexFunc(s.Stores, func(st operator.StatusStore) bool { return st.Name == name })
 	if i < 0 {
 		r.t.Fatalf("there is no store %q: %+v", name, s.Stores)
 	}
@@ -158,9 +159,9 @@ func TestWhatAStoreRefusesIsQuarantinedShownRetriedAndDropped(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var listed []quarantinedLine
+	var listed []operator.QuarantinedLine
 	for line := range strings.Lines(out) {
-		var l quarantinedLine
+		var l operator.QuarantinedLine
 		if err := json.Unmarshal([]byte(line), &l); err != nil {
 			t.Fatal(err)
 		}
@@ -350,7 +351,7 @@ func TestARemovedStoreIsKeptAndComesBack(t *testing.T) {
 
 func statusText(r *rig) string {
 	s := r.status()
-	return s.text()
+	return s.Text()
 }
 
 func TestACheckOfAStoreSaysWhatFails(t *testing.T) {

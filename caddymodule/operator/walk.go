@@ -1,4 +1,4 @@
-package caddymodule
+package operator
 
 import (
 	"cmp"
@@ -12,7 +12,7 @@ import (
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
 )
 
-// search finds entries in a store and in the buffer, which has those that no
+// Search finds entries in a store and in the buffer, which has those that no
 // store has yet: in the query's order, each once and in its highest revision.
 //
 // Who acts may be learned by a later revision and is never forgotten: so one
@@ -20,41 +20,41 @@ import (
 // from one revision to the next, such as the outcome: so with filters each entry
 // is looked at in the highest revision of the store and the buffer together.
 //
-// It holds up to room bytes of the buffer's entries. When more are found there,
+// It holds up to Room bytes of the buffer's entries. When more are found there,
 // it searches in several windows of arrival, reading the buffer once for each.
-type search struct {
-	query forwarder.Query
-	store forwarder.Reader // nil: none can be read
-	buf   *buffer.Buffer   // nil: it cannot be read, since the server is down
-	room  int
-	emit  func(doc []byte, by string) error
+type Search struct {
+	Query  forwarder.Query
+	Store  forwarder.Reader // nil: none can be read
+	Buffer *buffer.Buffer   // nil: it cannot be read, since the server is down
+	Room   int
+	Emit   func(doc []byte, by string) error
 
-	// failed is why a part of the buffer was not searched. What can be found all
+	// Failed is why a part of the buffer was not searched. What can be found all
 	// the same is shown first.
-	failed error
-	// more says that there are entries beyond the query's limit.
-	more  bool
+	Failed error
+	// More says that there are entries beyond the query's limit.
+	More  bool
 	shown int
 }
 
 // errEnough ends a search at its limit.
 var errEnough = errors.New("the limit is reached")
 
-func (s *search) run(ctx context.Context) error {
-	q := s.query
+func (s *Search) Run(ctx context.Context) error {
+	q := s.Query
 	q.Limit = 0 // it counts what both have together
 	for {
 		// The buffer first: what leaves it meanwhile is in the store by then.
-		w := newWindow(q, s.room)
-		if err := s.readBuffer(ctx, w); s.failed == nil {
-			s.failed = err
+		w := newWindow(q, s.Room)
+		if err := s.readBuffer(ctx, w); s.Failed == nil {
+			s.Failed = err
 		}
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		switch err := s.merge(ctx, w); {
 		case errors.Is(err, errEnough):
-			s.more = true
+			s.More = true
 			return nil
 		case err != nil:
 			return err
@@ -69,14 +69,14 @@ func (s *search) run(ctx context.Context) error {
 }
 
 // readBuffer goes on behind what cannot be read, and says the first of it.
-func (s *search) readBuffer(ctx context.Context, w *window) error {
-	if s.buf == nil {
+func (s *Search) readBuffer(ctx context.Context, w *window) error {
+	if s.Buffer == nil {
 		return nil
 	}
 	var unreadable, harmed error
-	err := s.buf.ReadPast(s.buf.Stats().Oldest, func(sequence uint64, payload []byte) bool {
+	err := s.Buffer.ReadPast(s.Buffer.Stats().Oldest, func(sequence uint64, payload []byte) bool {
 		if w.mayMatch(payload) {
-			if err := w.add(s.buf.Instance(sequence), sequence, payload); err != nil && unreadable == nil {
+			if err := w.add(s.Buffer.Instance(sequence), sequence, payload); err != nil && unreadable == nil {
 				unreadable = fmt.Errorf("reading entry %d: %w", sequence, err)
 			}
 		}
@@ -89,7 +89,7 @@ func (s *search) readBuffer(ctx context.Context, w *window) error {
 }
 
 // merge puts the window's entries among the store's, whose order is the same.
-func (s *search) merge(ctx context.Context, w *window) error {
+func (s *Search) merge(ctx context.Context, w *window) error {
 	held := w.sorted()
 	next := func() error {
 		f := held[0]
@@ -102,12 +102,12 @@ func (s *search) merge(ctx context.Context, w *window) error {
 		}
 		return s.show(f)
 	}
-	if s.store != nil {
-		for doc, err := range s.store.Read(ctx, w.query) {
+	if s.Store != nil {
+		for doc, err := range s.Store.Read(ctx, w.query) {
 			if err != nil {
 				return err
 			}
-			f, err := found(doc, &s.query)
+			f, err := found(doc, &s.Query)
 			if err != nil {
 				return err
 			}
@@ -140,12 +140,12 @@ func (s *search) merge(ctx context.Context, w *window) error {
 
 // isOld reports whether the store has a higher revision of an entry of the buffer, which
 // it does not yield since the filters do not select it.
-func (s *search) isOld(ctx context.Context, f *foundEntry) (bool, error) {
-	if s.store == nil || !isFiltered(&s.query) {
+func (s *Search) isOld(ctx context.Context, f *foundEntry) (bool, error) {
+	if s.Store == nil || !isFiltered(&s.Query) {
 		return false, nil
 	}
 	at := time.UnixMicro(f.arrival)
-	for doc, err := range s.store.Read(ctx, forwarder.Query{From: at, To: at.Add(time.Microsecond)}) {
+	for doc, err := range s.Store.Read(ctx, forwarder.Query{From: at, To: at.Add(time.Microsecond)}) {
 		if err != nil {
 			return false, err
 		}
@@ -161,12 +161,12 @@ func (s *search) isOld(ctx context.Context, f *foundEntry) (bool, error) {
 }
 
 // show emits an entry within the limit.
-func (s *search) show(f *foundEntry) error {
-	if s.query.Limit > 0 && s.shown == s.query.Limit {
+func (s *Search) show(f *foundEntry) error {
+	if s.Query.Limit > 0 && s.shown == s.Query.Limit {
 		return errEnough
 	}
 	s.shown++
-	return s.emit(f.doc, f.by)
+	return s.Emit(f.doc, f.by)
 }
 
 // foundEntry is an entry that a search has found.

@@ -1,4 +1,4 @@
-package caddymodule
+package operator
 
 import (
 	"context"
@@ -10,11 +10,31 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
+	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/stores"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
 )
 
-// preview is what retention has done to a store and is about to do.
-type preview struct {
+// Retention is how long the entries of some stores are kept, and may be read.
+type Retention struct {
+	Stores stores.List
+	// Keep is how long entries are kept; nil is for ever.
+	Keep *audit.Keep
+	// Readable is how far back they may be read; nil is all.
+	Readable *audit.Readable
+	// Plan is the plan that an entry's organization has now, as far as that is known, and else
+	// the one that it had then.
+	Plan func(*audit.Entry) string
+}
+
+func (k *Retention) Terms() *audit.Keep {
+	if k.Keep == nil {
+		return new(audit.Keep)
+	}
+	return k.Keep
+}
+
+// Preview is what retention has done to a store and is about to do.
+type Preview struct {
 	Store  string    `json:"store"`
 	Before time.Time `json:"before"`
 	// Classes are in the order in which they are tried, and behind them those that only
@@ -39,15 +59,15 @@ type previewClass struct {
 	ExpiringHeld  int64 `json:"expiring_held,omitempty"`
 }
 
-// preview looks at a ledger.
-func (a *App) preview(ctx context.Context, name string, before time.Time) (p preview, err error) {
-	l, name, err := a.stores.OpenLedger(ctx, name)
+// Preview looks at a ledger.
+func (k *Retention) Preview(ctx context.Context, name string, before time.Time) (p Preview, err error) {
+	l, name, err := k.Stores.OpenLedger(ctx, name)
 	if err != nil {
 		return p, err
 	}
 	defer l.Close()
-	p = preview{Store: name, Before: before, NotKept: a.stores.NotKept(), Holds: []forwarder.Hold{}}
-	keep := a.keep()
+	p = Preview{Store: name, Before: before, NotKept: k.Stores.NotKept(), Holds: []forwarder.Hold{}}
+	keep := k.Terms()
 	at := map[string]int{}
 	class := func(name string) *previewClass {
 		i, ok := at[name]
@@ -82,8 +102,8 @@ func (a *App) preview(ctx context.Context, name string, before time.Time) (p pre
 	return p, err
 }
 
-// explanation says why an entry is kept, and until when.
-type explanation struct {
+// Explanation says why an entry is kept, and until when.
+type Explanation struct {
 	Store string `json:"store"`
 	ID    string `json:"id"`
 	// Found says that the store has the entry.
@@ -122,17 +142,17 @@ func arrivalOf(id string) (time.Time, error) {
 // idSlack is how far an entry's arrival may be from the time in its id.
 const idSlack = 5 * time.Second
 
-func (a *App) explain(ctx context.Context, name, id string, now time.Time) (x explanation, err error) {
+func (k *Retention) Explain(ctx context.Context, name, id string, now time.Time) (x Explanation, err error) {
 	at, err := arrivalOf(id)
 	if err != nil {
 		return x, err
 	}
-	l, name, err := a.stores.OpenLedger(ctx, name)
+	l, name, err := k.Stores.OpenLedger(ctx, name)
 	if err != nil {
 		return x, err
 	}
 	defer l.Close()
-	x = explanation{Store: name, ID: id, Arrived: at}
+	x = Explanation{Store: name, ID: id, Arrived: at}
 	for doc, err := range l.Read(ctx, forwarder.Query{From: at.Add(-idSlack), To: at.Add(idSlack)}) {
 		if err != nil {
 			return x, err
@@ -142,7 +162,7 @@ func (a *App) explain(ctx context.Context, name, id string, now time.Time) (x ex
 			continue
 		}
 		x.Found, x.Entry, x.Arrived = true, slices.Clone(doc), time.UnixMicro(e.Timestamp).UTC()
-		return x, a.explainFound(ctx, &x, l, e, now)
+		return x, k.explainFound(ctx, &x, l, e, now)
 	}
 	for r, err := range l.Receipts(ctx) {
 		if err != nil {
@@ -160,7 +180,7 @@ func (a *App) explain(ctx context.Context, name, id string, now time.Time) (x ex
 	return x, nil
 }
 
-func (a *App) explainFound(ctx context.Context, x *explanation, l forwarder.Ledger, e *audit.Entry, now time.Time) error {
+func (k *Retention) explainFound(ctx context.Context, x *Explanation, l forwarder.Ledger, e *audit.Entry, now time.Time) error {
 	holds, err := l.Holds(ctx)
 	if err != nil {
 		return err
@@ -171,10 +191,10 @@ func (a *App) explainFound(ctx context.Context, x *explanation, l forwarder.Ledg
 		}
 	}
 	from, ok := time.Time{}, true
-	if a.Readable != nil && e.OrganizationID+e.OrganizationSlug != "" {
-		plan := a.planOf(e)
-		if from, ok = a.Readable.From(plan, now); ok && !from.IsZero() {
-			until := a.Readable.Of(plan).Term.End(x.Arrived)
+	if k.Readable != nil && e.OrganizationID+e.OrganizationSlug != "" {
+		plan := k.Plan(e)
+		if from, ok = k.Readable.From(plan, now); ok && !from.IsZero() {
+			until := k.Readable.Of(plan).Term.End(x.Arrived)
 			x.ReadableUntil = &until
 		}
 	}
@@ -183,7 +203,7 @@ func (a *App) explainFound(ctx context.Context, x *explanation, l forwarder.Ledg
 		x.Why = "nobody has said yet how long it is kept, so it stays"
 		return nil
 	}
-	keep := a.keep()
+	keep := k.Terms()
 	term := keep.Term(e.Retention.Class)
 	x.Term = term.String()
 	until := max(e.Retention.KeepMicros(), keep.Until(e.Retention.Class, e.Timestamp))
@@ -206,21 +226,19 @@ func (a *App) explainFound(ctx context.Context, x *explanation, l forwarder.Ledg
 	return nil
 }
 
-// planOf is the plan that an entry's organization has now, as far as this server knows it,
-// and else the one that it had then.
-func (a *App) planOf(e *audit.Entry) string {
-	if s := a.shared.Load(); s != nil {
-		for _, name := range []string{e.OrganizationID, e.OrganizationSlug} {
-			if name == "" {
-				continue
-			}
-			if plan, ok := s.directory.Plan(name); ok {
-				return plan
-			}
+// EachReceipt calls emit for each receipt of a ledger, as a line of JSON.
+func EachReceipt(ctx context.Context, l forwarder.Ledger, emit func([]byte) error) error {
+	for receipt, err := range l.Receipts(ctx) {
+		if err != nil {
+			return err
+		}
+		line, err := json.Marshal(receipt)
+		if err == nil {
+			err = emit(line)
+		}
+		if err != nil {
+			return err
 		}
 	}
-	if e.Retention != nil {
-		return e.Retention.Plan
-	}
-	return ""
+	return nil
 }

@@ -1,24 +1,14 @@
 package caddymodule
 
 import (
-	"errors"
-	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/operator"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
 	"github.com/caddy-audit-log/caddy-audit-log/internal/display"
 )
-
-// searchFilters narrow a search down as those of the page and its read API do.
-type searchFilters struct {
-	// Filters are values as people write them, by the filter's name.
-	Filters map[forwarder.Facet][]string `json:"filters,omitempty"`
-	// Text is in one of those that people know an entry by.
-	Text string `json:"text,omitempty"`
-}
 
 // filterHelp says what the flag of each filter selects.
 var filterHelp = map[forwarder.Facet]string{
@@ -33,9 +23,9 @@ var filterHelp = map[forwarder.Facet]string{
 	forwarder.FacetNetwork:   "Only calls from this address or network, as in 203.0.113.0/24",
 }
 
-// flags adds one for each filter. They have the read API's names, but network, which is
+// filterFlags adds one for each filter. They have the read API's names, but network, which is
 // ip there: --ip is an address alone.
-func (f *searchFilters) flags(cmd *cobra.Command) {
+func filterFlags(cmd *cobra.Command, f *operator.SearchFilters) {
 	f.Filters = map[forwarder.Facet][]string{}
 	for _, by := range forwarder.Facets {
 		cmd.Flags().Var(&filterFlag{f, by}, flagOf(by), filterHelp[by]+" (repeatable)")
@@ -47,7 +37,7 @@ func flagOf(by forwarder.Facet) string { return strings.ReplaceAll(string(by), "
 
 // filterFlag is a filter's flag. Each value is one, commas included.
 type filterFlag struct {
-	filters *searchFilters
+	filters *operator.SearchFilters
 	by      forwarder.Facet
 }
 
@@ -59,38 +49,8 @@ func (f *filterFlag) Set(value string) error {
 	return nil // what it is worth is said by filters, as for the server
 }
 
-// filters checks what was written. Its errors do not repeat it.
-func (f *searchFilters) filters() (all forwarder.Filters, err error) {
-	all.Text = strings.TrimSpace(f.Text)
-	if err := forwarder.CheckFilterValue(f.Text); err != nil {
-		return all, fmt.Errorf("searching by text: it %w", err)
-	}
-	count := min(len(all.Text), 1)
-	for by, values := range f.Filters {
-		if !slices.Contains(forwarder.Facets, by) {
-			return all, fmt.Errorf("searching by a filter that there is not: there are %v", forwarder.Facets)
-		}
-		count += len(values)
-	}
-	if count > forwarder.MaxFilterValues {
-		return all, fmt.Errorf("searching by %d filters: %d is the most that is taken", count, forwarder.MaxFilterValues)
-	}
-	for _, by := range forwarder.Facets {
-		for _, value := range f.Filters[by] {
-			err := errors.New("is empty: give a value")
-			if value != "" {
-				err = all.Add(by, value)
-			}
-			if err != nil {
-				return all, fmt.Errorf("searching by %s: it %w", by, err)
-			}
-		}
-	}
-	return all, nil
-}
-
-// words say what is filtered by.
-func (f *searchFilters) words() (parts []string) {
+// filterWords say what is filtered by.
+func filterWords(f *operator.SearchFilters) (parts []string) {
 	for _, by := range forwarder.Facets {
 		if values := f.Filters[by]; len(values) > 0 {
 			parts = append(parts, strings.ReplaceAll(string(by), "_", " ")+" "+display.Printable(strings.Join(values, " or ")))
@@ -100,11 +60,4 @@ func (f *searchFilters) words() (parts []string) {
 		parts = append(parts, "text "+display.Printable(text))
 	}
 	return parts
-}
-
-// isFiltered reports whether a query has filters.
-func isFiltered(q *forwarder.Query) bool {
-	f := &q.Filters
-	return len(f.Actors)+len(f.Projects)+len(f.Actions)+len(f.Methods)+len(f.Targets)+len(f.TokenTypes)+len(f.Outcomes)+
-		len(f.Statuses)+len(f.Networks)+len(f.Text) > 0
 }
