@@ -21,6 +21,8 @@ import (
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
 	"github.com/caddy-audit-log/caddy-audit-log/buffer"
+	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/catalogs"
+	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/commands"
 	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/stores"
 	"github.com/caddy-audit-log/caddy-audit-log/identity"
 	"github.com/caddy-audit-log/caddy-audit-log/internal/machine"
@@ -61,7 +63,7 @@ type App struct {
 	http     *caddyhttp.App // theirs; nil without one
 	log      *slog.Logger
 	// descriptions are what the handlers' catalogs hold.
-	descriptions descriptions
+	descriptions catalogs.Descriptions
 	// logsFiltered says that a log of this configuration has our filter.
 	logsFiltered bool
 	warned       bool
@@ -159,14 +161,9 @@ func (a *App) Provision(ctx caddy.Context) error {
 	if err := a.checkOrganizations(); err != nil {
 		return err
 	}
-	if sawProvisioned != nil {
-		sawProvisioned(a)
-	}
+	a.warned = commands.Provisioned(a)
 	return registerMetrics(ctx.GetMetricsRegistry())
 }
-
-// sawProvisioned lets a command look at the app of a configuration that it only validates.
-var sawProvisioned func(*App)
 
 // wrong is an error about the buffer's options that says where they stand.
 func (c *BufferConfig) wrong(format string, args ...any) error {
@@ -294,7 +291,7 @@ var errCleanedUp = errors.New("this configuration has been replaced")
 // Start opens the buffer and begins delivery.
 func (a *App) Start() error {
 	a.warn()
-	a.descriptions.keep(a.log)
+	a.descriptions.Keep(a.log)
 	_, err := a.open()
 	return err
 }

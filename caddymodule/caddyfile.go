@@ -10,6 +10,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/catalogs"
 	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/stores"
 	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/syntax"
 )
@@ -245,7 +246,7 @@ func parseDirective(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, e
 				return nil, d.Errf("platform takes one argument, as in: platform supabase")
 			}
 		case option == "catalog":
-			catalog, err := parseCatalog(d)
+			catalog, err := catalogs.Parse(d)
 			if err != nil {
 				return nil, err
 			}

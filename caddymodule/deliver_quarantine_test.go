@@ -36,7 +36,7 @@ func TestDeliveringABufferDoesNotSayThatItCanBeRemovedWhileEntriesAreInQuarantin
 	setPicky(t, "/poison", false)
 	app := &App{log: slog.New(slog.DiscardHandler), stores: stores.List{{StoreConfig: new(stores.StoreConfig), Name: "picky", Opener: new(pickyStore)}}}
 	var out bytes.Buffer
-	err = deliver(t.Context(), app, dir, &out)
+	err = app.Deliver(t.Context(), dir, &out, func(_, _ int64) {})
 	st, statErr := buffer.Inspect(dir)
 	if statErr != nil {
 		t.Fatal(statErr)

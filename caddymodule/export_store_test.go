@@ -1,7 +1,6 @@
 package caddymodule
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -96,13 +95,12 @@ func TestExportReadsTheStoreThatIsNamed(t *testing.T) {
 		t.Fatal(err)
 	}
 	read := func(store string) (string, error) {
-		var out bytes.Buffer
-		err := export(t.Context(), &place{config: config}, store, forwarder.Query{}, nil, &out)
+		out, _, err := audited(t, "export", "--config", config, "--store", store)
 		left, globErr := filepath.Glob(filepath.Join(dir, "tmp", "*"))
 		if len(left) > 0 || globErr != nil {
 			t.Errorf("left behind: %q, %v", left, globErr)
 		}
-		return out.String(), err
+		return out, err
 	}
 	if got, err := read("archive"); err != nil || got != want {
 		t.Errorf("got %q, %v\nwant %q", got, err, want)

@@ -13,6 +13,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
+	"github.com/caddy-audit-log/caddy-audit-log/internal/display"
 )
 
 // withRules is the usual Caddyfile with options for the directive.
@@ -187,8 +188,8 @@ func TestNoCredentialReachesCaddysOwnLogs(t *testing.T) {
 	r.drained()
 	status := r.status()
 	shown.WriteString(status.Text())
-	for _, e := range r.exported(&place{address: "unix/" + r.dir + "/admin.sock"}) {
-		shown.WriteString(summary(e))
+	for _, e := range r.exported() {
+		shown.WriteString(display.Summary(e))
 	}
 	r.load(rigCaddyfile, proxy) // closes the log
 	b, err := os.ReadFile(log)

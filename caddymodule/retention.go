@@ -71,8 +71,8 @@ func (a *App) ledgers(do func(name string, d *delivery) error) error {
 	return nil
 }
 
-// kept is how long entries are kept and may be read, by configuration.
-func (a *App) kept() *operator.Retention {
+// Retention implements the commands' Sidecar: how long entries are kept and may be read, by configuration.
+func (a *App) Retention() *operator.Retention {
 	k := &operator.Retention{Stores: a.stores, Readable: a.Readable, Plan: a.planOf}
 	if a.Keep != nil {
 		k.Keep = &a.Keep.Keep
@@ -108,7 +108,7 @@ func (a *App) serveRetention(w http.ResponseWriter, r *http.Request) error {
 	var err error
 	switch {
 	case q.Has("id"):
-		answer, err = a.kept().Explain(r.Context(), store, q.Get("id"), time.Now())
+		answer, err = a.Retention().Explain(r.Context(), store, q.Get("id"), time.Now())
 	case q.Has("receipts"):
 		return a.serveReceipts(w, r)
 	default:
@@ -118,7 +118,7 @@ func (a *App) serveRetention(w http.ResponseWriter, r *http.Request) error {
 				return caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: errors.New("before is not a time: write it as in 2026-01-31T00:00:00Z")}
 			}
 		}
-		answer, err = a.kept().Preview(r.Context(), store, before)
+		answer, err = a.Retention().Preview(r.Context(), store, before)
 	}
 	if err != nil {
 		return caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: err}

@@ -1,7 +1,6 @@
 package caddymodule
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -263,15 +262,18 @@ func (r *rig) drained() operator.Status {
 	return operator.Status{}
 }
 
-// exported is what `caddy audit export` prints.
-func (r *rig) exported(p *place) []*audit.Entry {
+// exported is what `caddy audit export` prints, of the rig's server if it is not told otherwise.
+func (r *rig) exported(args ...string) []*audit.Entry {
 	r.t.Helper()
-	var out bytes.Buffer
-	if err := export(context.Background(), p, "", mustQuery(r.t), nil, &out); err != nil {
-		r.t.Fatal(err)
+	if len(args) == 0 {
+		args = []string{"--address", r.admin()}
+	}
+	out, messages, err := auditedWith(context.Background(), "", append([]string{"export"}, args...)...)
+	if err != nil {
+		r.t.Fatal(err, messages)
 	}
 	var entries []*audit.Entry
-	for line := range strings.Lines(out.String()) {
+	for line := range strings.Lines(out) {
 		e, err := audit.Decode([]byte(line))
 		if err != nil {
 			r.t.Fatal(err)

@@ -100,7 +100,6 @@ func TestAFilterThatCannotBeIsRefusedAndNotRepeated(t *testing.T) {
 		}
 	}
 	r := start(t, proxy, ok)
-	p := &place{address: "unix/" + r.dir + "/admin.sock"}
 	for body, want := range map[string]string{
 		`{"filters":{"status":["SECRET"]}}`: "as in 404", `{"filters":{"SECRET":["x"]}}`: "there are [actor", `{"filters":{"actor":[""]}}`: "is empty",
 		`{"filters":{"actor":"SECRET"}}`: "400", `{"filters":[]}`: "400", `{"outcome":["denied"]}`: "400", `{"text":" "}`: "searching for nothing", `{"filters":{"actor":[]}}`: "searching for nothing",
@@ -108,7 +107,7 @@ func TestAFilterThatCannotBeIsRefusedAndNotRepeated(t *testing.T) {
 		`{"filters":{"actor":[` + strings.Repeat(`"SECRET",`, 60) + `"x"],"target":[` + strings.Repeat(`"x",`, 60) + `"x"]}}`: "122 filters",
 		`{"filters":{"actor":["x"]},"limit":-1}`: "below zero", `{"text":"x","limit":"SECRET"}`: "400", `{"text":"x","newest_first":1}`: "400",
 	} {
-		_, err := p.ask(t.Context(), http.MethodPost, operator.SearchPath, nil, strings.NewReader(body))
+		_, err := r.ask(t.Context(), http.MethodPost, operator.SearchPath, body)
 		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "400") || strings.Contains(err.Error(), "SECRET") {
 			t.Errorf("%.60s: %v", body, err)
 		}

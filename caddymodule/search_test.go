@@ -21,12 +21,11 @@ import (
 func searched(t *testing.T, stdin string, args ...string) (out, messages string, err error) {
 	t.Helper()
 	var o, m strings.Builder
-	cmd := searchCommand()
+	cmd := auditCommand(append([]string{"search"}, args...)...)
 	cmd.SetIn(strings.NewReader(stdin))
 	cmd.SetOut(&o)
 	cmd.SetErr(&m)
-	cmd.SetArgs(args)
-	cmd.SilenceUsage, cmd.SilenceErrors = true, true
+	cmd.SilenceErrors = true
 	err = cmd.ExecuteContext(t.Context())
 	return o.String(), m.String(), err
 }
@@ -191,13 +190,12 @@ func TestASearchThatCannotBeMadeSaysWhatToDo(t *testing.T) {
 
 func TestTheSearchRouteTakesOneStrictObject(t *testing.T) {
 	r := start(t, proxy, ok)
-	p := &place{address: "unix/" + r.dir + "/admin.sock"}
 	for body, want := range map[string]string{
 		"": "400", "{}": "searching for nothing", "[]": "400", `{"sesion":"x"}`: "400", `{"session":"x"} {}`: "400", `{"session":7}`: "400",
 		`{"credential":"` + strings.Repeat("x", operator.MaxCredential+1) + `"}`: "is the most", `{"session":"` + strings.Repeat("x", maxSearch) + `"}`: "400",
 		`{"credential":"x","token_hash":"y"}`: "one of them", `{"credential":"SECRET","from":"x"}`: "400", `{"SECRET":"x"}`: "400",
 	} {
-		_, err := p.ask(t.Context(), http.MethodPost, operator.SearchPath, nil, strings.NewReader(body))
+		_, err := r.ask(t.Context(), http.MethodPost, operator.SearchPath, body)
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "SECRET") {
 			t.Errorf("%.40s: %v", body, err)
 		}

@@ -18,7 +18,6 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
-	"github.com/spf13/cobra"
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
 	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/operator"
@@ -100,16 +99,6 @@ func withStores(stores string) string {
 }
 
 // run runs a command against the rig's server.
-func (r *rig) run(cmd *cobra.Command, args ...string) (string, error) {
-	r.t.Helper()
-	var out bytes.Buffer
-	cmd.SetOut(&out)
-	cmd.SetErr(&out)
-	cmd.SilenceUsage = true
-	cmd.SetArgs(append(args, "--address", "unix/"+r.dir+"/admin.sock"))
-	err := cmd.ExecuteContext(r.t.Context())
-	return out.String(), err
-}
 
 func (r *rig) storeStatus(name string) operator.StatusStore {
 	r.t.Helper()
@@ -155,7 +144,7 @@ func TestWhatAStoreRefusesIsQuarantinedShownRetriedAndDropped(t *testing.T) {
 			t.Errorf("%s: refused %t, stored %t", e.Action.Path, bad, !bad)
 		}
 	}
-	out, err := r.run(quarantineCommand(), "list", "--json")
+	out, err := r.run("quarantine", "list", "--json")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -174,11 +163,11 @@ func TestWhatAStoreRefusesIsQuarantinedShownRetriedAndDropped(t *testing.T) {
 	if len(listed) != 2 {
 		t.Fatalf("listed are %d: %s", len(listed), out)
 	}
-	if out, err := r.run(quarantineCommand(), "list"); err != nil || !strings.Contains(out, "422 unprocessable") || !strings.Contains(out, poisoned[0].ID) {
+	if out, err := r.run("quarantine", "list"); err != nil || !strings.Contains(out, "422 unprocessable") || !strings.Contains(out, poisoned[0].ID) {
 		t.Errorf("%v: %s", err, out)
 	}
 	first, second := fmt.Sprint(listed[0].Sequence), fmt.Sprint(listed[1].Sequence)
-	if out, err := r.run(quarantineCommand(), "show", "picky", first); err != nil || !strings.Contains(out, "poison-1") {
+	if out, err := r.run("quarantine", "show", "picky", first); err != nil || !strings.Contains(out, "poison-1") {
 		t.Errorf("%v: %s", err, out)
 	}
 	told := 0
@@ -191,30 +180,30 @@ func TestWhatAStoreRefusesIsQuarantinedShownRetriedAndDropped(t *testing.T) {
 		t.Errorf("%d entries tell of it, want 2", told)
 	}
 
-	if out, err := r.run(quarantineCommand(), "retry", "picky", first); err == nil || !strings.Contains(out, "422") || r.storeStatus("picky").Quarantined != 2 {
+	if out, err := r.run("quarantine", "retry", "picky", first); err == nil || !strings.Contains(out, "422") || r.storeStatus("picky").Quarantined != 2 {
 		t.Errorf("while it refuses: %v: %s", err, out)
 	}
 	setPicky(t, "poison-2", false)
-	if out, err := r.run(quarantineCommand(), "retry", "picky", "--all"); err == nil || !strings.Contains(out, "1 delivered, 0 dropped, 1 kept") {
+	if out, err := r.run("quarantine", "retry", "picky", "--all"); err == nil || !strings.Contains(out, "1 delivered, 0 dropped, 1 kept") {
 		t.Errorf("%v: %s", err, out)
 	}
 	if !pickyHas(poisoned[0].ID) || r.storeStatus("picky").Quarantined != 1 {
 		t.Errorf("it was not delivered: %+v", r.storeStatus("picky"))
 	}
-	if out, err := r.run(quarantineCommand(), "drop", "picky", second); err == nil || !strings.Contains(err.Error(), "reason") {
+	if out, err := r.run("quarantine", "drop", "picky", second); err == nil || !strings.Contains(err.Error(), "reason") {
 		t.Errorf("without a reason: %v: %s", err, out)
 	}
-	if out, err := r.run(quarantineCommand(), "drop", "picky", second, "--reason", "ticket 4711"); err != nil {
+	if out, err := r.run("quarantine", "drop", "picky", second, "--reason", "ticket 4711"); err != nil {
 		t.Errorf("%v: %s", err, out)
 	}
 	st := r.storeStatus("picky")
 	if gaps := r.gapsOf("dropped"); len(gaps) != 1 || gaps[0]["cause"] != "ticket 4711" || fmt.Sprint(gaps[0]["first"]) != second || st.Quarantined != 0 || st.Skipped != 1 {
 		t.Errorf("gaps %+v; %+v", gaps, st)
 	}
-	if out, err := r.run(quarantineCommand(), "list"); err != nil || !strings.Contains(out, "nothing is in quarantine") {
+	if out, err := r.run("quarantine", "list"); err != nil || !strings.Contains(out, "nothing is in quarantine") {
 		t.Errorf("%v: %s", err, out)
 	}
-	if out, err := r.run(quarantineCommand(), "drop", "picky", second, "--reason", "again"); err == nil || !strings.Contains(out, "not in quarantine") {
+	if out, err := r.run("quarantine", "drop", "picky", second, "--reason", "again"); err == nil || !strings.Contains(out, "not in quarantine") {
 		t.Errorf("%v: %s", err, out)
 	}
 }
@@ -321,7 +310,7 @@ func TestAStoreWithAnotherDestinationWaitsUntilItIsToldWhereToBegin(t *testing.T
 	r.send("PATCH", project+"/functions/after", nil, "{}")
 	r.drained()
 	var paths []string
-	for _, e := range r.exported(&place{address: "unix/" + r.dir + "/admin.sock"}) {
+	for _, e := range r.exported() {
 		paths = append(paths, filepath.Base(e.Action.Path))
 	}
 	if !slices.Equal(paths, []string{"before", "between", "after"}) {
@@ -362,14 +351,8 @@ func TestACheckOfAStoreSaysWhatFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	check := func(args ...string) (string, error) {
-		cmd := storeCommand()
-		var out bytes.Buffer
-		cmd.SetOut(&out)
-		cmd.SetErr(&out)
-		cmd.SilenceUsage = true
-		cmd.SetArgs(append([]string{"check", "--config", path}, args...))
-		err := cmd.ExecuteContext(t.Context())
-		return out.String(), err
+		out, messages, err := audited(t, append([]string{"store", "check", "--config", path}, args...)...)
+		return out + messages, err
 	}
 	for name, says := range map[string]string{ // beside the server that has them open
 		"sqlite": "the store took the probe", "picky": "the store took the probe", "file": "no probe was left in it",

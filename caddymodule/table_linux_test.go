@@ -42,10 +42,9 @@ func onTerminal(t *testing.T, width uint16, args ...string) string {
 		b, _ := io.ReadAll(ours) // ends with EIO when the other side closes
 		shown <- string(b)
 	}()
-	cmd := searchCommand()
+	cmd := auditCommand(append([]string{"search"}, args...)...)
 	cmd.SetOut(theirs)
 	cmd.SetErr(io.Discard)
-	cmd.SetArgs(args)
 	err = cmd.ExecuteContext(t.Context())
 	theirs.Close()
 	if text := <-shown; err == nil {
