@@ -23,6 +23,7 @@ import (
 	"github.com/caddy-audit-log/caddy-audit-log/buffer"
 	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/catalogs"
 	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/commands"
+	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/page"
 	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/stores"
 	"github.com/caddy-audit-log/caddy-audit-log/identity"
 	"github.com/caddy-audit-log/caddy-audit-log/internal/machine"
@@ -59,7 +60,7 @@ type App struct {
 	dir      string
 	stores   stores.List
 	handlers []*Handler     // of all sites, complete before Start
-	viewers  []*Viewer      // the same
+	viewers  []*page.Viewer // the same
 	http     *caddyhttp.App // theirs; nil without one
 	log      *slog.Logger
 	// descriptions are what the handlers' catalogs hold.

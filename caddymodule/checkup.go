@@ -31,7 +31,7 @@ func (a *App) Services() (questions []doctor.Question, nobody bool) {
 	}
 	for _, v := range a.viewers {
 		if v.Ask != nil {
-			ask("members "+v.Ask.URL, "members ask "+syntax.ShownURL(v.Ask.URL), v.Ask.look)
+			ask("members "+v.Ask.URL, v.Ask.Title(), v.Ask.Look)
 		}
 	}
 	return append(questions, a.Organizations.looks()...), !named && len(a.handlers) > 0
@@ -81,20 +81,6 @@ func (l *Lookup) look(ctx context.Context, h *Handler) doctor.Diagnosis {
 		return doctor.Wrong("%s: %v", name, err).Mend("until it answers, entries have the credential's hash and nobody's name: correct the URL and its client")
 	}
 	return doctor.Fine("%s answers, and knows nobody by a credential that nobody has", name)
-}
-
-// look asks for an organization that is not there, without a credential.
-func (m *MembersAsk) look(ctx context.Context) doctor.Diagnosis {
-	name := "members ask " + syntax.ShownURL(m.URL)
-	a, err := m.ask()
-	if err != nil {
-		return doctor.Wrong("%s: %v", name, err).Mend("correct it where it says")
-	}
-	name = "members ask " + identity.WithoutQuery(a.URL)
-	if err := a.Probe(ctx); err != nil {
-		return doctor.Wrong("%s: %v", name, err).Mend("until it answers as it should, no member gets in: correct the URL")
-	}
-	return doctor.Fine("%s answers, and turns away whoever shows no credential", name)
 }
 
 // looks ask about a project and an organization that are not there.

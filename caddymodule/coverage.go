@@ -47,7 +47,7 @@ func (a *App) warnings() []string {
 		}
 	}
 	for _, v := range a.viewers {
-		if v.asksInClear() {
+		if v.AsksInClear() {
 			found = append(found, "the platform's API is asked over http who is a member: readers' credentials can be read on the way, and who can change "+
 				"the answers can let anybody in; use https")
 		}

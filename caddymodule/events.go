@@ -175,7 +175,7 @@ func (a *App) policy() []string {
 		lines = append(lines, h.policyLines...)
 	}
 	for _, v := range a.viewers {
-		lines = append(lines, v.describe()...)
+		lines = append(lines, v.Lines()...)
 	}
 	slices.Sort(lines)
 	return lines

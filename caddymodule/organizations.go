@@ -224,7 +224,7 @@ func (o *Organizations) asked() map[string]*attribution.Lookup {
 	return asked
 }
 
-// asksInClear says that the token goes over the network in clear.
+// AsksInClear says that the token goes over the network in clear.
 func (o *Organizations) asksInClear() bool {
 	if o == nil || o.Token == "" {
 		return false

@@ -1,4 +1,4 @@
-package caddymodule
+package page
 
 import (
 	"strconv"
@@ -41,4 +41,16 @@ func observeExport(entries int, whole bool) {
 	}
 	exports.WithLabelValues(end).Inc()
 	exportedEntries.Add(float64(entries))
+}
+
+// Metrics are the viewer's, for who registers those of the process.
+func Metrics() []prometheus.Collector {
+	return []prometheus.Collector{readerSeconds, exports, exportedEntries}
+}
+
+// A series that begins with its first event shows no increase.
+func init() {
+	for _, end := range []string{exportWhole, exportCut} {
+		exports.WithLabelValues(end)
+	}
 }

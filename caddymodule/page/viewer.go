@@ -1,7 +1,8 @@
-package caddymodule
+package page
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -14,8 +15,11 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
+	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/operator"
 	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/syntax"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
+	"github.com/caddy-audit-log/caddy-audit-log/identity"
+	"github.com/caddy-audit-log/caddy-audit-log/internal/doctor"
 	"github.com/caddy-audit-log/caddy-audit-log/viewer"
 	"github.com/caddy-audit-log/caddy-audit-log/viewer/access"
 )
@@ -86,7 +90,7 @@ type Viewer struct {
 	// Caddyfile: none
 	DefinedAt string `json:"defined_at,omitempty"`
 
-	app  *App
+	of   Log
 	gate *access.Gate
 	log  *slog.Logger
 	open *openViewer
@@ -150,6 +154,27 @@ type ViewerOperators struct {
 	Roles []string `json:"roles,omitempty"`
 }
 
+// Log is the audit log that is shown: the app audit_log, which package caddymodule makes.
+type Log interface {
+	// Join adds a viewer to the app's.
+	Join(ctx caddy.Context, v *Viewer)
+	// Retention are its stores, and how far back they may be read.
+	Retention() *operator.Retention
+	// Identify finds out who makes a request, by the means of the sites.
+	Identify(r *http.Request) (*audit.Caller, error)
+	// Plan is an organization's, if it is known.
+	Plan(organization string) (plan string, known bool)
+	// SlugsStay reports whether every site's platform is one whose slugs do.
+	SlugsStay() bool
+	// Record makes an event durable, or says that it is not.
+	Record(e *audit.Entry) error
+	// CursorKey signs where a reader goes on.
+	CursorKey() ([32]byte, error)
+}
+
+// errReplaced says that a request came when its configuration had gone.
+var errReplaced = errors.New("this configuration has been replaced")
+
 // openViewer is what is made with the first request, since the buffer is not open before.
 type openViewer struct {
 	mu   sync.Mutex
@@ -169,7 +194,10 @@ func (v *Viewer) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
-	v.app = app.(*App)
+	var ok bool
+	if v.of, ok = app.(Log); !ok {
+		return v.wrong("the app audit_log is another than that of the audit log")
+	}
 	if v.Ask == nil && !v.Claim && v.Operators == nil {
 		return v.wrong("it lets nobody in: write members ask URL, members claim, or operators")
 	}
@@ -181,11 +209,11 @@ func (v *Viewer) Provision(ctx caddy.Context) error {
 			return v.wrong("upgrade_url and sign_in_url are http or https URLs, or paths")
 		}
 	}
-	if v.app.stores.Readable() == nil {
+	if v.of.Retention().Stores.Readable() == nil {
 		return v.wrong("none of the configured stores can be read back: add one that can, such as sqlite or postgres, or remove audit_log_viewer")
 	}
 	o := access.Options{
-		Identify: v.identify, Cookie: v.Cookie, Claim: v.Claim, Plan: v.plan,
+		Identify: v.of.Identify, Cookie: v.Cookie, Claim: v.Claim, Plan: v.of.Plan,
 		SlugsStay: v.slugsStay,
 	}
 	if v.Operators != nil {
@@ -199,16 +227,13 @@ func (v *Viewer) Provision(ctx caddy.Context) error {
 	if v.gate, err = access.New(o); err != nil {
 		return v.wrong("%w", err)
 	}
-	v.app.mu.Lock()
-	defer v.app.mu.Unlock()
-	v.app.viewers = append(v.app.viewers, v)
-	v.app.http = httpApp(ctx)
+	v.of.Join(ctx, v)
 	return nil
 }
 
-// describe says who may read, for a reader of audit.config_changed: somebody who is made an
+// Lines says who may read, for a reader of audit.config_changed: somebody who is made an
 // operator reads everything.
-func (v *Viewer) describe() (lines []string) {
+func (v *Viewer) Lines() (lines []string) {
 	if m := v.Ask; m != nil {
 		lines = append(lines, fmt.Sprintf("viewer: members ask %s id %q plan %q role_at %q role %q", syntax.ShownURL(m.URL), m.ID, m.Plan, m.Role, m.Roles))
 	}
@@ -221,8 +246,8 @@ func (v *Viewer) describe() (lines []string) {
 	return append(lines, fmt.Sprintf("viewer: cookie %q slugs_stay %t", v.Cookie, v.slugsStay()))
 }
 
-// asksInClear reports whether visitors' credentials go over the network in clear.
-func (v *Viewer) asksInClear() bool {
+// AsksInClear reports whether visitors' credentials go over the network in clear.
+func (v *Viewer) AsksInClear() bool {
 	ask, err := v.Ask.ask()
 	return err == nil && syntax.InClear(ask.URL)
 }
@@ -264,6 +289,23 @@ func (m *MembersAsk) ask() (*access.Ask, error) {
 	}, nil
 }
 
+// Title names it for a person.
+func (m *MembersAsk) Title() string { return "members ask " + syntax.ShownURL(m.URL) }
+
+// Look asks for an organization that is not there, without a credential.
+func (m *MembersAsk) Look(ctx context.Context) doctor.Diagnosis {
+	name := m.Title()
+	a, err := m.ask()
+	if err != nil {
+		return doctor.Wrong("%s: %v", name, err).Mend("correct it where it says")
+	}
+	name = "members ask " + identity.WithoutQuery(a.URL)
+	if err := a.Probe(ctx); err != nil {
+		return doctor.Wrong("%s: %v", name, err).Mend("until it answers as it should, no member gets in: correct the URL")
+	}
+	return doctor.Fine("%s answers, and turns away whoever shows no credential", name)
+}
+
 // ServeHTTP answers; nothing behind it is asked.
 func (v *Viewer) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
 	made, err := v.made()
@@ -282,19 +324,15 @@ func (v *Viewer) made() (*viewer.Viewer, error) {
 		return v.open.made, nil
 	}
 	if v.open.gone {
-		return nil, errCleanedUp
+		return nil, errReplaced
 	}
-	s, err := v.app.hold()
+	key, err := v.of.CursorKey()
 	if err != nil {
 		return nil, err
 	}
-	defer s.release()
-	key, err := s.key.Derive("audit_log_viewer cursors")
-	if err != nil {
-		return nil, err
-	}
+	of := v.of.Retention()
 	v.open.made, err = viewer.New(viewer.Options{
-		Open: v.openLog, Gate: v.gate, Store: v.app.stores.Readable().Name, Readable: v.app.Readable, Record: v.record, Key: key, Logger: v.log,
+		Open: v.openLog, Gate: v.gate, Store: of.Stores.Readable().Name, Readable: of.Readable, Record: v.of.Record, Key: key, Logger: v.log,
 		MaxRange: time.Duration(v.MaxRange), Timeout: time.Duration(v.Timeout), MaxExports: v.MaxExports,
 		UpgradeURL: v.UpgradeURL, SignInURL: v.SignInURL, Observe: observeReader, Exported: observeExport,
 	})
@@ -302,7 +340,7 @@ func (v *Viewer) made() (*viewer.Viewer, error) {
 }
 
 func (v *Viewer) openLog(ctx context.Context) (viewer.Log, error) {
-	r, err := v.app.stores.OpenReader(ctx)
+	r, err := v.of.Retention().Stores.OpenReader(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -311,32 +349,9 @@ func (v *Viewer) openLog(ctx context.Context) (viewer.Log, error) {
 		Close() error
 	})
 	if !ok {
-		return nil, fmt.Errorf("reading store %s: it can be exported by the commands and not be browsed: put sqlite or postgres first", v.app.stores.Readable().Name)
+		return nil, fmt.Errorf("reading store %s: it can be exported by the commands and not be browsed: put sqlite or postgres first", v.of.Retention().Stores.Readable().Name)
 	}
 	return b, nil
-}
-
-// record makes an event durable, or says that it is not.
-func (v *Viewer) record(e *audit.Entry) error {
-	payload, err := e.Encode()
-	if err != nil {
-		return err
-	}
-	s, err := v.app.hold()
-	if err != nil {
-		return err
-	}
-	defer s.release()
-	return s.buf.Append(payload)
-}
-
-func (v *Viewer) plan(organization string) (string, bool) {
-	s, err := v.app.hold()
-	if err != nil {
-		return "", false
-	}
-	defer s.release()
-	return s.directory.Plan(organization)
 }
 
 // slugsStay is what the configuration says, or else whether every site's platform is one
@@ -345,43 +360,7 @@ func (v *Viewer) slugsStay() bool {
 	if v.SlugsStay != nil {
 		return *v.SlugsStay
 	}
-	for _, h := range v.app.handlers {
-		if h.platform.Name != "supabase" {
-			return false
-		}
-	}
-	return len(v.app.handlers) > 0
-}
-
-// identify finds out who makes a request by the means of the sites: the first that
-// verifies the credential counts.
-func (v *Viewer) identify(r *http.Request) (*audit.Caller, error) {
-	s, err := v.app.hold()
-	if err != nil {
-		return nil, err
-	}
-	defer s.release()
-	call := snapshot(r, time.Now(), nil)
-	var first *audit.Caller
-	for _, h := range v.app.handlers {
-		c := h.deriver(s.key).Caller(call)
-		if c.Question.Asks() && h.lookups != nil {
-			// What the service says is remembered, and found then.
-			if _, _, ok := h.lookups.Ask(c.Question).Wait(r.Context()); ok {
-				c = h.deriver(s.key).Caller(call)
-			}
-		}
-		if c.Actor.IsVerified() {
-			return c, nil
-		}
-		if first == nil {
-			first = c
-		}
-	}
-	if first == nil {
-		first = (&audit.Deriver{Platform: audit.Generic(), Key: s.key}).Caller(call)
-	}
-	return first, nil
+	return v.of.SlugsStay()
 }
 
 // Interface guards
