@@ -24,6 +24,7 @@ import (
 	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/catalogs"
 	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/commands"
 	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/page"
+	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/stamps"
 	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/stores"
 	"github.com/caddy-audit-log/caddy-audit-log/identity"
 	"github.com/caddy-audit-log/caddy-audit-log/internal/machine"
@@ -47,7 +48,7 @@ type App struct {
 	// Keep says how long entries exist, by retention class. A change only ever extends:
 	// what is stored is kept for as long as was said when it was stored, or longer.
 	// Default: forever.
-	Keep *KeepConfig `json:"keep,omitempty"`
+	Keep *stamps.KeepConfig `json:"keep,omitempty"`
 
 	// Readable says how far back the members of an organization may read, by its plan.
 	// It deletes nothing. Default: all that is kept.
@@ -55,7 +56,7 @@ type App struct {
 
 	// Organizations say whose a call is and which plan that organization has, where
 	// neither the call nor its answer does. Default: nobody is asked.
-	Organizations *Organizations `json:"organizations,omitempty"`
+	Organizations *stamps.Organizations `json:"organizations,omitempty"`
 
 	dir      string
 	stores   stores.List
@@ -156,7 +157,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 	if a.stores, err = stores.Load(ctx, a.Stores, filepath.Join(filepath.Dir(a.dir), "audit.db")); err != nil {
 		return err
 	}
-	if err := a.Keep.check(); err != nil {
+	if err := a.Keep.Check(); err != nil {
 		return err
 	}
 	if err := a.checkOrganizations(); err != nil {

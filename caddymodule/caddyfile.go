@@ -11,6 +11,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/catalogs"
+	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/stamps"
 	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/stores"
 	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/syntax"
 )
@@ -108,7 +109,7 @@ func parseGlobal(d *caddyfile.Dispenser, _ any) (any, error) {
 			if app.Keep != nil {
 				return nil, d.Errf("there is a keep already, at %s: remove one", app.Keep.DefinedAt)
 			}
-			keep, err := parseKeep(d)
+			keep, err := stamps.ParseKeep(d)
 			if err != nil {
 				return nil, err
 			}
@@ -117,7 +118,7 @@ func parseGlobal(d *caddyfile.Dispenser, _ any) (any, error) {
 			if app.Readable != nil {
 				return nil, d.Errf("there is a readable already: remove one")
 			}
-			readable, err := parseReadable(d)
+			readable, err := stamps.ParseReadable(d)
 			if err != nil {
 				return nil, err
 			}
@@ -126,7 +127,7 @@ func parseGlobal(d *caddyfile.Dispenser, _ any) (any, error) {
 			if app.Organizations != nil {
 				return nil, d.Errf("there are organizations already, at %s: remove one block", app.Organizations.DefinedAt)
 			}
-			organizations, err := parseOrganizations(d)
+			organizations, err := stamps.ParseOrganizations(d)
 			if err != nil {
 				return nil, err
 			}

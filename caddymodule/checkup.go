@@ -34,7 +34,7 @@ func (a *App) Services() (questions []doctor.Question, nobody bool) {
 			ask("members "+v.Ask.URL, v.Ask.Title(), v.Ask.Look)
 		}
 	}
-	return append(questions, a.Organizations.looks()...), !named && len(a.handlers) > 0
+	return append(questions, a.Organizations.Questions()...), !named && len(a.handlers) > 0
 }
 
 // KeyFiles implements the commands' Examined.
@@ -81,34 +81,4 @@ func (l *Lookup) look(ctx context.Context, h *Handler) doctor.Diagnosis {
 		return doctor.Wrong("%s: %v", name, err).Mend("until it answers, entries have the credential's hash and nobody's name: correct the URL and its client")
 	}
 	return doctor.Fine("%s answers, and knows nobody by a credential that nobody has", name)
-}
-
-// looks ask about a project and an organization that are not there.
-func (o *Organizations) looks() (all []doctor.Question) {
-	if o == nil {
-		return nil
-	}
-	projects, organizations, err := o.lookups()
-	if err != nil {
-		return []doctor.Question{{Whom: "organizations", Look: func(context.Context) doctor.Diagnosis {
-			return doctor.Wrong("organizations: %v", err).Mend("correct it where it says")
-		}}}
-	}
-	if projects != nil {
-		all = append(all, askLookup("project", projects.String(), projects.Probe))
-	}
-	if organizations != nil {
-		all = append(all, askLookup("organization", organizations.String(), organizations.Probe))
-	}
-	return all
-}
-
-func askLookup(kind, at string, probe func(context.Context) error) doctor.Question {
-	name := "organizations " + kind + ", " + at
-	return doctor.Question{Whom: name, Look: func(ctx context.Context) doctor.Diagnosis {
-		if err := probe(ctx); err != nil {
-			return doctor.Wrong("%s: %v", name, err).Mend("until it answers, entries wait for their stamp and do not expire: correct the URL and the token")
-		}
-		return doctor.Fine("%s answers", name)
-	}}
 }

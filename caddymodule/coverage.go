@@ -52,7 +52,7 @@ func (a *App) warnings() []string {
 				"the answers can let anybody in; use https")
 		}
 	}
-	if a.Organizations.asksInClear() {
+	if a.Organizations.AsksInClear() {
 		found = append(found, "whose calls are is asked over http: the token can be read on the way, and who can change the answers can give calls to any "+
 			"organization; use https")
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
 	"github.com/caddy-audit-log/caddy-audit-log/buffer"
+	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/stamps"
 )
 
 const (
@@ -168,9 +169,9 @@ func (a *App) policy() []string {
 	for _, n := range a.stores {
 		lines = append(lines, n.Describe())
 	}
-	lines = append(lines, a.Keep.lines()...)
-	lines = append(lines, readableLines(a.Readable)...)
-	lines = append(lines, a.Organizations.lines()...)
+	lines = append(lines, a.Keep.Lines()...)
+	lines = append(lines, stamps.ReadableLines(a.Readable)...)
+	lines = append(lines, a.Organizations.Lines()...)
 	for _, h := range a.handlers {
 		lines = append(lines, h.policyLines...)
 	}

@@ -22,18 +22,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
-	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/operator"
-	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
 )
-
-func mustQuery(t *testing.T) forwarder.Query {
-	t.Helper()
-	q, err := operator.ParseQuery(func(string) string { return "" })
-	if err != nil {
-		t.Fatal(err)
-	}
-	return q
-}
 
 const project = "/v1/projects/abcdefghijklmnopqrst"
 

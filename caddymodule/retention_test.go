@@ -15,6 +15,7 @@ import (
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
 	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/operator"
+	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/stamps"
 )
 
 // organizationsAPI says whose projects are, and which plan organizations have.
@@ -297,13 +298,13 @@ func TestATokenThatGoesOverTheNetworkInClearIsWarnedOf(t *testing.T) {
 	for address, warned := range map[string]bool{
 		"http://api.example.com": true, "https://api.example.com": false, "http://127.0.0.1:9000": false, "http://localhost:9000": false, "http://[::1]:9000": false,
 	} {
-		o := &Organizations{Supabase: address, Token: "{env.AUDIT_LOOKUP_TOKEN}"}
-		if o.asksInClear() != warned {
+		o := &stamps.Organizations{Supabase: address, Token: "{env.AUDIT_LOOKUP_TOKEN}"}
+		if o.AsksInClear() != warned {
 			t.Errorf("%s: warned %t", address, !warned)
 		}
 	}
-	own := &Organizations{Project: &OrganizationLookup{URL: "http://api.example.com/p/{ref}", ID: "id"}, Token: "{env.AUDIT_LOOKUP_TOKEN}"}
-	if !own.asksInClear() {
+	own := &stamps.Organizations{Project: &stamps.OrganizationLookup{URL: "http://api.example.com/p/{ref}", ID: "id"}, Token: "{env.AUDIT_LOOKUP_TOKEN}"}
+	if !own.AsksInClear() {
 		t.Error("not warned of a lookup of one's own")
 	}
 }

@@ -65,6 +65,7 @@ type Catalog struct {
 	sum string // of what was read, in hex
 }
 
+// Parse reads the option catalog.
 func Parse(d *caddyfile.Dispenser) (*Catalog, error) {
 	c := new(Catalog)
 	if !d.AllArgs(&c.Format, &c.Source) {
@@ -91,6 +92,7 @@ func (c *Catalog) check() error {
 	return nil
 }
 
+// IsURL reports whether a source is an http or https URL, and no file.
 func IsURL(source string) bool {
 	u, err := url.Parse(source)
 	return err == nil && (u.Scheme == "http" || u.Scheme == "https")

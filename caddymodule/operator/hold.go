@@ -27,6 +27,7 @@ type HoldAnswer struct {
 	NotHeld []string `json:"not_held,omitempty"`
 }
 
+// What a HoldOrder may say to do.
 const (
 	DoSet     = "set"
 	DoRelease = "release"
@@ -36,6 +37,7 @@ const (
 	maxReason = 1000
 )
 
+// Check says what is wrong with an order.
 func (o *HoldOrder) Check() error {
 	h := &o.Hold
 	switch {

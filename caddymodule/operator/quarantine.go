@@ -58,6 +58,7 @@ type QuarantineOrder struct {
 	Reason string `json:"reason,omitempty"`
 }
 
+// What a QuarantineOrder may say to do.
 const (
 	DoRetry = "retry"
 	DoDrop  = "drop"

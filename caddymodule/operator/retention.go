@@ -26,6 +26,7 @@ type Retention struct {
 	Plan func(*audit.Entry) string
 }
 
+// Terms are how long entries are kept; none are for ever.
 func (k *Retention) Terms() *audit.Keep {
 	if k.Keep == nil {
 		return new(audit.Keep)
@@ -142,6 +143,8 @@ func arrivalOf(id string) (time.Time, error) {
 // idSlack is how far an entry's arrival may be from the time in its id.
 const idSlack = 5 * time.Second
 
+// Explain says why the entry of an id is kept, or what has become of it, as of a time. The store
+// is that of a name, or the first that has a ledger.
 func (k *Retention) Explain(ctx context.Context, name, id string, now time.Time) (x Explanation, err error) {
 	at, err := arrivalOf(id)
 	if err != nil {

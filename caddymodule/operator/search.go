@@ -56,6 +56,7 @@ type SearchEnd struct {
 	Failed string `json:"failed,omitempty"`
 }
 
+// Note adds one to the notes.
 func (e *SearchEnd) Note(format string, args ...any) {
 	e.Notes = append(e.Notes, fmt.Sprintf(format, args...))
 }

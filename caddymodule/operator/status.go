@@ -85,23 +85,27 @@ type StatusStore struct {
 	Retention *forwarder.KeepingStatus `json:"retention,omitempty"`
 }
 
+// Term is one of an equation's.
 type Term struct {
 	Name string
 	N    uint64
 }
 
+// Terms are those on the right of the calls' equation, but for those that are open.
 func (c *StatusCalls) Terms() []Term {
 	return []Term{
 		{"recorded", c.Recorded}, {"excluded", c.Excluded}, {"refused", c.Refused}, {"passed", c.Passed}, {"folded", c.Folded},
 	}
 }
 
+// Terms are those on the right of the store's equation, but for what is pending.
 func (s *StatusStore) Terms() []Term {
 	return []Term{
 		{"delivered", s.Delivered}, {"filtered", s.Filtered}, {"quarantined", s.Quarantined}, {"skipped", s.Skipped}, {"damaged", s.Damaged},
 	}
 }
 
+// Sum adds them up.
 func Sum(terms []Term) (n uint64) {
 	for _, t := range terms {
 		n += t.N

@@ -40,6 +40,7 @@ type Search struct {
 // errEnough ends a search at its limit.
 var errEnough = errors.New("the limit is reached")
 
+// Run searches, and emits what it finds. It ends with ctx.
 func (s *Search) Run(ctx context.Context) error {
 	q := s.Query
 	q.Limit = 0 // it counts what both have together

@@ -24,6 +24,7 @@ type Report struct {
 	Steps []Step `json:"steps"`
 }
 
+// Step is one of a check, and how it went.
 type Step struct {
 	Step    string  `json:"step"`
 	Seconds float64 `json:"seconds"`

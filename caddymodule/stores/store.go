@@ -12,7 +12,6 @@ import (
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
 	"github.com/caddy-audit-log/caddy-audit-log/buffer"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
-
 	// The stores of this build.
 	_ "github.com/caddy-audit-log/caddy-audit-log/forwarder/stores/file"
 	_ "github.com/caddy-audit-log/caddy-audit-log/forwarder/stores/http"
@@ -78,6 +77,7 @@ type StoreConfig struct {
 
 const (
 	fromOldest = "oldest"
+	// FromNow is where a store begins that gets what is recorded next.
 	FromNow    = "now"
 
 	formatNative = "native"

@@ -27,6 +27,7 @@ func Size(s string) (int64, error) {
 	return int64(n), nil
 }
 
+// Duration wants one above zero.
 func Duration(s string) (caddy.Duration, error) {
 	d, err := caddy.ParseDuration(s)
 	if err != nil || d <= 0 {

@@ -39,14 +39,18 @@ func diagnosed(state State, format string, args []any) Diagnosis {
 	return Diagnosis{State: state, Seen: fmt.Sprintf(format, args...)}
 }
 
+// Fine is as it should be.
 func Fine(format string, args ...any) Diagnosis { return diagnosed(StateOK, format, args) }
 
+// Warning may be meant, or become wrong.
 func Warning(format string, args ...any) Diagnosis {
 	return diagnosed(StateWarning, format, args)
 }
 
+// Wrong loses entries, lets somebody in, or will.
 func Wrong(format string, args ...any) Diagnosis { return diagnosed(StateWrong, format, args) }
 
+// NotKnown could not be looked at.
 func NotKnown(format string, args ...any) Diagnosis {
 	return diagnosed(StateNotKnown, format, args)
 }

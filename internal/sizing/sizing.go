@@ -100,6 +100,7 @@ type Sizes struct {
 	DiskShort int64 `json:"disk_short_bytes,omitempty"`
 }
 
+// StoreSize is how one store grows.
 type StoreSize struct {
 	Name string `json:"name"`
 	Kind string `json:"kind"`

@@ -1,21 +1,16 @@
-package caddymodule
+package stamps
 
 import (
 	"fmt"
 	"maps"
-	"net/http"
-	"net/url"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
 	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/syntax"
-	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder/attribution"
 	"github.com/caddy-audit-log/caddy-audit-log/identity"
 )
@@ -91,7 +86,8 @@ type OrganizationLookup struct {
 // paramForm is the parameter of a lookup's URL, which is no placeholder.
 var paramForm = regexp.MustCompile(`\{([a-z_]{1,16})\}`)
 
-func (o *Organizations) wrong(format string, args ...any) error {
+// Wrong is an error about these options that says where they stand.
+func (o *Organizations) Wrong(format string, args ...any) error {
 	err := fmt.Errorf("audit_log organizations: "+format, args...)
 	if o.DefinedAt != "" {
 		err = fmt.Errorf("%s: %w", o.DefinedAt, err)
@@ -99,12 +95,12 @@ func (o *Organizations) wrong(format string, args ...any) error {
 	return err
 }
 
-// lookups are what is asked, with what only the machine knows.
-func (o *Organizations) lookups() (projects, organizations *attribution.Lookup, err error) {
+// Lookups are what is asked, with what only the machine knows.
+func (o *Organizations) Lookups() (projects, organizations *attribution.Lookup, err error) {
 	var token func() (string, error)
 	if o.Token != "" {
 		if err := syntax.CheckSecret(o.Token); err != nil {
-			return nil, nil, o.wrong("token: %w", err)
+			return nil, nil, o.Wrong("token: %w", err)
 		}
 		token = func() (string, error) {
 			value, err := caddy.NewReplacer().ReplaceOrErr(o.Token, true, true)
@@ -122,7 +118,7 @@ func (o *Organizations) lookups() (projects, organizations *attribution.Lookup, 
 	if o.Supabase != "" {
 		base, err := replaced(o.Supabase)
 		if err != nil {
-			return nil, nil, o.wrong("lookup supabase: %w", err)
+			return nil, nil, o.Wrong("lookup supabase: %w", err)
 		}
 		projects, organizations = attribution.Supabase(base, token)
 	}
@@ -136,61 +132,15 @@ func (o *Organizations) lookups() (projects, organizations *attribution.Lookup, 
 		}
 		address, err := replaced(l.c.URL)
 		if err != nil {
-			return nil, nil, o.wrong("%s: %w", l.name, err)
+			return nil, nil, o.Wrong("%s: %w", l.name, err)
 		}
 		*l.to = &attribution.Lookup{URL: address, ID: l.c.ID, Slug: l.c.Slug, Plan: l.c.Plan, Token: token}
 	}
 	return projects, organizations, nil
 }
 
-// attributionOptions are what the directory of a buffer needs of the configuration.
-func (a *App) attributionOptions() (o attribution.Options, err error) {
-	o = attribution.Options{
-		NeedsPlan: a.Readable != nil && len(a.Readable.Plans) > 0, Logger: a.log, Observe: observeAttribution,
-	}
-	if a.Keep != nil {
-		o.Keep = &a.Keep.Keep
-	}
-	c := a.Organizations
-	if c == nil {
-		return o, nil
-	}
-	o.Static, o.TTL, o.NegativeTTL, o.Rate = c.Plans, time.Duration(c.TTL), time.Duration(c.NegativeTTL), c.Rate
-	o.Projects, o.Organizations, err = c.lookups()
-	return o, err
-}
-
-// checkOrganizations looks at the options as a running server will.
-func (a *App) checkOrganizations() error {
-	o, err := a.attributionOptions()
-	if err != nil {
-		return err
-	}
-	o.Logger = nil
-	d, err := attribution.New(o)
-	if err != nil {
-		return a.Organizations.wrong("%w", err)
-	}
-	return d.Close()
-}
-
-// organizationsPath is where what is known of organizations outlives a restart.
-func organizationsPath(dir string) string { return filepath.Join(dir, "organizations") }
-
-// seesLookup answers a question of our own that has come back to us: recording it would
-// bring the next one. It reports whether it was one.
-func (s *shared) seesLookup(w http.ResponseWriter, r *http.Request) bool {
-	value := r.Header.Get(attribution.NonceHeader)
-	if value == "" || !s.directory.IsOwn(value) {
-		return false
-	}
-	s.buf.Exclude() // it is no call of anybody's
-	w.WriteHeader(http.StatusLoopDetected)
-	return true
-}
-
-// lines describe them for a reader of audit.config_changed: they say whose an entry is.
-func (o *Organizations) lines() (lines []string) {
+// Lines describe them for a reader of audit.config_changed: they say whose an entry is.
+func (o *Organizations) Lines() (lines []string) {
 	if o == nil {
 		return nil
 	}
@@ -208,10 +158,10 @@ func (o *Organizations) lines() (lines []string) {
 	return lines
 }
 
-// asked are the lookups there are, by the URLs that they ask, with a name in the place of
+// Asked are the lookups there are, by the URLs that they ask, with a name in the place of
 // the parameter.
-func (o *Organizations) asked() map[string]*attribution.Lookup {
-	projects, organizations, err := o.lookups()
+func (o *Organizations) Asked() map[string]*attribution.Lookup {
+	projects, organizations, err := o.Lookups()
 	if err != nil {
 		return nil // checkOrganizations says so
 	}
@@ -225,11 +175,11 @@ func (o *Organizations) asked() map[string]*attribution.Lookup {
 }
 
 // AsksInClear says that the token goes over the network in clear.
-func (o *Organizations) asksInClear() bool {
+func (o *Organizations) AsksInClear() bool {
 	if o == nil || o.Token == "" {
 		return false
 	}
-	for address := range o.asked() {
+	for address := range o.Asked() {
 		if syntax.InClear(address) {
 			return true
 		}
@@ -237,35 +187,8 @@ func (o *Organizations) asksInClear() bool {
 	return false
 }
 
-// lookupsOwnSite says that a lookup leads to an address that this configuration listens
-// on, as far as that can be seen.
-func (a *App) lookupsOwnSite() (address string, yes bool) {
-	if a.Organizations == nil || a.http == nil {
-		return "", false
-	}
-	for address, l := range a.Organizations.asked() {
-		u, err := url.Parse(address)
-		if err != nil || !syntax.IsLoopback(u.Hostname()) {
-			continue
-		}
-		port := u.Port()
-		if port == "" {
-			port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
-		}
-		for _, server := range a.http.Servers {
-			for _, listen := range server.Listen {
-				at, err := caddy.ParseNetworkAddress(listen)
-				if err == nil && !at.IsUnixNetwork() && fmt.Sprint(at.StartPort) == port {
-					return l.String(), true
-				}
-			}
-		}
-	}
-	return "", false
-}
-
-// parseOrganizations reads whose calls are; see parseGlobal.
-func parseOrganizations(d *caddyfile.Dispenser) (*Organizations, error) {
+// ParseOrganizations reads whose calls are; see parseGlobal.
+func ParseOrganizations(d *caddyfile.Dispenser) (*Organizations, error) {
 	o := &Organizations{DefinedAt: syntax.At(d)}
 	if d.NextArg() {
 		return nil, d.Errf("organizations takes no argument %q: put its options into a block", d.Val())
@@ -373,6 +296,3 @@ func (l *OrganizationLookup) block(d *caddyfile.Dispenser, where string) error {
 	}
 	return nil
 }
-
-// Interface guard
-var _ forwarder.Stamper = (*attribution.Directory)(nil)

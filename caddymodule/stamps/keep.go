@@ -1,4 +1,4 @@
-package caddymodule
+package stamps
 
 import (
 	"cmp"
@@ -24,12 +24,12 @@ type KeepConfig struct {
 	DefinedAt string `json:"defined_at,omitempty"`
 }
 
-// check says where it stands what is wrong with it.
-func (c *KeepConfig) check() error {
+// Check says where it stands what is wrong with it.
+func (c *KeepConfig) Check() error {
 	if c == nil {
 		return nil
 	}
-	if err := c.Check(); err != nil {
+	if err := c.Keep.Check(); err != nil {
 		err = fmt.Errorf("audit_log keep: %w", err)
 		if c.DefinedAt != "" {
 			err = fmt.Errorf("%s: %w", c.DefinedAt, err)
@@ -39,8 +39,8 @@ func (c *KeepConfig) check() error {
 	return nil
 }
 
-// lines describe the terms for a reader of audit.config_changed.
-func (c *KeepConfig) lines() []string {
+// Lines describe the terms for a reader of audit.config_changed.
+func (c *KeepConfig) Lines() []string {
 	if c == nil {
 		return []string{"keep forever"}
 	}
@@ -74,8 +74,8 @@ var keepMatchers = []keepMatcher{
 	{"organization", func(k *audit.KeepClass) *[]string { return &k.Organizations }},
 }
 
-// parseKeep reads how long entries exist; see parseGlobal.
-func parseKeep(d *caddyfile.Dispenser) (*KeepConfig, error) {
+// ParseKeep reads how long entries exist; see parseGlobal.
+func ParseKeep(d *caddyfile.Dispenser) (*KeepConfig, error) {
 	c := &KeepConfig{DefinedAt: syntax.At(d)}
 	if d.NextArg() {
 		return nil, d.Errf("keep takes no argument %q: put its terms into a block, as in: keep { default 400d }", d.Val())
@@ -148,8 +148,8 @@ func parseKeepClass(d *caddyfile.Dispenser) (k audit.KeepClass, err error) {
 	return k, nil
 }
 
-// parseReadable reads how far back plans may read; see parseGlobal.
-func parseReadable(d *caddyfile.Dispenser) (*audit.Readable, error) {
+// ParseReadable reads how far back plans may read; see parseGlobal.
+func ParseReadable(d *caddyfile.Dispenser) (*audit.Readable, error) {
 	r := &audit.Readable{Plans: map[string]audit.Range{}}
 	if d.NextArg() {
 		return nil, d.Errf("readable takes no argument %q: put its plans into a block, as in: readable { team 62d }", d.Val())
@@ -181,8 +181,8 @@ func parseReadable(d *caddyfile.Dispenser) (*audit.Readable, error) {
 	return r, nil
 }
 
-// readableLines describe it for a reader of audit.config_changed.
-func readableLines(r *audit.Readable) []string {
+// ReadableLines describe it for a reader of audit.config_changed.
+func ReadableLines(r *audit.Readable) []string {
 	if r == nil {
 		return nil
 	}
