@@ -78,7 +78,7 @@ type StoreConfig struct {
 const (
 	fromOldest = "oldest"
 	// FromNow is where a store begins that gets what is recorded next.
-	FromNow    = "now"
+	FromNow = "now"
 
 	formatNative = "native"
 	formatOCSF   = "ocsf"
