@@ -1,7 +1,3 @@
-// Package caddymodule is where the audit log meets Caddy: the app, the handler,
-// the admin routes, the commands and the Caddyfile. Nothing else in this
-// project knows Caddy, but for the few lines with which a store reads its own
-// options.
 package caddymodule
 
 import (
@@ -373,4 +369,6 @@ var (
 	_ caddy.App          = (*App)(nil)
 	_ caddy.Provisioner  = (*App)(nil)
 	_ caddy.CleanerUpper = (*App)(nil)
+	_ commands.Examined  = (*App)(nil)
+	_ page.Log           = (*App)(nil)
 )

@@ -11,7 +11,7 @@ import (
 
 // Services implements the commands' Examined: what is asked once of each service that the
 // configuration names: where keys are, who somebody is, whose a call is, and who is a member.
-func (a *App) Services() (questions []doctor.Question, nobody bool) {
+func (a *App) Services() (questions []doctor.Question, anonymous bool) {
 	seen := map[string]bool{} // sites share what they ask
 	ask := func(key, whom string, look func(context.Context) doctor.Diagnosis) {
 		if !seen[key] {

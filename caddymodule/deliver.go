@@ -25,8 +25,8 @@ func (*App) AdoptOptions() buffer.Options {
 	}
 }
 
-// Deliver implements the commands' Sidecar: it adopts the buffer in dir and runs the configuration's stores on it until
-// nothing waits.
+// Deliver implements the commands' Sidecar: it adopts the buffer in dir and runs the
+// configuration's stores on it until nothing waits.
 func (a *App) Deliver(ctx context.Context, dir string, w io.Writer, progress func(done, all int64)) (err error) {
 	if _, err := buffer.Inspect(dir); err != nil {
 		return err // one that is not there would be made

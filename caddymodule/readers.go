@@ -18,8 +18,8 @@ func (a *App) Join(ctx caddy.Context, v *page.Viewer) {
 	a.http = httpApp(ctx)
 }
 
-// Identify implements the page's Log: it finds out who makes a request by the means of the sites: the first that
-// verifies the credential counts.
+// Identify implements the page's Log, by the means of the sites: the first that verifies the
+// credential counts.
 func (a *App) Identify(r *http.Request) (*audit.Caller, error) {
 	s, err := a.hold()
 	if err != nil {

@@ -45,6 +45,9 @@ func (h *Handler) Catalogue(from *catalogs.Descriptions, log *slog.Logger) (*com
 	return &commands.Catalogued{DefinedAt: h.DefinedAt, Base: base, Platform: platform, Catalogs: len(h.Catalogs), Content: content}, h.provisionCredentials()
 }
 
+// Interface guard
+var _ commands.Site = (*Handler)(nil)
+
 // Sites implements the commands' Examined.
 func (a *App) Sites() (all []*commands.Catalogued) {
 	for _, h := range a.handlers {

@@ -12,9 +12,9 @@ func checkServices(ctx context.Context, d *examination) []doctor.Diagnosis {
 	if d.app == nil {
 		return unread()
 	}
-	questions, nobody := d.app.Services()
+	questions, anonymous := d.app.Services()
 	list := doctor.Together(ctx, questions)
-	if nobody {
+	if anonymous {
 		list = append(list, doctor.Warning("nothing says who a caller is: there is no issuer, introspect, profile or answer_header, so that entries have no verified actor").
 			Mend("add what you have, as in: issuer https://auth.example.com"))
 	}

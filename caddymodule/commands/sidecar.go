@@ -43,9 +43,9 @@ type Examined interface {
 	Warnings() (routes, others []string)
 	// Sites are those with audit_log, with the catalogs that they have read.
 	Sites() []*Catalogued
-	// Services ask each service that the configuration names once. Nobody says that nothing in
-	// it tells who a caller is.
-	Services() (questions []doctor.Question, nobody bool)
+	// Services ask each service that the configuration names, once; anonymous says that
+	// nothing in it tells who a caller is.
+	Services() (questions []doctor.Question, anonymous bool)
 	// KeyFiles are those that issuers' keys are read from.
 	KeyFiles() []string
 }
