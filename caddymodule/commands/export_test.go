@@ -39,3 +39,8 @@ func Look(ctx context.Context, config, check string, newest []*audit.Entry, stat
 	}
 	return r, nil
 }
+
+// FirstSince is the oldest entry since a time that a configuration's server shows of an instance.
+func FirstSince(ctx context.Context, config string, since time.Time, instance string) (*audit.Entry, error) {
+	return (&place{config: config}).firstSince(ctx, since, instance)
+}
