@@ -10,40 +10,19 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
-	"time"
 
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
 	"github.com/caddy-audit-log/caddy-audit-log/buffer"
+	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/operator"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
-	"github.com/caddy-audit-log/caddy-audit-log/forwarder/spool"
 )
 
 func init() {
 	caddy.RegisterModule(Admin{})
 }
-
-// The admin routes. All but pass, resolve and hold only read.
-const (
-	passPath       = "/audit_log/pass"
-	quarantinePath = "/audit_log/quarantine"
-	resolvePath    = "/audit_log/quarantine/resolve"
-
-	retentionPath = "/audit_log/retention"
-	holdPath      = "/audit_log/retention/hold"
-	verifyPath    = "/audit_log/verify"
-
-	statusPath = "/audit_log/status"
-	exportPath = "/audit_log/export"
-	tailPath   = "/audit_log/tail"
-	searchPath = "/audit_log/search"
-
-	// maxTail bounds how many entries a tail begins with.
-	maxTail = 1000
-)
 
 // Admin serves the routes that `caddy audit` asks on Caddy's admin endpoint.
 // Who may reach that endpoint may read every entry: keep it on a unix socket.
@@ -57,16 +36,16 @@ func (Admin) CaddyModule() caddy.ModuleInfo {
 // Routes implements caddy.AdminRouter.
 func (Admin) Routes() []caddy.AdminRoute {
 	return []caddy.AdminRoute{
-		{Pattern: statusPath, Handler: reading(http.MethodGet, (*App).serveStatus)},
-		{Pattern: exportPath, Handler: reading(http.MethodGet, (*App).serveExport)},
-		{Pattern: tailPath, Handler: reading(http.MethodGet, (*App).serveTail)},
-		{Pattern: quarantinePath, Handler: reading(http.MethodGet, (*App).serveQuarantine)},
-		{Pattern: resolvePath, Handler: reading(http.MethodPost, (*App).serveResolve)},
-		{Pattern: retentionPath, Handler: reading(http.MethodGet, (*App).serveRetention)},
-		{Pattern: holdPath, Handler: reading(http.MethodPost, (*App).serveHold)},
-		{Pattern: verifyPath, Handler: reading(http.MethodGet, (*App).serveVerify)},
-		{Pattern: passPath, Handler: reading(http.MethodPost, (*App).servePass)},
-		{Pattern: searchPath, Handler: reading(http.MethodPost, (*App).serveSearch)},
+		{Pattern: operator.StatusPath, Handler: reading(http.MethodGet, (*App).serveStatus)},
+		{Pattern: operator.ExportPath, Handler: reading(http.MethodGet, (*App).serveExport)},
+		{Pattern: operator.TailPath, Handler: reading(http.MethodGet, (*App).serveTail)},
+		{Pattern: operator.QuarantinePath, Handler: reading(http.MethodGet, (*App).serveQuarantine)},
+		{Pattern: operator.ResolvePath, Handler: reading(http.MethodPost, (*App).serveResolve)},
+		{Pattern: operator.RetentionPath, Handler: reading(http.MethodGet, (*App).serveRetention)},
+		{Pattern: operator.HoldPath, Handler: reading(http.MethodPost, (*App).serveHold)},
+		{Pattern: operator.VerifyPath, Handler: reading(http.MethodGet, (*App).serveVerify)},
+		{Pattern: operator.PassPath, Handler: reading(http.MethodPost, (*App).servePass)},
+		{Pattern: operator.SearchPath, Handler: reading(http.MethodPost, (*App).serveSearch)},
 	}
 }
 
@@ -125,11 +104,11 @@ func (a *App) serveStatus(w http.ResponseWriter, _ *http.Request) error {
 }
 
 func (a *App) serveExport(w http.ResponseWriter, r *http.Request) error {
-	q, err := parseQuery(r.URL.Query().Get)
+	q, err := operator.ParseQuery(r.URL.Query().Get)
 	if err != nil {
 		return caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: err}
 	}
-	reader, err := openReader(r.Context(), a.stores)
+	reader, err := a.stores.OpenReader(r.Context())
 	if err != nil {
 		return err
 	}
@@ -167,60 +146,14 @@ func stream(w http.ResponseWriter, produce func(emit func([]byte) error) error) 
 	return nil
 }
 
-// parseQuery reads the selection that export and its admin route share.
-func parseQuery(get func(string) string) (q forwarder.Query, err error) {
-	q.Organization = get("organization")
-	for name, t := range map[string]*time.Time{"from": &q.From, "to": &q.To} {
-		if v := get(name); v != "" {
-			if *t, err = time.Parse(time.RFC3339, v); err != nil {
-				return q, fmt.Errorf("%s is not a time: write it as in 2026-01-31T00:00:00Z", name)
-			}
-		}
-	}
-	return q, nil
-}
-
-// openReader opens the first store that can be read back, and if there is one, the
-// first of them that gets every entry.
-func openReader(ctx context.Context, stores []*store) (forwarder.ReadCloser, error) {
-	if n := readableOf(stores); n != nil {
-		return n.open.(forwarder.ReaderOpener).OpenReader(ctx)
-	}
-	return nil, errors.New("none of the configured stores can be read back: add one that can, such as sqlite")
-}
-
-// openStore opens the store of a name, or with an empty one what openReader opens. It
-// may be one that is slow to read.
-func (a *App) openStore(ctx context.Context, name string) (forwarder.ReadCloser, error) {
-	if name == "" {
-		return openReader(ctx, a.stores)
-	}
-	i := a.store(name)
-	if i < 0 {
-		return nil, fmt.Errorf("reading store %q: the configuration has no store of that name: it has %s", name, strings.Join(a.storeNames(), ", "))
-	}
-	n := a.stores[i]
-	if o, ok := n.open.(forwarder.ReaderOpener); ok {
-		return o.OpenReader(ctx)
-	}
-	o, ok := n.open.(forwarder.ScanOpener)
-	switch {
-	case !ok:
-		return nil, fmt.Errorf("reading store %q: what a store %s has taken cannot be read back: name one that can, such as sqlite, postgres or s3", name, n.open.Describe().Kind)
-	case n.Format == formatOCSF:
-		return nil, fmt.Errorf("reading store %q: its format is ocsf, and only native entries can be put in order and in their highest revision: read its objects themselves", name)
-	}
-	return spool.New(o, ""), nil
-}
-
 // serveTail writes the newest entries and, when asked to follow, each further
 // one as soon as it is durable, before any store has it.
 func (a *App) serveTail(w http.ResponseWriter, r *http.Request) error {
 	n := 10
 	if v := r.URL.Query().Get("n"); v != "" {
 		var err error
-		if n, err = strconv.Atoi(v); err != nil || n < 0 || n > maxTail {
-			return caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: fmt.Errorf("n %q is not a number from 0 to %d", v, maxTail)}
+		if n, err = strconv.Atoi(v); err != nil || n < 0 || n > operator.MaxTail {
+			return caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: fmt.Errorf("n %q is not a number from 0 to %d", v, operator.MaxTail)}
 		}
 	}
 	s, err := a.hold()
@@ -245,7 +178,7 @@ func (a *App) serveTail(w http.ResponseWriter, r *http.Request) error {
 func follow(ctx context.Context, w http.ResponseWriter, b *buffer.Buffer, after uint64, lines [][]byte) error {
 	for sendLines(w, lines) && comes(ctx, b, after) {
 		var err error
-		if lines, err = bufferLines(b, after+1, maxTail); err != nil {
+		if lines, err = bufferLines(b, after+1, operator.MaxTail); err != nil {
 			panic(http.ErrAbortHandler) // the answer has begun: cut it
 		}
 		after += uint64(len(lines))
@@ -277,7 +210,7 @@ func (a *App) newest(ctx context.Context, b *buffer.Buffer, head uint64, n int) 
 	if err != nil || len(lines) >= n {
 		return lines, err
 	}
-	reader, readErr := openReader(ctx, a.stores)
+	reader, readErr := a.stores.OpenReader(ctx)
 	if readErr != nil {
 		return lines, nil // the buffer's own entries are better than none
 	}

@@ -1,7 +1,3 @@
-// Package caddymodule is where the audit log meets Caddy: the app, the handler,
-// the admin routes, the commands and the Caddyfile. Nothing else in this
-// project knows Caddy, but for the few lines with which a store reads its own
-// options.
 package caddymodule
 
 import (
@@ -21,7 +17,13 @@ import (
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
 	"github.com/caddy-audit-log/caddy-audit-log/buffer"
+	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/catalogs"
+	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/commands"
+	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/page"
+	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/stamps"
+	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/stores"
 	"github.com/caddy-audit-log/caddy-audit-log/identity"
+	"github.com/caddy-audit-log/caddy-audit-log/internal/machine"
 )
 
 func init() {
@@ -37,12 +39,12 @@ type App struct {
 
 	// Stores are the audit stores; each gets every entry, unless it says otherwise.
 	// Default: one SQLite database, "audit.db" beside the buffer's directory.
-	Stores []*StoreConfig `json:"stores,omitempty"`
+	Stores []*stores.StoreConfig `json:"stores,omitempty"`
 
 	// Keep says how long entries exist, by retention class. A change only ever extends:
 	// what is stored is kept for as long as was said when it was stored, or longer.
 	// Default: forever.
-	Keep *KeepConfig `json:"keep,omitempty"`
+	Keep *stamps.KeepConfig `json:"keep,omitempty"`
 
 	// Readable says how far back the members of an organization may read, by its plan.
 	// It deletes nothing. Default: all that is kept.
@@ -50,16 +52,16 @@ type App struct {
 
 	// Organizations say whose a call is and which plan that organization has, where
 	// neither the call nor its answer does. Default: nobody is asked.
-	Organizations *Organizations `json:"organizations,omitempty"`
+	Organizations *stamps.Organizations `json:"organizations,omitempty"`
 
 	dir      string
-	stores   []*store
+	stores   stores.List
 	handlers []*Handler     // of all sites, complete before Start
-	viewers  []*Viewer      // the same
+	viewers  []*page.Viewer // the same
 	http     *caddyhttp.App // theirs; nil without one
 	log      *slog.Logger
 	// descriptions are what the handlers' catalogs hold.
-	descriptions descriptions
+	descriptions catalogs.Descriptions
 	// logsFiltered says that a log of this configuration has our filter.
 	logsFiltered bool
 	warned       bool
@@ -148,23 +150,18 @@ func (a *App) Provision(ctx caddy.Context) error {
 	if err := a.Buffer.check(a.dir); err != nil {
 		return err
 	}
-	if err := a.provisionStores(ctx); err != nil {
+	if a.stores, err = stores.Load(ctx, a.Stores, filepath.Join(filepath.Dir(a.dir), "audit.db")); err != nil {
 		return err
 	}
-	if err := a.Keep.check(); err != nil {
+	if err := a.Keep.Check(); err != nil {
 		return err
 	}
 	if err := a.checkOrganizations(); err != nil {
 		return err
 	}
-	if sawProvisioned != nil {
-		sawProvisioned(a)
-	}
+	a.warned = commands.Provisioned(a)
 	return registerMetrics(ctx.GetMetricsRegistry())
 }
-
-// sawProvisioned lets a command look at the app of a configuration that it only validates.
-var sawProvisioned func(*App)
 
 // wrong is an error about the buffer's options that says where they stand.
 func (c *BufferConfig) wrong(format string, args ...any) error {
@@ -201,7 +198,7 @@ func (c *BufferConfig) check(dir string) error {
 		if !info.IsDir() {
 			return c.wrong("the directory %q: %q is a file: choose another directory", dir, at)
 		}
-		if err := writable(at); err != nil {
+		if err := machine.Writable(at); err != nil {
 			return c.wrong("the directory %q: %q cannot be written: %w: change its owner or choose another directory", dir, at, err)
 		}
 		return nil
@@ -292,7 +289,7 @@ var errCleanedUp = errors.New("this configuration has been replaced")
 // Start opens the buffer and begins delivery.
 func (a *App) Start() error {
 	a.warn()
-	a.descriptions.keep(a.log)
+	a.descriptions.Keep(a.log)
 	_, err := a.open()
 	return err
 }
@@ -340,7 +337,7 @@ func (a *App) Stop() error {
 		select {
 		case <-d.done:
 		case <-ctx.Done():
-			a.log.Error("a delivery does not end; what it has not delivered stays in the buffer", "store", a.stores[i].name)
+			a.log.Error("a delivery does not end; what it has not delivered stays in the buffer", "store", a.stores[i].Name)
 		}
 	}
 	for _, source := range a.sources {
@@ -372,4 +369,6 @@ var (
 	_ caddy.App          = (*App)(nil)
 	_ caddy.Provisioner  = (*App)(nil)
 	_ caddy.CleanerUpper = (*App)(nil)
+	_ commands.Examined  = (*App)(nil)
+	_ page.Log           = (*App)(nil)
 )

@@ -19,7 +19,7 @@ func TestAStoreGoesOnOnceTheQuarantineThatKeptItFromAnotherDestinationIsEmpty(t 
 	r.load(withStores("store file %DIR%/other.ndjson {\nname siem\nfrom oldest\n}"), proxy)
 	r.send("PATCH", project+"/functions/after", nil, "{}")
 	await(t, "a reason", func() bool { return strings.Contains(r.storeStatus("siem").LastError, "drop them, go back to") })
-	if out, err := r.run(quarantineCommand(), "drop", "siem", "--all", "--reason", "as I was told"); err != nil {
+	if out, err := r.run("quarantine", "drop", "siem", "--all", "--reason", "as I was told"); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	for end := time.Now().Add(45 * time.Second); r.storeStatus("siem").Pending > 0; time.Sleep(200 * time.Millisecond) {

@@ -2,7 +2,6 @@ package caddymodule
 
 import (
 	"fmt"
-	"regexp"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
@@ -10,7 +9,11 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-	"github.com/dustin/go-humanize"
+
+	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/catalogs"
+	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/stamps"
+	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/stores"
+	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/syntax"
 )
 
 func init() {
@@ -97,7 +100,7 @@ func parseGlobal(d *caddyfile.Dispenser, _ any) (any, error) {
 				return nil, err
 			}
 		case "store":
-			store, err := parseStore(d)
+			store, err := stores.Parse(d)
 			if err != nil {
 				return nil, err
 			}
@@ -106,7 +109,7 @@ func parseGlobal(d *caddyfile.Dispenser, _ any) (any, error) {
 			if app.Keep != nil {
 				return nil, d.Errf("there is a keep already, at %s: remove one", app.Keep.DefinedAt)
 			}
-			keep, err := parseKeep(d)
+			keep, err := stamps.ParseKeep(d)
 			if err != nil {
 				return nil, err
 			}
@@ -115,7 +118,7 @@ func parseGlobal(d *caddyfile.Dispenser, _ any) (any, error) {
 			if app.Readable != nil {
 				return nil, d.Errf("there is a readable already: remove one")
 			}
-			readable, err := parseReadable(d)
+			readable, err := stamps.ParseReadable(d)
 			if err != nil {
 				return nil, err
 			}
@@ -124,27 +127,23 @@ func parseGlobal(d *caddyfile.Dispenser, _ any) (any, error) {
 			if app.Organizations != nil {
 				return nil, d.Errf("there are organizations already, at %s: remove one block", app.Organizations.DefinedAt)
 			}
-			organizations, err := parseOrganizations(d)
+			organizations, err := stamps.ParseOrganizations(d)
 			if err != nil {
 				return nil, err
 			}
 			app.Organizations = organizations
 		default:
-			return nil, unrecognized(d, "audit_log", "buffer, store, keep, readable, organizations")
+			return nil, syntax.Unrecognized(d, "audit_log", "buffer, store, keep, readable, organizations")
 		}
 	}
 	return httpcaddyfile.App{Name: "audit_log", Value: caddyconfig.JSON(app, nil)}, nil
-}
-
-func unrecognized(d *caddyfile.Dispenser, where, known string) error {
-	return d.Errf("%q is not an option of %s: this version knows %s", d.Val(), where, known)
 }
 
 func (c *BufferConfig) unmarshal(d *caddyfile.Dispenser) error {
 	if c.DefinedAt != "" {
 		return d.Errf("there is a buffer already, at %s: remove one", c.DefinedAt)
 	}
-	c.DefinedAt = at(d)
+	c.DefinedAt = syntax.At(d)
 	if d.NextArg() {
 		c.Directory = d.Val()
 	}
@@ -160,19 +159,19 @@ func (c *BufferConfig) unmarshal(d *caddyfile.Dispenser) error {
 		var err error
 		switch option {
 		case "max_size":
-			c.MaxSize, err = parseSize(value)
+			c.MaxSize, err = syntax.Size(value)
 		case "segment_size":
-			c.SegmentSize, err = parseSize(value)
+			c.SegmentSize, err = syntax.Size(value)
 		case "max_wait":
-			c.MaxWait, err = parseDuration(value)
+			c.MaxWait, err = syntax.Duration(value)
 		case "on_fault":
 			if c.OnFault = value; value != onFaultReject && value != onFaultPass {
 				err = fmt.Errorf("%q: it is reject or pass", value)
 			}
 		case "min_free":
-			c.MinFree, err = parseSize(value)
+			c.MinFree, err = syntax.Size(value)
 		case "forget_after":
-			c.ForgetAfter, err = parseDuration(value)
+			c.ForgetAfter, err = syntax.Duration(value)
 		default:
 			return d.Errf("%q is not an option of buffer: this version knows max_size, segment_size, max_wait, min_free, on_fault, forget_after", option)
 		}
@@ -181,32 +180,6 @@ func (c *BufferConfig) unmarshal(d *caddyfile.Dispenser) error {
 		}
 	}
 	return nil
-}
-
-// at is where the dispenser stands, for error messages.
-func at(d *caddyfile.Dispenser) string { return fmt.Sprintf("%s:%d", d.File(), d.Line()) }
-
-var sizeForm = regexp.MustCompile(`^[0-9]+(\.[0-9]+)? ?[A-Za-z]+$`)
-
-// parseSize wants a unit: a bare number is more often a mistake than a count
-// of bytes.
-func parseSize(s string) (int64, error) {
-	if !sizeForm.MatchString(s) {
-		return 0, fmt.Errorf("%q is not a size: give it a unit, as in 512MiB or 8GiB", s)
-	}
-	n, err := humanize.ParseBytes(s)
-	if err != nil || n == 0 || n > 1<<62 {
-		return 0, fmt.Errorf("%q is not a size above zero: write it as in 512MiB or 8GiB", s)
-	}
-	return int64(n), nil
-}
-
-func parseDuration(s string) (caddy.Duration, error) {
-	d, err := caddy.ParseDuration(s)
-	if err != nil || d <= 0 {
-		return 0, fmt.Errorf("%q is not a duration above zero: write it as in 500ms or 2s", s)
-	}
-	return caddy.Duration(d), nil
 }
 
 // parseDirective reads the directive. Syntax:
@@ -259,7 +232,7 @@ func parseDirective(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, e
 	h, d := new(Handler), helper.Dispenser
 	rules := ruleParser{Helper: helper, matchers: map[string]caddy.ModuleMap{}}
 	d.Next() // consume directive name
-	h.DefinedAt = at(d)
+	h.DefinedAt = syntax.At(d)
 	if d.NextArg() {
 		return nil, d.Errf("audit_log takes no argument %q: put its options into a block", d.Val())
 	}
@@ -274,7 +247,7 @@ func parseDirective(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, e
 				return nil, d.Errf("platform takes one argument, as in: platform supabase")
 			}
 		case option == "catalog":
-			catalog, err := parseCatalog(d)
+			catalog, err := catalogs.Parse(d)
 			if err != nil {
 				return nil, err
 			}
@@ -313,7 +286,7 @@ func parseDirective(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, e
 			}
 			h.Rules = append(h.Rules, rule)
 		default:
-			return nil, unrecognized(d, "the directive audit_log", "platform, catalog, issuer, token, credential, introspect, profile, answer_header, capture, fold, rule and @matchers")
+			return nil, syntax.Unrecognized(d, "the directive audit_log", "platform, catalog, issuer, token, credential, introspect, profile, answer_header, capture, fold, rule and @matchers")
 		}
 	}
 	return h, nil

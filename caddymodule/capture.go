@@ -10,6 +10,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
+	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/syntax"
 )
 
 const (
@@ -112,7 +113,7 @@ func (h *Handler) parseCapture(d *caddyfile.Dispenser) error {
 		}
 	case args[0] == "limit" && len(args) == 2:
 		var err error
-		if h.Capture.Limit, err = parseSize(args[1]); err != nil {
+		if h.Capture.Limit, err = syntax.Size(args[1]); err != nil {
 			return d.Errf("capture limit %w", err)
 		}
 	default:

@@ -47,12 +47,12 @@ func (a *App) warnings() []string {
 		}
 	}
 	for _, v := range a.viewers {
-		if v.asksInClear() {
+		if v.AsksInClear() {
 			found = append(found, "the platform's API is asked over http who is a member: readers' credentials can be read on the way, and who can change "+
 				"the answers can let anybody in; use https")
 		}
 	}
-	if a.Organizations.asksInClear() {
+	if a.Organizations.AsksInClear() {
 		found = append(found, "whose calls are is asked over http: the token can be read on the way, and who can change the answers can give calls to any "+
 			"organization; use https")
 	}
@@ -83,6 +83,18 @@ func (a *App) warnings() []string {
 	return found
 }
 
+// Warnings implements the commands' Examined.
+func (a *App) Warnings() (routes, others []string) {
+	for _, w := range a.warnings() {
+		if strings.Contains(w, uncoveredWords) {
+			routes = append(routes, w)
+		} else {
+			others = append(others, w)
+		}
+	}
+	return routes, others
+}
+
 // coverage counts the upstreams that can be reached without passing an
 // audit_log handler.
 type coverage struct {
@@ -90,8 +102,8 @@ type coverage struct {
 	uncovered int
 }
 
-// deepest bounds the walk: named routes can invoke each other.
-const deepest = 32
+// deepestRoute bounds the walk: named routes can invoke each other.
+const deepestRoute = 32
 
 // walk follows a list of routes in order. Covered says that a handler of ours
 // stands before it. It reports whether one stands before what follows the list.
@@ -113,11 +125,11 @@ func (c *coverage) handlers(handlers []caddyhttp.MiddlewareHandler, covered bool
 		case *Handler:
 			covered = true
 		case *caddyhttp.Subroute:
-			if depth < deepest {
+			if depth < deepestRoute {
 				covered = c.walk(h.Routes, covered, depth+1)
 			}
 		case *caddyhttp.Invoke:
-			if route := c.named[h.Name]; route != nil && depth < deepest {
+			if route := c.named[h.Name]; route != nil && depth < deepestRoute {
 				covered = c.handlers(route.Handlers, covered, depth+1)
 			}
 		default:
@@ -133,7 +145,7 @@ func (c *coverage) handlers(handlers []caddyhttp.MiddlewareHandler, covered bool
 func contains(handlers []caddyhttp.MiddlewareHandler, depth int) bool {
 	return hasOurs(handlers) || slices.ContainsFunc(handlers, func(h caddyhttp.MiddlewareHandler) bool {
 		sub, ok := h.(*caddyhttp.Subroute)
-		return ok && depth < deepest && slices.ContainsFunc(sub.Routes, func(r caddyhttp.Route) bool { return contains(r.Handlers, depth+1) })
+		return ok && depth < deepestRoute && slices.ContainsFunc(sub.Routes, func(r caddyhttp.Route) bool { return contains(r.Handlers, depth+1) })
 	})
 }
 

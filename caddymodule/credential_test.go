@@ -29,6 +29,7 @@ import (
 	"time"
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
+	"github.com/caddy-audit-log/caddy-audit-log/internal/display"
 )
 
 const robot = "rb_5e0a9c1b7d3f4826a1c9"
@@ -530,8 +531,8 @@ func TestAClientCertificateThatCaddyVerifiedIsNamed(t *testing.T) {
 			len(c.Names) != 4 || c.Names[0] != spiffe.String() || e.Cut["actor.certificate.names"] != 5) {
 			t.Errorf("%+v %v", c, e.Cut)
 		}
-		if with && !strings.Contains(summary(e), "CN=robot,O=Example") {
-			t.Errorf("the line lacks the certificate: %s", summary(e))
+		if with && !strings.Contains(display.Summary(e), "CN=robot,O=Example") {
+			t.Errorf("the line lacks the certificate: %s", display.Summary(e))
 		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
 	"github.com/caddy-audit-log/caddy-audit-log/buffer"
+	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/stores"
 )
 
 // A directory whose quarantine holds what no store has must not be called delivered.
@@ -33,9 +34,9 @@ func TestDeliveringABufferDoesNotSayThatItCanBeRemovedWhileEntriesAreInQuarantin
 		t.Fatal(err)
 	}
 	setPicky(t, "/poison", false)
-	app := &App{log: slog.New(slog.DiscardHandler), stores: []*store{{StoreConfig: new(StoreConfig), name: "picky", open: new(pickyStore)}}}
+	app := &App{log: slog.New(slog.DiscardHandler), stores: stores.List{{StoreConfig: new(stores.StoreConfig), Name: "picky", Opener: new(pickyStore)}}}
 	var out bytes.Buffer
-	err = deliver(t.Context(), app, dir, &out)
+	err = app.Deliver(t.Context(), dir, &out, func(_, _ int64) {})
 	st, statErr := buffer.Inspect(dir)
 	if statErr != nil {
 		t.Fatal(statErr)

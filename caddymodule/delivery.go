@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"github.com/caddy-audit-log/caddy-audit-log/buffer"
+	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/stores"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
 )
 
@@ -23,24 +24,24 @@ type delivery struct {
 
 // deliverTo starts a store's forwarder, at the place where the buffer has it for its
 // destination.
-func (a *App) deliverTo(ctx context.Context, s *shared, n *store, log *slog.Logger) *delivery {
-	return startDelivery(ctx, s, n, a.retention(s), log, func() error { return s.buf.Attach(n.name, n.attachment(a.Buffer.MaxSize)) })
+func (a *App) deliverTo(ctx context.Context, s *shared, n *stores.Store, log *slog.Logger) *delivery {
+	return startDelivery(ctx, s, n, a.retention(s), log, func() error { return s.buf.Attach(n.Name, n.Attachment(a.Buffer.MaxSize)) })
 }
 
 // startDelivery starts a store's forwarder, which begins as soon as the one of
 // the configuration before has ended, and ends with ctx.
 // Where attach is set, it is asked then, and an error means that the store must not be
 // delivered to.
-func startDelivery(ctx context.Context, s *shared, n *store, r retention, log *slog.Logger, attach func() error) *delivery {
-	batchFailures.WithLabelValues(n.name) // zero shows, too
-	late := newLateStore(n.open, n.name, s.buf, log.With("store", n.name))
-	o := n.options()
-	o.Logger, o.OnBatch, o.Stamper = log, func(b forwarder.Batch) { observeBatch(n.name, b) }, r.stamper
-	d := &delivery{forwarder: forwarder.New(n.name, source{s.buf, s}, late, o), store: late, done: make(chan struct{})}
-	if n.keeps() {
-		d.keeping = forwarder.NewKeeping(n.name, late.keep, r.options(n.name, log))
+func startDelivery(ctx context.Context, s *shared, n *stores.Store, r retention, log *slog.Logger, attach func() error) *delivery {
+	batchFailures.WithLabelValues(n.Name) // zero shows, too
+	late := newLateStore(n.Opener, n.Name, s.buf, log.With("store", n.Name))
+	o := n.Options()
+	o.Logger, o.OnBatch, o.Stamper = log, func(b forwarder.Batch) { observeBatch(n.Name, b) }, r.stamper
+	d := &delivery{forwarder: forwarder.New(n.Name, source{s.buf, s}, late, o), store: late, done: make(chan struct{})}
+	if n.Keeps() {
+		d.keeping = forwarder.NewKeeping(n.Name, late.keep, r.options(n.Name, log))
 	}
-	lease := s.lease(n.name)
+	lease := s.lease(n.Name)
 	go func() {
 		defer close(d.done)
 		select {
@@ -57,11 +58,11 @@ func startDelivery(ctx context.Context, s *shared, n *store, r retention, log *s
 			keeping.Go(func() { d.keeping.Run(ctx) })
 		}
 		if err := d.forwarder.Run(ctx); err != nil {
-			log.Warn("stopping delivery", "store", n.name, "error", err)
+			log.Warn("stopping delivery", "store", n.Name, "error", err)
 		}
 		keeping.Wait()
 		if err := late.Close(); err != nil {
-			log.Error("closing audit store", "store", n.name, "error", err)
+			log.Error("closing audit store", "store", n.Name, "error", err)
 		}
 	}()
 	return d

@@ -75,7 +75,7 @@ func (s *shared) awaitDelivery(ctx context.Context, a *App) bool {
 func (s *shared) pending(a *App) (n uint64) {
 	b := s.buf.Stats()
 	for _, store := range a.stores {
-		n = max(n, b.Head-b.Stores[store.name].Position)
+		n = max(n, b.Head-b.Stores[store.Name].Position)
 	}
 	return n
 }

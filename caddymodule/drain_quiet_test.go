@@ -1,7 +1,6 @@
 package caddymodule
 
 import (
-	"bytes"
 	"context"
 	"net/http"
 	"strings"
@@ -27,24 +26,21 @@ func TestAQuietDrainWaitsForTheCallsUnderWay(t *testing.T) {
 		resp.Body.Close()
 	}()
 	<-reached
-	p := &place{address: "unix/" + r.dir + "/admin.sock"}
-	var out bytes.Buffer
-	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
-	defer cancel()
-	if err := drained(ctx, p, true, time.Millisecond, &out); err == nil || !strings.Contains(err.Error(), "1 are open") {
+	if _, err := r.run("drain", "--wait", "--quiet", "1ms", "--timeout", "500ms"); err == nil || !strings.Contains(err.Error(), "1 are open") {
 		t.Errorf("with a call under way: %v", err)
 	}
 	// Without --quiet it says that the stores have everything, and the call's entry is still to come.
-	if err := drained(t.Context(), p, true, 0, &out); err != nil {
+	if _, err := r.run("drain", "--wait"); err != nil {
 		t.Error(err)
 	}
 	close(release)
 	<-answered
-	if err := drained(t.Context(), p, true, time.Millisecond, &out); err != nil {
+	out, err := r.run("drain", "--wait", "--quiet", "1ms")
+	if err != nil {
 		t.Error(err)
 	}
 	if s := r.status(); s.Calls.Recorded != 1 || s.Stores[0].Pending != 0 {
-		t.Errorf("%d calls are recorded, %d entries wait: %s", s.Calls.Recorded, s.Stores[0].Pending, out.String())
+		t.Errorf("%d calls are recorded, %d entries wait: %s", s.Calls.Recorded, s.Stores[0].Pending, out)
 	}
 }
 
@@ -62,10 +58,7 @@ func TestADrainIsNotKeptFromBeingQuietByProbes(t *testing.T) {
 			time.Sleep(10 * time.Millisecond)
 		}
 	}()
-	var out bytes.Buffer
-	within, stop := context.WithTimeout(ctx, time.Minute)
-	defer stop()
-	if err := drained(within, &place{address: "unix/" + r.dir + "/admin.sock"}, true, 300*time.Millisecond, &out); err != nil {
+	if _, err := r.run("drain", "--wait", "--quiet", "300ms", "--timeout", "1m"); err != nil {
 		t.Error(err)
 	}
 	cancel()

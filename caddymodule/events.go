@@ -14,6 +14,7 @@ import (
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
 	"github.com/caddy-audit-log/caddy-audit-log/buffer"
+	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/stamps"
 )
 
 const (
@@ -166,16 +167,16 @@ func (a *App) policy() []string {
 	lines := []string{fmt.Sprintf("buffer %s max_size %d max_wait %s min_free %d on_fault %s",
 		a.dir, c.MaxSize, c.MaxWait, c.MinFree, cmp.Or(a.Buffer.OnFault, onFaultReject))}
 	for _, n := range a.stores {
-		lines = append(lines, n.describe())
+		lines = append(lines, n.Describe())
 	}
-	lines = append(lines, a.Keep.lines()...)
-	lines = append(lines, readableLines(a.Readable)...)
-	lines = append(lines, a.Organizations.lines()...)
+	lines = append(lines, a.Keep.Lines()...)
+	lines = append(lines, stamps.ReadableLines(a.Readable)...)
+	lines = append(lines, a.Organizations.Lines()...)
 	for _, h := range a.handlers {
 		lines = append(lines, h.policyLines...)
 	}
 	for _, v := range a.viewers {
-		lines = append(lines, v.describe()...)
+		lines = append(lines, v.Lines()...)
 	}
 	slices.Sort(lines)
 	return lines

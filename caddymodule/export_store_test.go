@@ -1,7 +1,6 @@
 package caddymodule
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +13,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
+	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/stores"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder/spool"
 )
@@ -95,13 +95,12 @@ func TestExportReadsTheStoreThatIsNamed(t *testing.T) {
 		t.Fatal(err)
 	}
 	read := func(store string) (string, error) {
-		var out bytes.Buffer
-		err := export(t.Context(), &place{config: config}, store, forwarder.Query{}, nil, &out)
+		out, _, err := audited(t, "export", "--config", config, "--store", store)
 		left, globErr := filepath.Glob(filepath.Join(dir, "tmp", "*"))
 		if len(left) > 0 || globErr != nil {
 			t.Errorf("left behind: %q, %v", left, globErr)
 		}
-		return out.String(), err
+		return out, err
 	}
 	if got, err := read("archive"); err != nil || got != want {
 		t.Errorf("got %q, %v\nwant %q", got, err, want)
@@ -125,7 +124,7 @@ func TestExportReadsTheStoreThatIsNamed(t *testing.T) {
 		t.Errorf("a part is taken for the whole: %q, %v", got, err)
 	}
 	archived.docs, archived.damaged, archived.fails = nil, nil, nil
-	if store := readableOf([]*store{{StoreConfig: new(StoreConfig), open: new(archiveStore)}}); store != nil {
+	if store := (stores.List{{StoreConfig: new(stores.StoreConfig), Opener: new(archiveStore)}}).Readable(); store != nil {
 		t.Error("an archive is read without being named")
 	}
 }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
 	"github.com/caddy-audit-log/caddy-audit-log/buffer"
+	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/operator"
 )
 
 // slowDisk keeps each commit from ending while it is held, as a disk that hangs
@@ -196,17 +197,13 @@ func TestBreakGlassIsOnRecordAndEndsByItself(t *testing.T) {
 	if resp, _ := r.send("POST", project, nil, ""); resp.StatusCode != 503 {
 		t.Fatalf("before: %d", resp.StatusCode)
 	}
-	address := "unix/" + r.dir + "/admin.sock"
 	run := func(args ...string) string {
 		t.Helper()
-		cmd := passCommand()
-		var out bytes.Buffer
-		cmd.SetOut(&out)
-		cmd.SetArgs(append(args, "--address", address))
-		if err := cmd.ExecuteContext(t.Context()); err != nil {
+		out, err := r.run(append([]string{"pass"}, args...)...)
+		if err != nil {
 			t.Fatal(err)
 		}
-		return out.String()
+		return out
 	}
 	if said := run("--for", "2s", "--reason", "the volume is read-only"); !strings.Contains(said, "pass until") {
 		t.Errorf("it says %q", said)
@@ -214,8 +211,8 @@ func TestBreakGlassIsOnRecordAndEndsByItself(t *testing.T) {
 	if resp, _ := r.send("POST", project, nil, ""); resp.StatusCode != 200 {
 		t.Fatalf("while it lasts: %d", resp.StatusCode)
 	}
-	if st := r.status(); !strings.Contains(st.text(), "by order") || !strings.Contains(st.text(), "pass unrecorded since") {
-		t.Errorf("the status does not say it: %s", st.text())
+	if st := r.status(); !strings.Contains(st.Text(), "by order") || !strings.Contains(st.Text(), "pass unrecorded since") {
+		t.Errorf("the status does not say it: %s", st.Text())
 	}
 	await(t, "its end", func() bool { return r.status().PassUntil == nil })
 	if resp, _ := r.send("POST", project, nil, ""); resp.StatusCode != 503 {
@@ -234,9 +231,8 @@ func TestBreakGlassIsOnRecordAndEndsByItself(t *testing.T) {
 	if states["begun"] != "the volume is read-only" {
 		t.Errorf("%v", states)
 	}
-	p := &place{address: address}
 	for _, order := range []string{`{"seconds":-1}`, `{"seconds":1}`, `{"seconds":1e9,"reason":"x"}`, `{"seconds":1,"reason":"x","more":1}`, `[]`} {
-		if _, err := p.ask(t.Context(), http.MethodPost, passPath, nil, strings.NewReader(order)); err == nil || !strings.Contains(err.Error(), "400") {
+		if _, err := r.ask(t.Context(), http.MethodPost, operator.PassPath, order); err == nil || !strings.Contains(err.Error(), "400") {
 			t.Errorf("%s: %v", order, err)
 		}
 	}
@@ -250,7 +246,7 @@ func TestABufferThatWasLeftBehindIsDelivered(t *testing.T) {
 	if err := os.MkdirAll(left, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	b, err := buffer.Open(left, adoptOptions())
+	b, err := buffer.Open(left, new(App).AdoptOptions())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -277,12 +273,8 @@ func TestABufferThatWasLeftBehindIsDelivered(t *testing.T) {
 		t.Fatal(err)
 	}
 	run := func(dir string) (string, error) {
-		cmd := deliverCommand()
-		var out bytes.Buffer
-		cmd.SetOut(&out)
-		cmd.SetArgs([]string{"--config", caddyfile, dir})
-		err := cmd.ExecuteContext(t.Context())
-		return out.String(), err
+		out, _, err := audited(t, "deliver", "--config", caddyfile, dir)
+		return out, err
 	}
 	if out, err := run(left); err != nil || !strings.Contains(out, "50 delivered") {
 		t.Fatal(out, err)
@@ -300,7 +292,7 @@ func TestABufferThatWasLeftBehindIsDelivered(t *testing.T) {
 		t.Error("the live server's buffer is taken")
 	}
 	found := 0
-	for _, e := range r.exported(&place{address: "unix/" + r.dir + "/admin.sock"}) {
+	for _, e := range r.exported() {
 		if e.Origin.Instance == instance {
 			found++
 		}
@@ -315,9 +307,7 @@ func TestDrainWaitsForTheStores(t *testing.T) {
 	for range 5 {
 		r.send("POST", project, nil, "")
 	}
-	p := &place{address: "unix/" + r.dir + "/admin.sock"}
-	var out bytes.Buffer
-	if err := drained(t.Context(), p, true, 0, &out); err != nil {
+	if _, err := r.run("drain", "--wait"); err != nil {
 		t.Fatal(err)
 	}
 	if s := r.status(); s.Stores[0].Position.Position < 6 {
@@ -330,17 +320,14 @@ func TestDrainWaitsForTheStores(t *testing.T) {
 	}
 	broken.load(strings.Replace(rigCaddyfile, "%STORE%", "%DIR%/file/audit.db", 1), proxy)
 	broken.send("POST", project, nil, "")
-	p = &place{address: "unix/" + broken.dir + "/admin.sock"}
-	if err := drained(t.Context(), p, false, 0, &out); err == nil || !strings.Contains(err.Error(), "wait") {
+	if _, err := broken.run("drain"); err == nil || !strings.Contains(err.Error(), "wait") {
 		t.Errorf("without --wait: %v", err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-	defer cancel()
-	if err := drained(ctx, p, true, 0, &out); err == nil || !strings.Contains(err.Error(), "failing") {
+	if _, err := broken.run("drain", "--wait", "--timeout", "1s"); err == nil || !strings.Contains(err.Error(), "failing") {
 		t.Errorf("after its time: %v", err)
 	}
 	broken.load(rigCaddyfile, proxy) // and when it goes back to where it was, it goes on there
-	if err := drained(t.Context(), p, true, 0, &out); err != nil {
+	if _, err := broken.run("drain", "--wait"); err != nil {
 		t.Error(err)
 	}
 }
@@ -353,13 +340,8 @@ func TestTheBufferCommandsReadWhatAServerLeft(t *testing.T) {
 	r.drained()
 	dir := filepath.Join(r.dir, "audit", "buffer")
 	run := func(args ...string) (string, error) {
-		cmd := bufferCommand()
-		var out bytes.Buffer
-		cmd.SetOut(&out)
-		cmd.SetErr(&out)
-		cmd.SetArgs(append(args, dir))
-		err := cmd.ExecuteContext(t.Context())
-		return out.String(), err
+		out, messages, err := audited(t, append(append([]string{"buffer"}, args...), dir)...)
+		return out + messages, err
 	}
 	for _, name := range []string{"inspect", "verify", "export", "repair"} {
 		if _, err := run(name); err == nil || !strings.Contains(err.Error(), "status") {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
 	"github.com/caddy-audit-log/caddy-audit-log/buffer"
+	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/syntax"
 )
 
 const (
@@ -62,7 +63,7 @@ func parseFold(args []string) (f Fold, err error) {
 		return f, errors.New(form)
 	}
 	if len(args) == 2 {
-		if f.Every, err = parseDuration(args[1]); err != nil {
+		if f.Every, err = syntax.Duration(args[1]); err != nil {
 			return f, fmt.Errorf("fold %w", err)
 		}
 	}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
 	"github.com/caddy-audit-log/caddy-audit-log/buffer"
+	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/catalogs"
 	"github.com/caddy-audit-log/caddy-audit-log/identity"
 )
 
@@ -56,7 +57,7 @@ type Handler struct {
 
 	// Catalogs describe the site's own API, over what the platform knows; later
 	// ones go over earlier ones. Default: none.
-	Catalogs []*Catalog `json:"catalogs,omitempty"`
+	Catalogs []*catalogs.Catalog `json:"catalogs,omitempty"`
 
 	// Rules say how calls are recorded; the first that matches counts. Where none
 	// does, changing calls are recorded at the level "metadata" with the durability

@@ -22,17 +22,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
-	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
 )
-
-func mustQuery(t *testing.T) forwarder.Query {
-	t.Helper()
-	q, err := parseQuery(func(string) string { return "" })
-	if err != nil {
-		t.Fatal(err)
-	}
-	return q
-}
 
 const project = "/v1/projects/abcdefghijklmnopqrst"
 
@@ -140,7 +130,7 @@ func TestWhatTheClientAndTheEntrySee(t *testing.T) {
 				t.Errorf("Audit-Id %q, want %q", got, e.ID)
 			}
 			if s := r.status(); s.Calls.Seen != 1 || s.Calls.Recorded != 1 || !s.Conserved {
-				t.Errorf("status %s", s.text())
+				t.Errorf("status %s", s.Text())
 			}
 			t.Logf("%-40s %s", c.name, got)
 		})
@@ -279,14 +269,14 @@ func TestAStoreThatIsDownStopsNoCallUntilTheBufferIsFull(t *testing.T) {
 	}
 	s := r.status()
 	if s.Stores[0].FailingSince == nil || s.Calls.Refused != 1 || int(s.Calls.Recorded) != answered || !s.Conserved {
-		t.Errorf("status %s", s.text())
+		t.Errorf("status %s", s.Text())
 	}
 	// The store comes back: everything is delivered and calls go on.
 	if err := os.Remove(filepath.Join(r.dir, "audit", "audit.db")); err != nil {
 		t.Fatal(err)
 	}
 	if s := r.drained(); int(s.Stores[0].Delivered) != answered+1 || !s.Conserved {
-		t.Errorf("status %s", s.text())
+		t.Errorf("status %s", s.Text())
 	}
 	for range 100 {
 		if resp, _ := r.send("POST", project+"/pause", nil, ""); resp.StatusCode == http.StatusOK {
@@ -370,7 +360,7 @@ func TestHostileValuesAreCutAndMarkedAndNeverFailACall(t *testing.T) {
 		})
 	}
 	r.drained()
-	if got, want := len(r.exported(&place{address: "unix/" + r.dir + "/admin.sock"})), len(r.buffered()); got != want {
+	if got, want := len(r.exported()), len(r.buffered()); got != want {
 		t.Errorf("%d entries are stored, want %d", got, want)
 	}
 }

@@ -8,70 +8,22 @@ import (
 	"fmt"
 	"net/http"
 	"time"
-	"unicode/utf8"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/google/uuid"
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
+	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/operator"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
 )
-
-// holdOrder is the body of a POST to holdPath.
-type holdOrder struct {
-	// Do is "set" or "release".
-	Do string `json:"do"`
-	// Hold is what is set; of one that is released only the ID counts.
-	Hold forwarder.Hold `json:"hold"`
-	// Reason is why; the audit log keeps it.
-	Reason string `json:"reason"`
-}
-
-// holdAnswer says what became of it.
-type holdAnswer struct {
-	ID string `json:"id"`
-	// Stores are those that follow it, and NotHeld those that do not enforce retention
-	// themselves: there, the entries go when that store's own rules say so.
-	Stores  []string `json:"stores"`
-	NotHeld []string `json:"not_held,omitempty"`
-}
-
-const (
-	doSet     = "set"
-	doRelease = "release"
-
-	maxHoldText = 400
-)
-
-func (o *holdOrder) check() error {
-	h := &o.Hold
-	switch {
-	case o.Do != doSet && o.Do != doRelease:
-		return fmt.Errorf("do %q: it is set or release", o.Do)
-	case o.Reason == "" || len(o.Reason) > maxPassReason || !utf8.ValidString(o.Reason):
-		return fmt.Errorf("give a reason of up to %d bytes, which the audit log keeps", maxPassReason)
-	case o.Do == doRelease && h.ID == "":
-		return errors.New("name the hold that is released: caddy audit retention hold list shows them")
-	case o.Do == doSet && h.Organization == "" && h.Actor == "" && h.From.IsZero() && h.To.IsZero():
-		return errors.New("say what is held: an organization, an actor, or a time")
-	case !h.From.IsZero() && !h.To.IsZero() && !h.From.Before(h.To):
-		return errors.New("its time ends before it begins")
-	}
-	for _, text := range []string{h.ID, h.Organization, h.Actor} {
-		if len(text) > maxHoldText || !utf8.ValidString(text) {
-			return fmt.Errorf("its id, organization and actor are texts of up to %d bytes", maxHoldText)
-		}
-	}
-	return nil
-}
 
 // serveHold sets or releases a hold, in every store that enforces retention itself. One
 // that is set holds before the answer leaves; that it was is an entry.
 func (a *App) serveHold(w http.ResponseWriter, r *http.Request) error {
-	var o holdOrder
+	var o operator.HoldOrder
 	err := readOrder(w, r, 64<<10, &o)
 	if err == nil {
-		err = o.check()
+		err = o.Check()
 	}
 	if err != nil {
 		return caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: fmt.Errorf("holding entries: %w", err)}
@@ -84,7 +36,7 @@ func (a *App) serveHold(w http.ResponseWriter, r *http.Request) error {
 	return json.NewEncoder(w).Encode(answer)
 }
 
-func (a *App) orderHold(ctx context.Context, o *holdOrder) (answer holdAnswer, err error) {
+func (a *App) orderHold(ctx context.Context, o *operator.HoldOrder) (answer operator.HoldAnswer, err error) {
 	s, err := a.hold()
 	if err != nil {
 		return answer, err
@@ -103,14 +55,14 @@ func (a *App) orderHold(ctx context.Context, o *holdOrder) (answer holdAnswer, e
 			facts[name] = t.UTC().Format(time.RFC3339)
 		}
 	}
-	answer = holdAnswer{ID: o.Hold.ID, Stores: []string{}, NotHeld: a.notKept()}
-	if o.Do == doRelease {
+	answer = operator.HoldAnswer{ID: o.Hold.ID, Stores: []string{}, NotHeld: a.stores.NotKept()}
+	if o.Do == operator.DoRelease {
 		// Before anything can expire for it.
 		s.event(audit.EventHold, facts)
 	}
 	err = a.ledgers(func(name string, d *delivery) error {
 		err := d.store.keep(func(k forwarder.Keeper) error {
-			if o.Do == doSet {
+			if o.Do == operator.DoSet {
 				return k.SetHold(ctx, o.Hold)
 			}
 			return k.ReleaseHold(ctx, o.Hold.ID)
@@ -124,7 +76,7 @@ func (a *App) orderHold(ctx context.Context, o *holdOrder) (answer holdAnswer, e
 	if len(answer.Stores) == 0 && err == nil {
 		err = errors.New("no configured store enforces retention itself, so nothing can be held: sqlite and postgres do")
 	}
-	if o.Do == doSet {
+	if o.Do == operator.DoSet {
 		facts["stores"] = answer.Stores
 		if err != nil {
 			facts["failed"] = true

@@ -6,13 +6,13 @@ import (
 	"log/slog"
 	"maps"
 	"net/url"
-	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
+	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/syntax"
 	"github.com/caddy-audit-log/caddy-audit-log/identity"
 )
 
@@ -72,9 +72,6 @@ type Issuer struct {
 	identity *identity.Issuer
 }
 
-// placeholderForm is what a secret may be.
-var placeholderForm = regexp.MustCompile(`^\{(env|file)\.[^{}]+\}$`)
-
 // check looks at what can be known without the machine. It never repeats a
 // secret.
 func (i *Issuer) check() error {
@@ -85,7 +82,7 @@ func (i *Issuer) check() error {
 		return errors.New("it has a jwks URL and a jwks file: remove one")
 	}
 	if i.Secret != "" {
-		if err := checkSecret(i.Secret); err != nil {
+		if err := syntax.CheckSecret(i.Secret); err != nil {
 			return err
 		}
 	}
@@ -98,14 +95,6 @@ func (i *Issuer) check() error {
 		}
 	}
 	return checkKeysURL(i.keysURL())
-}
-
-func checkSecret(placeholder string) error {
-	if placeholderForm.MatchString(placeholder) {
-		return nil
-	}
-	return errors.New("the secret stands in the configuration, which is printed and saved: " +
-		"put it into the environment or a file, and write secret {env.JWT_SECRET} or secret {file./path/to/it}")
 }
 
 // keysURL is where its key set is, or empty if it is not at a URL.
@@ -126,7 +115,7 @@ func checkKeysURL(address string) error {
 	}
 	u, err := url.Parse(address)
 	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
-		return fmt.Errorf("its keys cannot be at %s: write jwks with an https URL or a file, or a secret", shownURL(address))
+		return fmt.Errorf("its keys cannot be at %s: write jwks with an https URL or a file, or a secret", syntax.ShownURL(address))
 	}
 	if u.User != nil {
 		return errors.New("its jwks URL holds a user name: keys are public, so remove it")
@@ -206,7 +195,7 @@ func (i *Issuer) String() string {
 	case address != "":
 		words = append(words, "jwks", identity.WithoutQuery(address))
 	}
-	if placeholderForm.MatchString(i.Secret) {
+	if syntax.IsPlaceholder(i.Secret) {
 		words = append(words, "secret", i.Secret)
 	}
 	for _, field := range slices.Sorted(maps.Keys(i.Claims)) {
@@ -217,4 +206,4 @@ func (i *Issuer) String() string {
 
 // inClear reports whether the keys come over the network in clear, where they
 // can be exchanged on the way.
-func (i *Issuer) inClear() bool { return clearURL(i.keysURL()) }
+func (i *Issuer) inClear() bool { return syntax.InClear(i.keysURL()) }

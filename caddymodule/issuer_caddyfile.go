@@ -2,6 +2,8 @@ package caddymodule
 
 import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+
+	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/syntax"
 )
 
 // parseIssuer reads an issuer; see parseDirective.
@@ -50,7 +52,7 @@ func (i *Issuer) option(d *caddyfile.Dispenser) error {
 			return d.Errf("secret takes one placeholder, once, as in: secret {env.JWT_SECRET}")
 		}
 		i.Secret = args[0]
-		err = checkSecret(i.Secret)
+		err = syntax.CheckSecret(i.Secret)
 	case "claim":
 		i.Claims, err = addClaim(i.Claims, args)
 	default:

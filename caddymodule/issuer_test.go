@@ -23,6 +23,7 @@ import (
 	"github.com/go-jose/go-jose/v4"
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
+	"github.com/caddy-audit-log/caddy-audit-log/internal/display"
 	"github.com/caddy-audit-log/caddy-audit-log/internal/jwttest"
 )
 
@@ -94,7 +95,7 @@ func TestAVerifiedTokenNamesItsActor(t *testing.T) {
 	token := jwttest.Session(map[string]any{"is_anonymous": true})
 	for range 3 {
 		e := r.one(bearer(token))
-		if line := summary(e); !strings.Contains(line, " by jwt ada@example.com from ") {
+		if line := display.Summary(e); !strings.Contains(line, " by jwt ada@example.com from ") {
 			t.Errorf("line %s", line)
 		}
 		a := e.Actor

@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"io"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
 	"github.com/caddy-audit-log/caddy-audit-log/buffer"
+	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/operator"
 )
 
 func TestMetricsSurviveReloads(t *testing.T) {
@@ -94,7 +96,7 @@ func TestAFailedReloadLeavesEverythingAsItWas(t *testing.T) {
 	r.send("POST", project, nil, "")
 	s := r.drained()
 	if s.BufferMaxBytes != 1<<20 || s.Calls.Recorded != 2 || s.Stores[0].Pending != 0 || !s.Conserved {
-		t.Errorf("status %s, bound %d", s.text(), s.BufferMaxBytes)
+		t.Errorf("status %s, bound %d", s.Text(), s.BufferMaxBytes)
 	}
 }
 
@@ -149,7 +151,7 @@ func TestABufferThatAReloadLeavesIsDeliveredAndThenFree(t *testing.T) {
 	r.load(elsewhere, proxy)
 	r.send("POST", project, nil, "")
 	if s := r.drained(); s.Calls.Recorded != 1 || !strings.HasSuffix(s.Directory, "elsewhere/buffer") {
-		t.Errorf("the new buffer: %s", s.text())
+		t.Errorf("the new buffer: %s", s.Text())
 	}
 	if err := os.Remove(db); err != nil {
 		t.Fatal(err)
@@ -216,7 +218,7 @@ func TestABufferInADrainCanBeUsedAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	if s := r.drained(); s.Calls.Recorded != 2 || !s.Conserved {
-		t.Errorf("status %s", s.text())
+		t.Errorf("status %s", s.Text())
 	}
 	if events := r.events(); events[len(events)-1].Action.Code != audit.EventConfigChanged {
 		t.Error("another policy came into force, and no event says so")
@@ -362,26 +364,19 @@ func TestCommandsReadTheServerAndThenItsFiles(t *testing.T) {
 	if err := os.WriteFile(file, []byte(r.expand(rigCaddyfile, proxy)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	p := &place{config: file}
 	check := func(live bool) {
 		t.Helper()
-		s, err := p.status(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
+		s := statusOf(t, file)
 		if s.Live != live || !s.Conserved || s.Calls.Recorded != 5 || s.Head < 6 {
-			t.Errorf("live %v: %s", live, s.text())
+			t.Errorf("live %v: %s", live, s.Text())
 		}
-		entries := r.exported(p)
+		entries := r.exported("--config", file)
 		if len(entries) != 5 || entries[4].Origin.Sequence != 6 {
 			t.Errorf("live %v: %d entries exported", live, len(entries))
 		}
 		for _, n := range []string{"0", "3", "10"} {
-			cmd := tailCommand()
-			var out strings.Builder
-			cmd.SetOut(&out)
-			cmd.SetArgs([]string{"--config", file, "-n", n})
-			if err := cmd.ExecuteContext(t.Context()); err != nil {
+			out, _, err := audited(t, "tail", "--config", file, "-n", n)
+			if err != nil {
 				t.Fatal(err)
 			}
 			all := s.Stores[0].Delivered
@@ -389,8 +384,8 @@ func TestCommandsReadTheServerAndThenItsFiles(t *testing.T) {
 				all = s.Head
 			}
 			want := map[string]int{"0": 0, "3": 3, "10": int(min(10, all))}[n]
-			if got := strings.Count(out.String(), "\n"); got != want {
-				t.Errorf("live %v: tail -n %s shows %d entries: %s", live, n, got, out.String())
+			if got := strings.Count(out, "\n"); got != want {
+				t.Errorf("live %v: tail -n %s shows %d entries: %s", live, n, got, out)
 			}
 		}
 	}
@@ -418,41 +413,32 @@ func TestFollowingShowsAnEntryAsSoonAsItIsDurable(t *testing.T) {
 	r := start(t, proxy, ok)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	p := &place{address: "unix/" + r.dir + "/admin.sock|0600"}
-	body, err := p.get(ctx, tailPath, map[string][]string{"n": {"0"}, "follow": {"1"}})
+	body, err := r.ask(ctx, http.MethodGet, operator.TailPath+"?n=0&follow=1", "")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer body.Close()
 	r.send("DELETE", project+"/functions/hello", nil, "")
-	stop := errors.New("enough")
-	err = eachLine(body, func(doc []byte) error {
-		e, err := audit.Decode(doc)
-		if err != nil {
-			return err
-		}
-		if e.Target.ID != "hello" || e.Origin.Sequence != 2 {
-			t.Errorf("entry %s", doc)
-		}
-		return stop
-	})
-	if !errors.Is(err, stop) {
-		t.Error(err)
+	lines := bufio.NewScanner(body)
+	if !lines.Scan() {
+		t.Fatal(lines.Err())
+	}
+	if e, err := audit.Decode(lines.Bytes()); err != nil || e.Target.ID != "hello" || e.Origin.Sequence != 2 {
+		t.Errorf("%v: entry %s", err, lines.Bytes())
 	}
 }
 
 func TestAdminRoutesTakeNoOtherMethod(t *testing.T) {
 	r := start(t, proxy, ok)
-	p := &place{address: "unix/" + r.dir + "/admin.sock"}
-	if _, err := p.get(t.Context(), exportPath, map[string][]string{"from": {"yesterday"}}); err == nil || !strings.Contains(err.Error(), "400") {
+	if _, err := r.ask(t.Context(), http.MethodGet, operator.ExportPath+"?from=yesterday", ""); err == nil || !strings.Contains(err.Error(), "400") {
 		t.Errorf("a bad time: %v", err)
 	}
-	if _, err := p.get(t.Context(), tailPath, map[string][]string{"n": {"-1"}}); err == nil || !strings.Contains(err.Error(), "400") {
+	if _, err := r.ask(t.Context(), http.MethodGet, operator.TailPath+"?n=-1", ""); err == nil || !strings.Contains(err.Error(), "400") {
 		t.Errorf("a bad number: %v", err)
 	}
 	for _, route := range (Admin{}).Routes() {
 		method := "POST"
-		if route.Pattern == searchPath || route.Pattern == passPath || route.Pattern == resolvePath || route.Pattern == holdPath {
+		if route.Pattern == operator.SearchPath || route.Pattern == operator.PassPath || route.Pattern == operator.ResolvePath || route.Pattern == operator.HoldPath {
 			method = "GET" // a search is in a body, and changes nothing either
 		}
 		req := r.request(method, route.Pattern, nil, "")
@@ -470,14 +456,13 @@ func (nopWriter) Write(b []byte) (int, error) { return len(b), nil }
 func (nopWriter) WriteHeader(int)             {}
 
 func TestTheDemoEndsWithAnEntryOnTheScreen(t *testing.T) {
-	for _, name := range []string{"PORT", "BIND", "VIEWER_PORT", "VIEWER_BIND", "PLATFORM_URL", demoSecretName, "METRICS_PORT", "METRICS_BIND", "PLATFORM", "PLATFORM_API", "TRUSTED_PROXIES", "AUDIT_DIR", "ADMIN_LISTEN"} {
+	for _, name := range []string{"PORT", "BIND", "VIEWER_PORT", "VIEWER_BIND", "PLATFORM_URL", "AUDIT_DEMO_SECRET", "METRICS_PORT", "METRICS_BIND", "PLATFORM", "PLATFORM_API", "TRUSTED_PROXIES", "AUDIT_DIR", "ADMIN_LISTEN"} {
 		t.Setenv(name, os.Getenv(name)) // the demo sets them
 	}
 	t.Setenv("TMPDIR", t.TempDir())
 	var out strings.Builder
-	cmd := demoCommand()
+	cmd := auditCommand("demo")
 	cmd.SetOut(&out)
-	cmd.SetArgs(nil)
 	if err := cmd.ExecuteContext(t.Context()); err != nil {
 		t.Fatal(err)
 	}

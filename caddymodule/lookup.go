@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
@@ -14,6 +13,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
+	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/syntax"
 	"github.com/caddy-audit-log/caddy-audit-log/identity"
 )
 
@@ -94,14 +94,14 @@ func (l *Lookup) check() error {
 	if !strings.Contains(l.URL, "{") {
 		u, err := url.Parse(l.URL)
 		if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" || u.User != nil {
-			return fmt.Errorf("it cannot be asked at %s: give an https URL without a user name", shownURL(l.URL))
+			return fmt.Errorf("it cannot be asked at %s: give an https URL without a user name", syntax.ShownURL(l.URL))
 		}
 	}
 	if l.Kind == lookupProfile && (l.ClientID != "" || l.ClientSecret != "") {
 		return errors.New("a profile is asked with the caller's own credential: remove client")
 	}
 	if l.ClientSecret != "" {
-		if err := checkSecret(l.ClientSecret); err != nil {
+		if err := syntax.CheckSecret(l.ClientSecret); err != nil {
 			return err
 		}
 	}
@@ -156,44 +156,15 @@ func (h *Handler) provisionLookups() error {
 	for _, l := range h.Lookups {
 		s, err := l.service(h.platform)
 		if err != nil {
-			return h.wrong("%s %s: %w", l.Kind, shownURL(l.URL), err)
+			return h.wrong("%s %s: %w", l.Kind, syntax.ShownURL(l.URL), err)
 		}
 		services = append(services, s)
-		h.lookupsInClear = h.lookupsInClear || clearURL(s.URL)
+		h.lookupsInClear = h.lookupsInClear || syntax.InClear(s.URL)
 	}
 	if len(services) > 0 {
 		h.lookups = identity.New(services, identity.Options{Logger: h.log, Observe: observeLookup})
 	}
 	return nil
-}
-
-// shownURL is a URL as it may stand in an error, although it may be a wrong one:
-// without what it may hold of a credential.
-func shownURL(address string) string {
-	if strings.HasPrefix(address, "{") {
-		return address // a placeholder
-	}
-	u, err := url.Parse(address)
-	if err != nil || u.Host == "" {
-		return "an address that is no URL"
-	}
-	return u.Scheme + "://" + u.Host
-}
-
-// clearURL reports whether what is sent to a URL goes over the network in
-// clear.
-func clearURL(address string) bool {
-	u, err := url.Parse(address)
-	if err != nil || u.Scheme != "http" {
-		return false
-	}
-	return !isLoopback(u.Hostname())
-}
-
-// isLoopback reports whether a host is this machine, as far as its name says so.
-func isLoopback(host string) bool {
-	ip, err := netip.ParseAddr(host)
-	return host == "localhost" || err == nil && ip.IsLoopback()
 }
 
 // String describes the lookup for a reader of audit.config_changed: it says who
@@ -206,7 +177,7 @@ func (l *Lookup) String() string {
 	if l.ClientID != "" {
 		words = append(words, "client", l.ClientID)
 	}
-	if placeholderForm.MatchString(l.ClientSecret) {
+	if syntax.IsPlaceholder(l.ClientSecret) {
 		words = append(words, "secret", l.ClientSecret)
 	}
 	for _, field := range slices.Sorted(maps.Keys(l.Claims)) {
@@ -229,7 +200,7 @@ func parseLookup(d *caddyfile.Dispenser, kind string) (*Lookup, error) {
 		}
 	}
 	if err := l.check(); err != nil {
-		return nil, d.Errf("%s %s: %w", option, shownURL(l.URL), err)
+		return nil, d.Errf("%s %s: %w", option, syntax.ShownURL(l.URL), err)
 	}
 	return l, nil
 }
@@ -255,7 +226,7 @@ func (l *Lookup) option(d *caddyfile.Dispenser) error {
 			l.ClientID = args[0]
 		}
 		l.ClientSecret = args[len(args)-1]
-		err = checkSecret(l.ClientSecret)
+		err = syntax.CheckSecret(l.ClientSecret)
 	case "claim":
 		l.Claims, err = addClaim(l.Claims, args)
 	case "wait", "timeout", "max_age":
@@ -263,14 +234,14 @@ func (l *Lookup) option(d *caddyfile.Dispenser) error {
 			return d.Errf("%s takes one duration, as in: %s 200ms", option, option)
 		}
 		at := map[string]*caddy.Duration{"wait": &l.Wait, "timeout": &l.Timeout, "max_age": &l.MaxAge}[option]
-		if *at, err = parseDuration(args[0]); err != nil {
+		if *at, err = syntax.Duration(args[0]); err != nil {
 			err = fmt.Errorf("%s %w", option, err)
 		}
 	default:
 		return d.Errf("%q is not an option here: this version knows types, client, bearer, claim, wait, timeout, max_age", option)
 	}
 	if err != nil {
-		return d.Errf("%s %s: %w", l.Kind, shownURL(l.URL), err)
+		return d.Errf("%s %s: %w", l.Kind, syntax.ShownURL(l.URL), err)
 	}
 	return nil
 }

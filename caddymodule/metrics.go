@@ -7,6 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/caddy-audit-log/caddy-audit-log/buffer"
+	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/page"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder/attribution"
 	"github.com/caddy-audit-log/caddy-audit-log/identity"
@@ -178,9 +179,6 @@ func init() {
 			attributions.WithLabelValues(string(k), string(r))
 		}
 	}
-	for _, end := range []string{exportWhole, exportCut} {
-		exports.WithLabelValues(end)
-	}
 }
 
 func observeGap(g buffer.Gap) {
@@ -215,13 +213,12 @@ func observeLookup(r identity.Result, took time.Duration) {
 }
 
 // collectors are those of the process, and terms what its newest configuration's buffer says.
-var collectors = []prometheus.Collector{
+var collectors = append([]prometheus.Collector{
 	commitSeconds, commits, commitFailures, overheadSeconds, lateAnswers, withheldAnswers, refusals, batchSeconds, batchFailures,
 	verifications, unmatchedCalls, lookups, lookupSeconds, attributions, attributionSeconds, prunedEntries,
 	gaps, gapTime, uncleanStart, uncleanStartCalls, configChanged,
-	readerSeconds, exports, exportedEntries,
 	terms{},
-}
+}, page.Metrics()...)
 
 func registerMetrics(r *prometheus.Registry) error {
 	if r == nil {

@@ -37,7 +37,7 @@ func TestNoCounterOfAStoreGoesBackWhenQuarantineIsResolved(t *testing.T) {
 		return list
 	}
 	before := counters()
-	if out, err := r.run(quarantineCommand(), "drop", "picky", "--all", "--reason", "test"); err != nil {
+	if out, err := r.run("quarantine", "drop", "picky", "--all", "--reason", "test"); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	after := counters()

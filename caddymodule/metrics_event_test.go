@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/caddy-audit-log/caddy-audit-log/buffer"
+	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/operator"
 )
 
 // value is that of the series with these labels, and whether there is one.
@@ -89,8 +90,8 @@ func TestAReloadThatChangesThePolicyShows(t *testing.T) {
 
 func TestWhatTheSystemDoesNotSayOfADiskIsNotAFullOne(t *testing.T) {
 	for free, want := range map[int64]bool{-1: false, 0: true, 5: true} {
-		if s := statusOf("", buffer.Stats{FreeBytes: free}, nil); s.knowsFree != want {
-			t.Errorf("of %d bytes: known %t, want %t", free, s.knowsFree, want)
+		if s := operator.StatusOf("", buffer.Stats{FreeBytes: free}, nil); s.KnowsFree != want {
+			t.Errorf("of %d bytes: known %t, want %t", free, s.KnowsFree, want)
 		}
 	}
 }

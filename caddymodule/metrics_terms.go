@@ -100,8 +100,8 @@ func (terms) Collect(ch chan<- prometheus.Metric) {
 		put(f, v, labels...)
 	}
 	put(figSeen, float64(s.Calls.Seen))
-	for _, t := range s.Calls.terms() {
-		put(figCalls, float64(t.n), t.name)
+	for _, t := range s.Calls.Terms() {
+		put(figCalls, float64(t.N), t.Name)
 	}
 	put(figOpen, float64(s.Calls.Open))
 	put(figHead, float64(s.Head))
@@ -116,7 +116,7 @@ func (terms) Collect(ch chan<- prometheus.Metric) {
 		until = float64(s.PassUntil.Unix())
 	}
 	put(figOrdered, until)
-	if s.knowsFree { // 0 is a full disk
+	if s.KnowsFree { // 0 is a full disk
 		put(figFree, float64(s.FreeBytes))
 		put(figMinFree, float64(s.MinFreeBytes))
 	}
@@ -127,9 +127,9 @@ func (terms) Collect(ch chan<- prometheus.Metric) {
 	put(figHeartbeat, float64(app.lastHeartbeat()))
 	put(figAsideB, float64(s.QuarantineBytes))
 	for _, st := range s.Stores {
-		for _, t := range st.terms() {
-			if t.name != "quarantined" { // which goes back when it is resolved, as no counter may
-				put(figEntries, float64(t.n), st.Name, t.name)
+		for _, t := range st.Terms() {
+			if t.Name != "quarantined" { // which goes back when it is resolved, as no counter may
+				put(figEntries, float64(t.N), st.Name, t.Name)
 			}
 		}
 		put(figStart, float64(st.Start), st.Name)

@@ -21,7 +21,7 @@ const (
 	maxPassReason = 1000
 )
 
-// passOrder is the body of a POST to passPath.
+// passOrder is the body of a POST to operator.PassPath.
 type passOrder struct {
 	// Seconds is for how long calls may pass; zero ends an order.
 	Seconds float64 `json:"seconds"`

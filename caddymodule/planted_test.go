@@ -60,7 +60,7 @@ func TestNoPlantedSecretReachesTheStore(t *testing.T) {
 	if err := os.WriteFile(file, []byte(r.expand(caddyfile, proxy)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for _, e := range r.exported(&place{config: file, adapter: "caddyfile"}) {
+	for _, e := range r.exported("--config", file, "--adapter", "caddyfile") {
 		if body, ok := e.Action.Metadata["body"].(map[string]any); ok && body["all"] != nil {
 			captured++
 		}

@@ -13,6 +13,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
+	"github.com/caddy-audit-log/caddy-audit-log/internal/display"
 )
 
 // withRules is the usual Caddyfile with options for the directive.
@@ -59,7 +60,7 @@ func TestTheFirstRuleThatMatchesDecides(t *testing.T) {
 		})
 	}
 	if s := r.drained(); !s.Conserved || s.Calls.Seen != 7 || s.Calls.Excluded != 2 {
-		t.Errorf("status %s", s.text())
+		t.Errorf("status %s", s.Text())
 	}
 }
 
@@ -70,7 +71,7 @@ func TestARuleThatExcludesEverythingCountsEverything(t *testing.T) {
 		r.send("POST", project, nil, "")
 	}
 	if s := r.status(); s.Calls.Excluded != 3 || len(r.buffered()) != 0 || !s.Conserved {
-		t.Errorf("status %s", s.text())
+		t.Errorf("status %s", s.Text())
 	}
 }
 
@@ -186,9 +187,9 @@ func TestNoCredentialReachesCaddysOwnLogs(t *testing.T) {
 	}
 	r.drained()
 	status := r.status()
-	shown.WriteString(status.text())
-	for _, e := range r.exported(&place{address: "unix/" + r.dir + "/admin.sock"}) {
-		shown.WriteString(summary(e))
+	shown.WriteString(status.Text())
+	for _, e := range r.exported() {
+		shown.WriteString(display.Summary(e))
 	}
 	r.load(rigCaddyfile, proxy) // closes the log
 	b, err := os.ReadFile(log)

@@ -15,7 +15,9 @@ import (
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
 	"github.com/caddy-audit-log/caddy-audit-log/buffer"
-	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
+	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/operator"
+	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/stores"
+	"github.com/caddy-audit-log/caddy-audit-log/internal/display"
 )
 
 // quarantine keeps an entry that a store will never take, and records that, unless it is
@@ -28,7 +30,7 @@ func (s *shared) quarantine(store string, sequence uint64, reason string, payloa
 	if err := s.buf.Quarantine(q); err != nil {
 		return err
 	}
-	facts := map[string]any{"store": store, "sequence": sequence, "instance": q.Instance, "reason": printable(reason[:min(len(reason), 512)])}
+	facts := map[string]any{"store": store, "sequence": sequence, "instance": q.Instance, "reason": display.Printable(reason[:min(len(reason), 512)])}
 	if e, err := audit.Decode(payload); err == nil {
 		if e.IsEvent() {
 			return nil
@@ -41,28 +43,6 @@ func (s *shared) quarantine(store string, sequence uint64, reason string, payloa
 
 // maxResolve bounds how many entries one order names.
 const maxResolve = 10_000
-
-// quarantinedLine is one entry in quarantine, as it is listed.
-type quarantinedLine struct {
-	Store    string    `json:"store"`
-	Sequence uint64    `json:"sequence"`
-	Instance string    `json:"instance"`
-	At       time.Time `json:"at"`
-	Reason   string    `json:"reason"`
-	// Entry is the entry as the store would be given it. What is no JSON is in Raw.
-	Entry json.RawMessage `json:"entry,omitempty"`
-	Raw   []byte          `json:"raw,omitempty"`
-}
-
-func lineOf(q buffer.Quarantined) quarantinedLine {
-	l := quarantinedLine{Store: q.Store, Sequence: q.Sequence, Instance: q.Instance, At: q.At, Reason: q.Reason}
-	if r, err := forwarder.NewRecord(q.Instance, q.Sequence, q.Payload); err == nil {
-		l.Entry = r.JSON
-	} else {
-		l.Raw = slices.Clone(q.Payload)
-	}
-	return l
-}
 
 // serveQuarantine lists what is in quarantine, of one store if it is named, and one
 // entry if its sequence is.
@@ -80,7 +60,7 @@ func (a *App) serveQuarantine(w http.ResponseWriter, r *http.Request) error {
 	}
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	return stream(w, func(emit func([]byte) error) error {
-		return eachQuarantined(s.buf, r.URL.Query().Get("store"), only, func(l quarantinedLine) error {
+		return operator.EachQuarantined(s.buf, r.URL.Query().Get("store"), only, func(l operator.QuarantinedLine) error {
 			line, err := json.Marshal(l)
 			if err != nil {
 				return err
@@ -90,54 +70,16 @@ func (a *App) serveQuarantine(w http.ResponseWriter, r *http.Request) error {
 	})
 }
 
-// eachQuarantined calls do for what is in quarantine; an empty store is all, and so is
-// sequence 0.
-func eachQuarantined(b interface {
-	Quarantined(store string, from uint64, visit func(buffer.Quarantined) bool) error
-}, store string, sequence uint64, do func(quarantinedLine) error,
-) (err error) {
-	readErr := b.Quarantined(store, sequence, func(q buffer.Quarantined) bool {
-		if sequence == 0 || q.Sequence == sequence {
-			err = do(lineOf(q))
-		}
-		return err == nil && (sequence == 0 || q.Sequence < sequence || store == "")
-	})
-	return errors.Join(err, readErr)
-}
-
-// quarantineOrder is the body of a POST to resolvePath.
-type quarantineOrder struct {
-	Store string `json:"store"`
-	// Sequences are the entries; none means all of the store.
-	Sequences []uint64 `json:"sequences,omitempty"`
-	// Do is "retry" or "drop".
-	Do string `json:"do"`
-	// Reason is why entries are dropped; the log keeps it.
-	Reason string `json:"reason,omitempty"`
-}
-
-const (
-	doRetry = "retry"
-	doDrop  = "drop"
-)
-
-// resolvedLine says what became of one entry.
-type resolvedLine struct {
-	Sequence uint64 `json:"sequence"`
-	// Result is "delivered", "dropped" or "kept", and Error why it is kept.
-	Result string `json:"result"`
-	Error  string `json:"error,omitempty"`
-}
-
-func (o *quarantineOrder) check(a *App) error {
+// checkResolve says what is wrong with an order.
+func (a *App) checkResolve(o *operator.QuarantineOrder) error {
 	switch {
-	case o.Do != doRetry && o.Do != doDrop:
+	case o.Do != operator.DoRetry && o.Do != operator.DoDrop:
 		return fmt.Errorf("do %q: it is retry or drop", o.Do)
 	case o.Store == "":
 		return errors.New("name the store whose entries are meant")
-	case o.Do == doRetry && !a.has(o.Store):
+	case o.Do == operator.DoRetry && !a.stores.Has(o.Store):
 		return fmt.Errorf("there is no store %q in the configuration that could be tried", o.Store)
-	case o.Do == doDrop && (o.Reason == "" || len(o.Reason) > maxPassReason || !utf8.ValidString(o.Reason)):
+	case o.Do == operator.DoDrop && (o.Reason == "" || len(o.Reason) > maxPassReason || !utf8.ValidString(o.Reason)):
 		return fmt.Errorf("dropping entries: give a reason of up to %d bytes, which the audit log keeps", maxPassReason)
 	case len(o.Sequences) > maxResolve:
 		return fmt.Errorf("%d sequences: name up to %d, or none for all", len(o.Sequences), maxResolve)
@@ -147,10 +89,10 @@ func (o *quarantineOrder) check(a *App) error {
 
 // serveResolve tries entries in quarantine once more, or gives them up.
 func (a *App) serveResolve(w http.ResponseWriter, r *http.Request) error {
-	var o quarantineOrder
+	var o operator.QuarantineOrder
 	err := readOrder(w, r, 1<<20, &o)
 	if err == nil {
-		err = o.check(a)
+		err = a.checkResolve(&o)
 	}
 	if err != nil {
 		return caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: fmt.Errorf("resolving quarantine: %w", err)}
@@ -183,7 +125,7 @@ func (a *App) serveResolve(w http.ResponseWriter, r *http.Request) error {
 			if err := emit(line); err != nil {
 				return err
 			}
-			if err != nil && o.Do == doRetry && !isRefused(err) && !errors.Is(err, buffer.ErrNotQuarantined) && !errors.Is(err, errResolving) {
+			if err != nil && o.Do == operator.DoRetry && !stores.IsRefused(err) && !errors.Is(err, buffer.ErrNotQuarantined) && !errors.Is(err, errResolving) {
 				return nil // it is the store, which would be asked for nothing
 			}
 		}
@@ -202,15 +144,15 @@ type quarantinedEntry struct {
 
 // resolve carries an order out for one entry. Two orders about it do not meet, or the
 // log would say of an entry that its store has got that it was dropped.
-func (a *App) resolve(ctx context.Context, s *shared, o *quarantineOrder, sequence uint64) (resolvedLine, error) {
+func (a *App) resolve(ctx context.Context, s *shared, o *operator.QuarantineOrder, sequence uint64) (operator.ResolvedLine, error) {
 	entry := quarantinedEntry{o.Store, sequence}
 	if _, busy := s.resolving.LoadOrStore(entry, true); busy {
-		return resolvedLine{sequence, "kept", errResolving.Error()}, errResolving
+		return operator.ResolvedLine{Sequence: sequence, Result: "kept", Error: errResolving.Error()}, errResolving
 	}
 	defer s.resolving.Delete(entry)
 	as, result := buffer.ResolvedDropped, "dropped"
 	var err error
-	if o.Do == doRetry {
+	if o.Do == operator.DoRetry {
 		as, result = buffer.ResolvedDelivered, "delivered"
 		err = a.retry(ctx, s, o.Store, sequence)
 	}
@@ -218,14 +160,9 @@ func (a *App) resolve(ctx context.Context, s *shared, o *quarantineOrder, sequen
 		err = s.buf.Resolve(o.Store, sequence, as, o.Reason)
 	}
 	if err != nil {
-		return resolvedLine{sequence, "kept", err.Error()}, err
+		return operator.ResolvedLine{Sequence: sequence, Result: "kept", Error: err.Error()}, err
 	}
-	return resolvedLine{sequence, result, ""}, nil
-}
-
-func isRefused(err error) bool {
-	_, refused := errors.AsType[*forwarder.RefusedError](err)
-	return refused
+	return operator.ResolvedLine{Sequence: sequence, Result: result}, nil
 }
 
 // retry writes an entry in quarantine to its store.
@@ -244,7 +181,7 @@ func (a *App) retry(ctx context.Context, s *shared, store string, sequence uint6
 	if q == nil {
 		return buffer.ErrNotQuarantined
 	}
-	i := a.store(store)
+	i := a.stores.Index(store)
 	if i < 0 || i >= len(a.deliveries) {
 		return fmt.Errorf("the store %q is not running", store)
 	}

@@ -10,6 +10,8 @@ import (
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
 	"github.com/caddy-audit-log/caddy-audit-log/buffer"
+	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/operator"
+	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/stores"
 )
 
 // Two operators at once: of an entry that a store has got, no gap may say that it was
@@ -43,9 +45,9 @@ func TestAnEntryIsNotDroppedWhileItIsBeingRetried(t *testing.T) {
 	b.Advance("s", 1, 0, 0, 1)
 	sink := &closingStore{entered: make(chan struct{}), leave: make(chan struct{})}
 	s := &shared{buf: b, leases: map[string]chan struct{}{}}
-	n := &store{StoreConfig: new(StoreConfig), name: "s", open: sink}
+	n := &stores.Store{StoreConfig: new(stores.StoreConfig), Name: "s", Opener: sink}
 	ctx, stop := context.WithCancel(t.Context())
-	a := &App{stores: []*store{n}}
+	a := &App{stores: stores.List{n}}
 	a.deliveries = []*delivery{startDelivery(ctx, s, n, retention{}, slog.New(slog.DiscardHandler), nil)}
 	defer func() {
 		stop()
@@ -55,15 +57,15 @@ func TestAnEntryIsNotDroppedWhileItIsBeingRetried(t *testing.T) {
 	sink.mu.Lock()
 	sink.armed = true
 	sink.mu.Unlock()
-	retried := make(chan resolvedLine, 1)
+	retried := make(chan operator.ResolvedLine, 1)
 	go func() {
-		line, _ := a.resolve(t.Context(), s, &quarantineOrder{Store: "s", Do: doRetry}, 1)
+		line, _ := a.resolve(t.Context(), s, &operator.QuarantineOrder{Store: "s", Do: operator.DoRetry}, 1)
 		retried <- line
 	}()
 	<-sink.entered
-	dropped := make(chan resolvedLine, 1)
+	dropped := make(chan operator.ResolvedLine, 1)
 	go func() {
-		line, _ := a.resolve(t.Context(), s, &quarantineOrder{Store: "s", Do: doDrop, Reason: "too large"}, 1)
+		line, _ := a.resolve(t.Context(), s, &operator.QuarantineOrder{Store: "s", Do: operator.DoDrop, Reason: "too large"}, 1)
 		dropped <- line
 	}()
 	time.Sleep(200 * time.Millisecond)

@@ -1,20 +1,18 @@
 package caddymodule
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/http"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
 	"github.com/caddy-audit-log/caddy-audit-log/buffer"
+	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/operator"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
 )
 
@@ -66,46 +64,39 @@ func (a *App) ledgers(do func(name string, d *delivery) error) error {
 		if d.keeping == nil {
 			continue
 		}
-		if err := do(a.stores[i].name, d); err != nil {
+		if err := do(a.stores[i].Name, d); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// notKept are the stores that do not enforce retention themselves.
-func (a *App) notKept() (names []string) {
-	for _, n := range a.stores {
-		if !n.keeps() {
-			names = append(names, n.name)
-		}
+// Retention implements the commands' Sidecar: how long entries are kept and may be read, by configuration.
+func (a *App) Retention() *operator.Retention {
+	k := &operator.Retention{Stores: a.stores, Readable: a.Readable, Plan: a.planOf}
+	if a.Keep != nil {
+		k.Keep = &a.Keep.Keep
 	}
-	return names
+	return k
 }
 
-// openLedger opens the ledger of the store of a name, or of the first that has one.
-func (a *App) openLedger(ctx context.Context, name string) (forwarder.LedgerCloser, string, error) {
-	for _, n := range a.stores {
-		if o, ok := n.open.(forwarder.LedgerOpener); ok && (name == "" || n.name == name) {
-			l, err := o.OpenLedger(ctx)
-			return l, n.name, err
+// planOf is the plan that an entry's organization has now, as far as this server knows it,
+// and else the one that it had then.
+func (a *App) planOf(e *audit.Entry) string {
+	if s := a.shared.Load(); s != nil {
+		for _, name := range []string{e.OrganizationID, e.OrganizationSlug} {
+			if name == "" {
+				continue
+			}
+			if plan, ok := s.directory.Plan(name); ok {
+				return plan
+			}
 		}
 	}
-	switch {
-	case name == "":
-		return nil, "", errors.New("none of the configured stores enforces retention itself: add one that does, such as sqlite or postgres")
-	case a.has(name):
-		return nil, "", fmt.Errorf("store %q does not enforce retention itself, so nothing can be told of it: sqlite and postgres do", name)
+	if e.Retention != nil {
+		return e.Retention.Plan
 	}
-	return nil, "", fmt.Errorf("the configuration has no store %q: it has %s", name, strings.Join(a.storeNames(), ", "))
-}
-
-// keep is how long entries are kept, by configuration.
-func (a *App) keep() *audit.Keep {
-	if a.Keep == nil {
-		return new(audit.Keep)
-	}
-	return &a.Keep.Keep
+	return ""
 }
 
 // serveRetention answers what `caddy audit retention` asks: a preview, or with an id why
@@ -117,7 +108,7 @@ func (a *App) serveRetention(w http.ResponseWriter, r *http.Request) error {
 	var err error
 	switch {
 	case q.Has("id"):
-		answer, err = a.explain(r.Context(), store, q.Get("id"), time.Now())
+		answer, err = a.Retention().Explain(r.Context(), store, q.Get("id"), time.Now())
 	case q.Has("receipts"):
 		return a.serveReceipts(w, r)
 	default:
@@ -127,7 +118,7 @@ func (a *App) serveRetention(w http.ResponseWriter, r *http.Request) error {
 				return caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: errors.New("before is not a time: write it as in 2026-01-31T00:00:00Z")}
 			}
 		}
-		answer, err = a.preview(r.Context(), store, before)
+		answer, err = a.Retention().Preview(r.Context(), store, before)
 	}
 	if err != nil {
 		return caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: err}
@@ -137,29 +128,22 @@ func (a *App) serveRetention(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (a *App) serveReceipts(w http.ResponseWriter, r *http.Request) error {
-	l, _, err := a.openLedger(r.Context(), r.URL.Query().Get("store"))
+	l, _, err := a.stores.OpenLedger(r.Context(), r.URL.Query().Get("store"))
 	if err != nil {
 		return caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: err}
 	}
 	defer l.Close()
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	return stream(w, func(emit func([]byte) error) error {
-		return eachReceipt(r.Context(), l, emit)
+		return operator.EachReceipt(r.Context(), l, emit)
 	})
 }
 
-func eachReceipt(ctx context.Context, l forwarder.Ledger, emit func([]byte) error) error {
-	for receipt, err := range l.Receipts(ctx) {
-		if err != nil {
-			return err
-		}
-		line, err := json.Marshal(receipt)
-		if err == nil {
-			err = emit(line)
-		}
-		if err != nil {
-			return err
-		}
+func (a *App) serveVerify(w http.ResponseWriter, r *http.Request) error {
+	v, err := operator.Verify(r.Context(), a.stores, r.URL.Query().Get("store"))
+	if err != nil {
+		return caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: err}
 	}
-	return nil
+	w.Header().Set("Content-Type", "application/json")
+	return json.NewEncoder(w).Encode(v)
 }

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
+	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/operator"
+	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/stamps"
 )
 
 // organizationsAPI says whose projects are, and which plan organizations have.
@@ -90,14 +92,14 @@ func (r *rig) stored(id string) *audit.Entry {
 	r.t.Helper()
 	r.drained()
 	for range 500 {
-		for _, e := range r.exported(&place{address: "unix/" + filepath.Join(r.dir, "admin.sock")}) {
+		for _, e := range r.exported() {
 			if e.ID == id && e.Retention != nil && e.OrganizationSlug != "" {
 				return e
 			}
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
-	r.t.Fatalf("entry %s has no stamp: %+v", id, r.exported(&place{address: "unix/" + filepath.Join(r.dir, "admin.sock")}))
+	r.t.Fatalf("entry %s has no stamp: %+v", id, r.exported())
 	return nil
 }
 
@@ -130,14 +132,14 @@ func TestEntriesAreStampedWithWhoseTheyAreAndHowLongTheyAreKept(t *testing.T) {
 	}
 	api.mu.Unlock()
 
-	text, err := r.run(retentionCommand(), "explain", e.ID)
-	for _, want := range []string{"acme org-1 (membership proven)", "class         team, which keeps 2y", "plan          team", until.Format(dayForm), "readable      by its organization until"} {
+	text, err := r.run("retention", "explain", e.ID)
+	for _, want := range []string{"acme org-1 (membership proven)", "class         team, which keeps 2y", "plan          team", until.Format("2006-01-02 15:04 MST"), "readable      by its organization until"} {
 		if err != nil || !strings.Contains(text, want) {
 			t.Errorf("explain: %v, no %q in\n%s", err, want, text)
 		}
 	}
-	text, err = r.run(retentionCommand(), "preview", "--in", "40d", "--json")
-	var p preview
+	text, err = r.run("retention", "preview", "--in", "40d", "--json")
+	var p operator.Preview
 	if err != nil || json.Unmarshal([]byte(text), &p) != nil {
 		t.Fatalf("preview: %v\n%s", err, text)
 	}
@@ -194,13 +196,13 @@ func TestAHoldIsSetShownAndReleased(t *testing.T) {
 	answer, _ := r.send("GET", "/v1/projects/"+acmeProject, map[string]string{"Authorization": "Bearer " + patOfAcme}, "")
 	id := answer.Header.Get(auditIDHeader)
 	r.stored(id)
-	if text, err := r.run(retentionCommand(), "hold", "set", "--organization", "acme"); err == nil || !strings.Contains(text, "give a reason") {
+	if text, err := r.run("retention", "hold", "set", "--organization", "acme"); err == nil || !strings.Contains(text, "give a reason") {
 		t.Errorf("without a reason: %v\n%s", err, text)
 	}
-	if text, err := r.run(retentionCommand(), "hold", "set", "--reason", "all of it"); err == nil || !strings.Contains(text, "say what is held") {
+	if text, err := r.run("retention", "hold", "set", "--reason", "all of it"); err == nil || !strings.Contains(text, "say what is held") {
 		t.Errorf("of everything: %v\n%s", err, text)
 	}
-	text, err := r.run(retentionCommand(), "hold", "set", "--id", "case-1", "--organization", "acme", "--reason", "case 4711")
+	text, err := r.run("retention", "hold", "set", "--id", "case-1", "--organization", "acme", "--reason", "case 4711")
 	if err != nil || !strings.Contains(text, "hold case-1 is set in sqlite") {
 		t.Fatalf("%v\n%s", err, text)
 	}
@@ -208,14 +210,14 @@ func TestAHoldIsSetShownAndReleased(t *testing.T) {
 		t.Errorf("the entry does not say that it is held: %+v", e.Retention)
 	}
 	for _, args := range [][]string{{"hold", "list"}, {"preview"}, {"explain", id}} {
-		if text, err := r.run(retentionCommand(), args...); err != nil || !strings.Contains(text, "case-1") || !strings.Contains(text, "case 4711") {
+		if text, err := r.run(append([]string{"retention"}, args...)...); err != nil || !strings.Contains(text, "case-1") || !strings.Contains(text, "case 4711") {
 			t.Errorf("%q: %v\n%s", args, err, text)
 		}
 	}
-	if text, err := r.run(retentionCommand(), "hold", "release", "case-1", "--reason", "closed"); err != nil {
+	if text, err := r.run("retention", "hold", "release", "case-1", "--reason", "closed"); err != nil {
 		t.Fatalf("%v\n%s", err, text)
 	}
-	if text, err := r.run(retentionCommand(), "hold", "list"); err != nil || !strings.Contains(text, "nothing is held") {
+	if text, err := r.run("retention", "hold", "list"); err != nil || !strings.Contains(text, "nothing is held") {
 		t.Errorf("%v\n%s", err, text)
 	}
 	var holds []map[string]any
@@ -238,7 +240,7 @@ func TestAnEntryThatWasDeletedByHandIsLostAndOneThatExpiredIsNot(t *testing.T) {
 	scan, _ := r.send("GET", "/v1/projects/"+acmeProject, map[string]string{"Authorization": "Bearer made-up"}, "")
 	r.stored(scan.Header.Get(auditIDHeader))
 	r.drained()
-	if text, err := r.run(verifyCommand()); err != nil || !strings.Contains(text, "nothing is lost") {
+	if text, err := r.run("verify"); err != nil || !strings.Contains(text, "nothing is lost") {
 		t.Fatalf("before: %v\n%s", err, text)
 	}
 
@@ -255,11 +257,11 @@ func TestAnEntryThatWasDeletedByHandIsLostAndOneThatExpiredIsNot(t *testing.T) {
 		}
 	}
 	exec(`DELETE FROM entry WHERE id = ?`, id)
-	text, err := r.run(verifyCommand())
+	text, err := r.run("verify")
 	if want := fmt.Sprintf("LOST     %d to %d", sequence, sequence); err == nil || !strings.Contains(text, want) {
 		t.Errorf("%v, no %q in\n%s", err, want, text)
 	}
-	if text, err := r.run(retentionCommand(), "explain", id); err != nil || !strings.Contains(text, "it never came, or it is lost") {
+	if text, err := r.run("retention", "explain", id); err != nil || !strings.Contains(text, "it never came, or it is lost") {
 		t.Errorf("%v\n%s", err, text)
 	}
 }
@@ -296,13 +298,13 @@ func TestATokenThatGoesOverTheNetworkInClearIsWarnedOf(t *testing.T) {
 	for address, warned := range map[string]bool{
 		"http://api.example.com": true, "https://api.example.com": false, "http://127.0.0.1:9000": false, "http://localhost:9000": false, "http://[::1]:9000": false,
 	} {
-		o := &Organizations{Supabase: address, Token: "{env.AUDIT_LOOKUP_TOKEN}"}
-		if o.asksInClear() != warned {
+		o := &stamps.Organizations{Supabase: address, Token: "{env.AUDIT_LOOKUP_TOKEN}"}
+		if o.AsksInClear() != warned {
 			t.Errorf("%s: warned %t", address, !warned)
 		}
 	}
-	own := &Organizations{Project: &OrganizationLookup{URL: "http://api.example.com/p/{ref}", ID: "id"}, Token: "{env.AUDIT_LOOKUP_TOKEN}"}
-	if !own.asksInClear() {
+	own := &stamps.Organizations{Project: &stamps.OrganizationLookup{URL: "http://api.example.com/p/{ref}", ID: "id"}, Token: "{env.AUDIT_LOOKUP_TOKEN}"}
+	if !own.AsksInClear() {
 		t.Error("not warned of a lookup of one's own")
 	}
 }
@@ -311,10 +313,10 @@ func TestWithoutTermsNothingIsStampedForDeletion(t *testing.T) {
 	r := start(t, proxy, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{}`) })
 	r.send("GET", "/v1/projects/"+acmeProject, nil, "")
 	r.drained()
-	if text, err := r.run(retentionCommand(), "preview"); err != nil || !strings.Contains(text, "(not stamped yet)") {
+	if text, err := r.run("retention", "preview"); err != nil || !strings.Contains(text, "(not stamped yet)") {
 		t.Errorf("%v\n%s", err, text)
 	}
-	for _, e := range r.exported(&place{address: "unix/" + filepath.Join(r.dir, "admin.sock")}) {
+	for _, e := range r.exported() {
 		if e.Retention != nil {
 			t.Errorf("got %+v", e.Retention)
 		}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
 	"github.com/caddy-audit-log/caddy-audit-log/buffer"
+	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/stores"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
 )
 
@@ -67,7 +68,7 @@ func TestARetryDoesNotWriteToAStoreThatAReloadHasClosed(t *testing.T) {
 	sink := &closingStore{entered: make(chan struct{}), leave: make(chan struct{})}
 	s := &shared{buf: b, leases: map[string]chan struct{}{}}
 	ctx, stop := context.WithCancel(t.Context())
-	d := startDelivery(ctx, s, &store{StoreConfig: new(StoreConfig), name: "s", open: sink}, retention{}, slog.New(slog.DiscardHandler), nil)
+	d := startDelivery(ctx, s, &stores.Store{StoreConfig: new(stores.StoreConfig), Name: "s", Opener: sink}, retention{}, slog.New(slog.DiscardHandler), nil)
 	await(t, "delivery", func() bool { return b.Position("s") == 1 })
 	sink.mu.Lock()
 	sink.armed = true

@@ -1,7 +1,6 @@
 package caddymodule
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -23,6 +22,7 @@ import (
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
+	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/operator"
 )
 
 // rig is a real Caddy in this process before a real HTTP server. Caddy is one
@@ -240,7 +240,7 @@ func (r *rig) only() *audit.Entry {
 	return e[0]
 }
 
-func (r *rig) status() Status {
+func (r *rig) status() operator.Status {
 	r.t.Helper()
 	s, ok := running.current().status()
 	if !ok {
@@ -250,7 +250,7 @@ func (r *rig) status() Status {
 }
 
 // drained waits until the stores have everything.
-func (r *rig) drained() Status {
+func (r *rig) drained() operator.Status {
 	r.t.Helper()
 	for range 1000 {
 		if s := r.status(); s.Stores[0].Pending == 0 {
@@ -259,18 +259,21 @@ func (r *rig) drained() Status {
 		time.Sleep(10 * time.Millisecond)
 	}
 	r.t.Fatalf("the store did not take everything: %+v", r.status())
-	return Status{}
+	return operator.Status{}
 }
 
-// exported is what `caddy audit export` prints.
-func (r *rig) exported(p *place) []*audit.Entry {
+// exported is what `caddy audit export` prints, of the rig's server if it is not told otherwise.
+func (r *rig) exported(args ...string) []*audit.Entry {
 	r.t.Helper()
-	var out bytes.Buffer
-	if err := export(context.Background(), p, "", mustQuery(r.t), nil, &out); err != nil {
-		r.t.Fatal(err)
+	if len(args) == 0 {
+		args = []string{"--address", r.admin()}
+	}
+	out, messages, err := auditedWith(context.Background(), "", append([]string{"export"}, args...)...)
+	if err != nil {
+		r.t.Fatal(err, messages)
 	}
 	var entries []*audit.Entry
-	for line := range strings.Lines(out.String()) {
+	for line := range strings.Lines(out) {
 		e, err := audit.Decode([]byte(line))
 		if err != nil {
 			r.t.Fatal(err)

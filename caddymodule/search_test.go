@@ -1,24 +1,19 @@
 package caddymodule
 
 import (
-	"context"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"iter"
 	"net/http"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
-	"github.com/caddy-audit-log/caddy-audit-log/buffer"
-	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
+	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/operator"
 	"github.com/caddy-audit-log/caddy-audit-log/internal/jwttest"
 )
 
@@ -26,12 +21,11 @@ import (
 func searched(t *testing.T, stdin string, args ...string) (out, messages string, err error) {
 	t.Helper()
 	var o, m strings.Builder
-	cmd := searchCommand()
+	cmd := auditCommand(append([]string{"search"}, args...)...)
 	cmd.SetIn(strings.NewReader(stdin))
 	cmd.SetOut(&o)
 	cmd.SetErr(&m)
-	cmd.SetArgs(args)
-	cmd.SilenceUsage, cmd.SilenceErrors = true, true
+	cmd.SilenceErrors = true
 	err = cmd.ExecuteContext(t.Context())
 	return o.String(), m.String(), err
 }
@@ -144,7 +138,7 @@ func TestALeakedCredentialsTrailIsFoundWhereverItsEntriesAre(t *testing.T) {
 		t.Errorf("without the key: %v", err)
 	}
 	logged, err := os.ReadFile(logFile)
-	if err != nil || !strings.Contains(string(logged), searchPath) {
+	if err != nil || !strings.Contains(string(logged), operator.SearchPath) {
 		t.Errorf("the log does not show the searches: %v", err)
 	}
 	for _, s := range secrets {
@@ -196,152 +190,14 @@ func TestASearchThatCannotBeMadeSaysWhatToDo(t *testing.T) {
 
 func TestTheSearchRouteTakesOneStrictObject(t *testing.T) {
 	r := start(t, proxy, ok)
-	p := &place{address: "unix/" + r.dir + "/admin.sock"}
 	for body, want := range map[string]string{
 		"": "400", "{}": "searching for nothing", "[]": "400", `{"sesion":"x"}`: "400", `{"session":"x"} {}`: "400", `{"session":7}`: "400",
-		`{"credential":"` + strings.Repeat("x", maxCredential+1) + `"}`: "is the most", `{"session":"` + strings.Repeat("x", maxSearch) + `"}`: "400",
+		`{"credential":"` + strings.Repeat("x", operator.MaxCredential+1) + `"}`: "is the most", `{"session":"` + strings.Repeat("x", maxSearch) + `"}`: "400",
 		`{"credential":"x","token_hash":"y"}`: "one of them", `{"credential":"SECRET","from":"x"}`: "400", `{"SECRET":"x"}`: "400",
 	} {
-		_, err := p.ask(t.Context(), http.MethodPost, searchPath, nil, strings.NewReader(body))
+		_, err := r.ask(t.Context(), http.MethodPost, operator.SearchPath, body)
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "SECRET") {
 			t.Errorf("%.40s: %v", body, err)
 		}
-	}
-}
-
-// fakeStore has documents, in order.
-type fakeStore []*audit.Entry
-
-func (s fakeStore) Read(_ context.Context, q forwarder.Query) iter.Seq2[[]byte, error] {
-	return func(yield func([]byte, error) bool) {
-		for _, e := range s {
-			if b, err := e.Encode(); q.Matches(e) && !yield(b, err) {
-				return
-			}
-		}
-	}
-}
-
-func TestASearchShowsEachEntryOnceInItsHighestRevisionAndInOrder(t *testing.T) {
-	b, err := buffer.Open(filepath.Join(t.TempDir(), "b"), buffer.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer b.Close(t.Context())
-	made := func(n, revision int) *audit.Entry {
-		return &audit.Entry{
-			ID: fmt.Sprintf("e-%03d", n), Revision: revision, Timestamp: int64(1000 + n/2),
-			Actor: audit.Actor{UserID: "u", TokenHash: fmt.Sprint("h", n%3), SessionID: fmt.Sprint("s", n%2)},
-		}
-	}
-	buffered := func(e *audit.Entry) {
-		doc, err := e.Encode()
-		if err == nil {
-			err = b.Append(doc)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	var store fakeStore
-	const total = 200
-	want := map[string]int{}
-	for n := range total {
-		e := made(n, 1)
-		want[e.ID] = 1
-		if n < 150 {
-			store = append(store, e)
-		}
-		if n >= 100 || n%10 == 0 {
-			buffered(e) // some are in both
-		}
-		if n%7 == 0 {
-			want[e.ID] = 2
-			buffered(made(n, 2))
-		}
-		if n%14 == 0 {
-			buffered(made(n, 0))
-		}
-	}
-	buffered(&audit.Entry{ID: "other", Timestamp: 1000, Actor: audit.Actor{Claimed: &audit.Claimed{SessionID: "s0"}}})
-	for _, room := range []int{1 << 20, 4000, 300, 1} {
-		for _, q := range []forwarder.Query{{User: "u"}, {Trail: audit.Trail{Hashes: []string{"h1", "x"}, Session: "s0"}}, {Session: "s1"}} {
-			var got, order []string
-			s := search{query: q, store: store, buf: b, room: room, emit: func(doc []byte, by string) error {
-				e, err := audit.Decode(doc)
-				if err != nil {
-					return err
-				}
-				if e.Revision != want[e.ID] || by != q.Trail.Names(e) {
-					t.Errorf("room %d: entry %s by %q", room, doc, by)
-				}
-				got = append(got, e.ID)
-				return nil
-			}}
-			if err := s.run(t.Context()); err != nil || s.failed != nil {
-				t.Fatal(err, s.failed)
-			}
-			for n := range total {
-				if e := made(n, 1); q.Matches(e) {
-					order = append(order, e.ID)
-				}
-			}
-			if !slices.Equal(got, order) {
-				t.Errorf("room %d, %+v: %d entries, want %d: %v", room, q, len(got), len(order), got)
-			}
-		}
-	}
-}
-
-func TestAnEntryThatCannotBeReadDoesNotHideTheOthers(t *testing.T) {
-	b, err := buffer.Open(filepath.Join(t.TempDir(), "b"), buffer.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer b.Close(t.Context())
-	if err := b.Append([]byte(`{"user_id":"u"`)); err != nil {
-		t.Fatal(err)
-	}
-	n := 0
-	s := search{
-		query: forwarder.Query{User: "u"}, buf: b, room: 1 << 20, store: fakeStore{{ID: "e", Actor: audit.Actor{UserID: "u"}}},
-		emit: func([]byte, string) error { n++; return nil },
-	}
-	if err := s.run(t.Context()); err != nil || n != 1 || s.failed == nil {
-		t.Errorf("%d entries, %v, %v", n, err, s.failed)
-	}
-	answer := `{"by":"","entry":{"id":"e"}}` + "\n"
-	if _, err := readFindings(strings.NewReader(answer), s.emit); err == nil {
-		t.Error("an answer without its end is taken for a whole one")
-	}
-}
-
-// Whatever an entry holds, the cheap look never keeps back one that matches.
-func TestTheCheapLookKeepsNothingBack(t *testing.T) {
-	for _, text := range []string{"s", `a"b\c`, "<&>", "ü\u2028", "\x00\n", `","token_hash":"x`} {
-		e := &audit.Entry{ID: text, Actor: audit.Actor{TokenHash: text, SessionID: text, UserID: text, IP: text, Claimed: &audit.Claimed{SessionID: "x"}}}
-		doc, err := json.Marshal(e)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, q := range []forwarder.Query{{Session: text}, {User: text}, {IP: text}, {Trail: audit.Trail{Session: text}}} {
-			if !q.Matches(e) || !mayMatch(&q)(doc) {
-				t.Errorf("%q is kept back: %+v", text, q)
-			}
-		}
-	}
-	hash := hashOf("x")
-	q := forwarder.Query{Trail: audit.Trail{Hashes: []string{hash}}}
-	if !mayMatch(&q)([]byte(`{"a":{"token_hash":"y"},"token_hash":"`+hash+`"}`)) || mayMatch(&q)([]byte(`{"token_hash":"`)) {
-		t.Error("a hash is not seen")
-	}
-}
-
-func TestASearchEndsWithItsContext(t *testing.T) {
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	s := search{query: forwarder.Query{User: "u"}, store: fakeStore{}, room: 1}
-	if err := s.run(ctx); !errors.Is(err, context.Canceled) {
-		t.Error(err)
 	}
 }

@@ -19,6 +19,7 @@ import (
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
 	"github.com/caddy-audit-log/caddy-audit-log/buffer"
+	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/operator"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder/attribution"
 	"github.com/caddy-audit-log/caddy-audit-log/identity"
 	"github.com/caddy-audit-log/caddy-audit-log/internal/durable"
@@ -26,6 +27,9 @@ import (
 
 // closeWithin bounds how long the last user of a buffer waits for its writer.
 const closeWithin = 10 * time.Second
+
+// defaultForgetAfter is how long a removed store is remembered.
+const defaultForgetAfter = 24 * time.Hour
 
 // shared is a buffer that is open in this process, with all that belongs to
 // its directory. Each configuration that uses it holds it, and so does each
@@ -112,14 +116,14 @@ func (s *shared) attach(a *App) {
 	s.attribute(a)
 	known := s.buf.Stats().Stores
 	for _, n := range a.stores {
-		to := n.attachment(a.Buffer.MaxSize)
-		if before := known[n.name].Destination; before != "" && before != to.Destination {
+		to := n.Attachment(a.Buffer.MaxSize)
+		if before := known[n.Name].Destination; before != "" && before != to.Destination {
 			// The configuration before may still deliver there, and move the position.
-			s.buf.Hold(n.name)
+			s.buf.Hold(n.Name)
 			continue
 		}
-		if err := s.buf.Attach(n.name, to); err != nil {
-			a.log.Error("attaching a store", "store", n.name, "error", err) // its destination is the same
+		if err := s.buf.Attach(n.Name, to); err != nil {
+			a.log.Error("attaching a store", "store", n.Name, "error", err) // its destination is the same
 		}
 	}
 }
@@ -141,7 +145,7 @@ func (s *shared) attribute(a *App) {
 func (s *shared) removeOthers(a *App) {
 	st := s.buf.Stats()
 	for name, p := range st.Stores {
-		if p.Until != 0 || slices.ContainsFunc(s.generations, func(g *App) bool { return g.has(name) }) {
+		if p.Until != 0 || slices.ContainsFunc(s.generations, func(g *App) bool { return g.stores.Has(name) }) {
 			continue
 		}
 		until := time.Now().Add(cmp.Or(time.Duration(a.Buffer.ForgetAfter), defaultForgetAfter))
@@ -390,11 +394,11 @@ func (r *apps) log() *slog.Logger {
 // loadTokenKey reads the directory's key, making it at the first start. It is
 // no credential: with it, guessed passwords can be tried against the hashes.
 func loadTokenKey(dir string) (*audit.TokenKey, error) {
-	key, err := readTokenKey(dir)
+	key, err := operator.ReadTokenKey(dir)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return key, err
 	}
-	path := tokenKeyPath(dir)
+	path := operator.TokenKeyPath(dir)
 	key = new(audit.TokenKey)
 	if _, err := rand.Read(key[:]); err != nil {
 		return nil, fmt.Errorf("making token key %q: %w", path, err)
@@ -408,7 +412,7 @@ func loadTokenKey(dir string) (*audit.TokenKey, error) {
 // keepTokenKey writes the key again if somebody has deleted it: with another one,
 // nobody would find what a credential did before.
 func (s *shared) keepTokenKey() {
-	path := tokenKeyPath(s.dir)
+	path := operator.TokenKeyPath(s.dir)
 	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
 		if s.troubles.ended("token key") {
 			s.log().Info("the token key is there again", "file", path)
@@ -423,23 +427,6 @@ func (s *shared) keepTokenKey() {
 	}
 	s.troubles.ended("token key")
 	s.log().Error("the token key was deleted behind our back; it is written again", "file", path)
-}
-
-func tokenKeyPath(dir string) string { return filepath.Join(dir, "token.key") }
-
-// readTokenKey reads the directory's key and makes none.
-func readTokenKey(dir string) (*audit.TokenKey, error) {
-	path := tokenKeyPath(dir)
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("reading token key: %w", err)
-	}
-	key := new(audit.TokenKey)
-	if len(b) != len(key) {
-		return nil, fmt.Errorf("reading token key %q: it has %d bytes instead of %d: restore it from a backup, or remove it to begin with a new one", path, len(b), len(key))
-	}
-	copy(key[:], b)
-	return key, nil
 }
 
 // writeDurably makes a file that is there whole or not at all.

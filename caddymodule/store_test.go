@@ -18,9 +18,10 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
-	"github.com/spf13/cobra"
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
+	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/operator"
+	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/stores"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
 )
 
@@ -98,24 +99,14 @@ func withStores(stores string) string {
 }
 
 // run runs a command against the rig's server.
-func (r *rig) run(cmd *cobra.Command, args ...string) (string, error) {
-	r.t.Helper()
-	var out bytes.Buffer
-	cmd.SetOut(&out)
-	cmd.SetErr(&out)
-	cmd.SilenceUsage = true
-	cmd.SetArgs(append(args, "--address", "unix/"+r.dir+"/admin.sock"))
-	err := cmd.ExecuteContext(r.t.Context())
-	return out.String(), err
-}
 
-func (r *rig) storeStatus(name string) StatusStore {
+func (r *rig) storeStatus(name string) operator.StatusStore {
 	r.t.Helper()
 	s := r.status()
 	if !s.Conserved {
 		r.t.Fatalf("not everything is accounted for: %+v", s)
 	}
-	i := slices.IndexFunc(s.Stores, func(st StatusStore) bool { return st.Name == name })
+	i := slices.IndexFunc(s.Stores, func(st operator.StatusStore) bool { return st.Name == name })
 	if i < 0 {
 		r.t.Fatalf("there is no store %q: %+v", name, s.Stores)
 	}
@@ -153,13 +144,13 @@ func TestWhatAStoreRefusesIsQuarantinedShownRetriedAndDropped(t *testing.T) {
 			t.Errorf("%s: refused %t, stored %t", e.Action.Path, bad, !bad)
 		}
 	}
-	out, err := r.run(quarantineCommand(), "list", "--json")
+	out, err := r.run("quarantine", "list", "--json")
 	if err != nil {
 		t.Fatal(err)
 	}
-	var listed []quarantinedLine
+	var listed []operator.QuarantinedLine
 	for line := range strings.Lines(out) {
-		var l quarantinedLine
+		var l operator.QuarantinedLine
 		if err := json.Unmarshal([]byte(line), &l); err != nil {
 			t.Fatal(err)
 		}
@@ -172,11 +163,11 @@ func TestWhatAStoreRefusesIsQuarantinedShownRetriedAndDropped(t *testing.T) {
 	if len(listed) != 2 {
 		t.Fatalf("listed are %d: %s", len(listed), out)
 	}
-	if out, err := r.run(quarantineCommand(), "list"); err != nil || !strings.Contains(out, "422 unprocessable") || !strings.Contains(out, poisoned[0].ID) {
+	if out, err := r.run("quarantine", "list"); err != nil || !strings.Contains(out, "422 unprocessable") || !strings.Contains(out, poisoned[0].ID) {
 		t.Errorf("%v: %s", err, out)
 	}
 	first, second := fmt.Sprint(listed[0].Sequence), fmt.Sprint(listed[1].Sequence)
-	if out, err := r.run(quarantineCommand(), "show", "picky", first); err != nil || !strings.Contains(out, "poison-1") {
+	if out, err := r.run("quarantine", "show", "picky", first); err != nil || !strings.Contains(out, "poison-1") {
 		t.Errorf("%v: %s", err, out)
 	}
 	told := 0
@@ -189,30 +180,30 @@ func TestWhatAStoreRefusesIsQuarantinedShownRetriedAndDropped(t *testing.T) {
 		t.Errorf("%d entries tell of it, want 2", told)
 	}
 
-	if out, err := r.run(quarantineCommand(), "retry", "picky", first); err == nil || !strings.Contains(out, "422") || r.storeStatus("picky").Quarantined != 2 {
+	if out, err := r.run("quarantine", "retry", "picky", first); err == nil || !strings.Contains(out, "422") || r.storeStatus("picky").Quarantined != 2 {
 		t.Errorf("while it refuses: %v: %s", err, out)
 	}
 	setPicky(t, "poison-2", false)
-	if out, err := r.run(quarantineCommand(), "retry", "picky", "--all"); err == nil || !strings.Contains(out, "1 delivered, 0 dropped, 1 kept") {
+	if out, err := r.run("quarantine", "retry", "picky", "--all"); err == nil || !strings.Contains(out, "1 delivered, 0 dropped, 1 kept") {
 		t.Errorf("%v: %s", err, out)
 	}
 	if !pickyHas(poisoned[0].ID) || r.storeStatus("picky").Quarantined != 1 {
 		t.Errorf("it was not delivered: %+v", r.storeStatus("picky"))
 	}
-	if out, err := r.run(quarantineCommand(), "drop", "picky", second); err == nil || !strings.Contains(err.Error(), "reason") {
+	if out, err := r.run("quarantine", "drop", "picky", second); err == nil || !strings.Contains(err.Error(), "reason") {
 		t.Errorf("without a reason: %v: %s", err, out)
 	}
-	if out, err := r.run(quarantineCommand(), "drop", "picky", second, "--reason", "ticket 4711"); err != nil {
+	if out, err := r.run("quarantine", "drop", "picky", second, "--reason", "ticket 4711"); err != nil {
 		t.Errorf("%v: %s", err, out)
 	}
 	st := r.storeStatus("picky")
 	if gaps := r.gapsOf("dropped"); len(gaps) != 1 || gaps[0]["cause"] != "ticket 4711" || fmt.Sprint(gaps[0]["first"]) != second || st.Quarantined != 0 || st.Skipped != 1 {
 		t.Errorf("gaps %+v; %+v", gaps, st)
 	}
-	if out, err := r.run(quarantineCommand(), "list"); err != nil || !strings.Contains(out, "nothing is in quarantine") {
+	if out, err := r.run("quarantine", "list"); err != nil || !strings.Contains(out, "nothing is in quarantine") {
 		t.Errorf("%v: %s", err, out)
 	}
-	if out, err := r.run(quarantineCommand(), "drop", "picky", second, "--reason", "again"); err == nil || !strings.Contains(out, "not in quarantine") {
+	if out, err := r.run("quarantine", "drop", "picky", second, "--reason", "again"); err == nil || !strings.Contains(out, "not in quarantine") {
 		t.Errorf("%v: %s", err, out)
 	}
 }
@@ -319,7 +310,7 @@ func TestAStoreWithAnotherDestinationWaitsUntilItIsToldWhereToBegin(t *testing.T
 	r.send("PATCH", project+"/functions/after", nil, "{}")
 	r.drained()
 	var paths []string
-	for _, e := range r.exported(&place{address: "unix/" + r.dir + "/admin.sock"}) {
+	for _, e := range r.exported() {
 		paths = append(paths, filepath.Base(e.Action.Path))
 	}
 	if !slices.Equal(paths, []string{"before", "between", "after"}) {
@@ -349,7 +340,7 @@ func TestARemovedStoreIsKeptAndComesBack(t *testing.T) {
 
 func statusText(r *rig) string {
 	s := r.status()
-	return s.text()
+	return s.Text()
 }
 
 func TestACheckOfAStoreSaysWhatFails(t *testing.T) {
@@ -360,14 +351,8 @@ func TestACheckOfAStoreSaysWhatFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	check := func(args ...string) (string, error) {
-		cmd := storeCommand()
-		var out bytes.Buffer
-		cmd.SetOut(&out)
-		cmd.SetErr(&out)
-		cmd.SilenceUsage = true
-		cmd.SetArgs(append([]string{"check", "--config", path}, args...))
-		err := cmd.ExecuteContext(t.Context())
-		return out.String(), err
+		out, messages, err := audited(t, append([]string{"store", "check", "--config", path}, args...)...)
+		return out + messages, err
 	}
 	for name, says := range map[string]string{ // beside the server that has them open
 		"sqlite": "the store took the probe", "picky": "the store took the probe", "file": "no probe was left in it",
@@ -382,7 +367,7 @@ func TestACheckOfAStoreSaysWhatFails(t *testing.T) {
 	}
 	setPicky(t, "", true)
 	out, err := check("--json", "picky")
-	var report storeReport
+	var report stores.Report
 	if end := strings.LastIndexByte(out, '}'); err == nil || json.Unmarshal([]byte(out[:end+1]), &report) != nil || report.OK || report.Steps[1].Error != "connection refused" {
 		t.Errorf("%v: %s", err, out)
 	}

@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -41,10 +42,9 @@ func onTerminal(t *testing.T, width uint16, args ...string) string {
 		b, _ := io.ReadAll(ours) // ends with EIO when the other side closes
 		shown <- string(b)
 	}()
-	cmd := searchCommand()
+	cmd := auditCommand(append([]string{"search"}, args...)...)
 	cmd.SetOut(theirs)
 	cmd.SetErr(io.Discard)
-	cmd.SetArgs(args)
 	err = cmd.ExecuteContext(t.Context())
 	theirs.Close()
 	if text := <-shown; err == nil {
@@ -67,7 +67,7 @@ func TestATerminalGetsATableAndEverythingElsePlainLines(t *testing.T) {
 	args := []string{"--config", file, "--outcome", "denied"}
 	for _, width := range []uint16{0, 40, 80, 200} {
 		text := onTerminal(t, width, args...)
-		bare := colours.ReplaceAllString(text, "")
+		bare := regexp.MustCompile("\x1b\\[[0-9;]*m").ReplaceAllString(text, "")
 		if lines := strings.Split(bare, "\n"); len(lines) != 4 || !strings.HasPrefix(lines[0], "time ") || !strings.Contains(lines[1], "  denied  ") || !strings.Contains(text, "\x1b[33mdenied\x1b[0m") {
 			t.Errorf("width %d:\n%s", width, text)
 		}

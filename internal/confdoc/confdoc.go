@@ -51,7 +51,7 @@ type Field struct {
 }
 
 // modules are where to look, below the repository's root.
-var modules = []string{"caddymodule", "forwarder/stores/*"}
+var modules = []string{"caddymodule", "caddymodule/*", "forwarder/stores/*"}
 
 // syntaxOf names the function that reads the Caddyfile of a module, if it is not the method
 // UnmarshalCaddyfile.

@@ -24,17 +24,31 @@ func TestEveryWordThatACaddyfileTakesIsInASyntax(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	rooms, err := s.glob("caddymodule/*")
+	if err != nil {
+		t.Fatal(err)
+	}
 	checked := 0
-	for _, dir := range append(dirs, "caddymodule") {
+	for _, dir := range append(append(dirs, "caddymodule"), rooms...) {
 		p, err := s.load(dir)
 		if err != nil {
 			t.Fatal(err)
 		}
 		known := map[string]bool{}
-		for _, doc := range p.funcs {
-			for _, word := range wordForm.FindAllString(syntaxIn(doc), -1) {
-				known[word] = true
+		add := func(p *pkg) {
+			for _, doc := range p.funcs {
+				for _, word := range wordForm.FindAllString(syntaxIn(doc), -1) {
+					known[word] = true
+				}
 			}
+		}
+		add(p)
+		if slices.Contains(rooms, dir) { // whose blocks stand in those of caddymodule
+			above, err := s.load("caddymodule")
+			if err != nil {
+				t.Fatal(err)
+			}
+			add(above)
 		}
 		for word, at := range readWords(t, filepath.Join(root, dir)) {
 			checked++

@@ -1,5 +1,0 @@
-//go:build !linux
-
-package caddymodule
-
-func filesystemOf(string) (filesystem, error) { return filesystem{}, errNotSaid }
