@@ -83,8 +83,9 @@ func (n diskNeed) inodes(f machine.Filesystem) Diagnosis {
 }
 
 const (
-	// syncsOfCommit is how often the buffer syncs in one commit. A changing call waits for
-	// two commits, and another call for one.
+	// syncsOfCommit is how often the buffer syncs in one commit at most: in the first
+	// megabyte after a start, and on systems other than Linux. Else it syncs once. A changing
+	// call waits for two commits, and another call for one.
 	syncsOfCommit = 2
 	// slowSync is what one sync may take until calls feel it, and fastSync what none takes
 	// that reaches a disk.
