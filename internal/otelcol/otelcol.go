@@ -108,6 +108,7 @@ var exporter = map[Queue]string{
 	QueueFile: `    sending_queue:
       storage: file_storage
       num_consumers: 1 # keeps the order
+      queue_size: 10_000_000 # what it has room for is not asked here
     retry_on_failure:
       initial_interval: 100ms
       max_interval: 1s
@@ -222,6 +223,9 @@ func (c *Collector) ended() bool {
 	}
 	return c.pid == 0
 }
+
+// PID is its process; zero while it is down.
+func (c *Collector) PID() int { return c.pid }
 
 // Kill ends it at once, by SIGKILL.
 func (c *Collector) Kill() error {

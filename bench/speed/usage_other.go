@@ -1,4 +1,4 @@
-//go:build !linux
+//go:build unix && !linux
 
 package main
 
@@ -9,8 +9,8 @@ import (
 )
 
 type usage struct {
-	CPU     time.Duration
-	Written uint64
+	CPU                    time.Duration
+	Written, Resident, Own uint64
 }
 
 func usageOf(int) (usage, error) {
@@ -18,3 +18,5 @@ func usageOf(int) (usage, error) {
 }
 
 func datasync(f *os.File) error { return f.Sync() }
+
+func forget(string) error { return nil }
