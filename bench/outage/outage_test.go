@@ -73,16 +73,3 @@ func TestAWholeRunAgainstAProductThatBreaksThePromise(t *testing.T) {
 		})
 	}
 }
-
-// All trials, with every store, are CI's second stage: they take minutes.
-func TestOutagesOfTheRunningBuild(t *testing.T) {
-	if testing.Short() {
-		t.Skip("builds and runs cmd/caddy")
-	}
-	t.Parallel()
-	var out bytes.Buffer
-	v, err := outage(t.Context(), short(trialOutage+",quarantine", "http"), &out)
-	if err != nil || !v.Held {
-		t.Errorf("got %+v, %v\n%s", v, err, out.String())
-	}
-}
