@@ -2,6 +2,7 @@ package forwarder
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -37,7 +38,7 @@ func TestARunOfLargeRefusedEntriesDoesNotHoldAStore(t *testing.T) {
 		for n := range 12 {
 			e := audit.Entry{
 				ID: fmt.Sprintf("entry-%d", n+1), Revision: audit.RevisionAnswer, Timestamp: int64(n + 1), SchemaVersion: audit.SchemaVersion,
-				Action: audit.Action{Metadata: map[string]any{"body": string(make([]byte, 170_000))}}, // six bytes each
+				Action: audit.Action{Metadata: map[string]any{"body": strings.Repeat("x", 1_020_000)}},
 			}
 			b, err := e.Encode()
 			if err != nil {
