@@ -28,6 +28,7 @@ func short(only, store string) options {
 func fakeRun(t *testing.T, fault string) (v *verdict, out string, err error) {
 	t.Helper()
 	o := short(trialOutage, httpKind)
+	o.Warm, o.After = 500*time.Millisecond, 500*time.Millisecond
 	if o.Caddy, err = os.Executable(); err != nil {
 		t.Fatal(err)
 	}
