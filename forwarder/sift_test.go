@@ -197,7 +197,7 @@ func TestNothingPassesAQuarantineThatCannotBeWritten(t *testing.T) {
 // Whatever is refused and whenever the store is away: what it accepts is stored, what
 // it refuses is in quarantine, and the sums hold (the fake source sees to that).
 func TestSiftingAgainstAnOracle(t *testing.T) {
-	for seed := range uint64(trials.Rounds(10, 100)) { //nolint:gosec // a constant
+	for seed := range uint64(trials.Rounds(10, 100)) {
 		synctest.Test(t, func(t *testing.T) {
 			rnd := rand.New(rand.NewPCG(seed, 1))
 			source := newFakeSource()
