@@ -12,6 +12,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/caddy-audit-log/caddy-audit-log/internal/trials"
 )
 
 // gaps gathers the gaps that a buffer tells of.
@@ -132,7 +134,7 @@ func TestWhatIsHarmedIsInAGapAndTheRestIsRead(t *testing.T) {
 		origin := newDir(t)
 		const n = 600
 		payloads := fill(t, origin, n, clean)
-		for round := range uint64(12) {
+		for round := range uint64(trials.Rounds(6, 24)) {
 			rnd := rand.New(rand.NewPCG(round, 7))
 			dir := newDir(t)
 			if err := os.CopyFS(dir, os.DirFS(origin)); err != nil {

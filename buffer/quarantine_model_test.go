@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"github.com/caddy-audit-log/caddy-audit-log/internal/trials"
 )
 
 // model is what a store's quarantine must be.
@@ -41,11 +43,7 @@ func (m *model) check(t *testing.T, what string, got map[uint64]Quarantined) {
 // Whatever is done, fails or is killed in whatever order: in quarantine is what the store
 // has counted, and nothing else.
 func TestQuarantineIsWhatItsStoresHaveCounted(t *testing.T) {
-	rounds := 20
-	if testing.Short() {
-		rounds = 8
-	}
-	for round := range rounds {
+	for round := range trials.Rounds(8, 40) {
 		seed := rand.Uint64()
 		t.Run(fmt.Sprint(round), func(t *testing.T) {
 			t.Log("seed", seed)

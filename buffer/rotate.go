@@ -67,6 +67,9 @@ func (b *Buffer) rotate() bool {
 // it cannot be made is no matter: then the segment's file grows.
 func (b *Buffer) prepare(active *segment) {
 	bound := b.segmentSize()
+	if active.filled > 0 && active.size < bound/2 {
+		return // there is time
+	}
 	if b.isReady() || b.preparing || active.size < filling.from || bound < filling.least || time.Now().Before(b.prepareFrom) {
 		return
 	}

@@ -17,11 +17,13 @@ const (
 	maxSamples = 8
 	// maxBeyond is how many are tried then that lie beyond the batch.
 	maxBeyond = 3
-	// What is read at least while there is a suspicion, so that there is something to
-	// compare with. Writes are not larger for that.
+	// What is read at least while there is a suspicion, this and siftBytes, so that there
+	// is something to compare with. Writes are not larger for that.
 	siftEntries = 4 * (maxSuspects + maxSamples)
-	siftBytes   = 8 << 20
 )
+
+// siftBytes is a variable so that a test needs no entries of a mebibyte.
+var siftBytes = 8 << 20
 
 // suspicion is what is known of the entries from the position on, once a store has
 // refused a batch. A store that is broken refuses everything, and its entries must not

@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
+	"github.com/caddy-audit-log/caddy-audit-log/internal/trials"
 )
 
 // pickyStore refuses batches that hold certain entries, and stores each of the others
@@ -196,7 +197,7 @@ func TestNothingPassesAQuarantineThatCannotBeWritten(t *testing.T) {
 // Whatever is refused and whenever the store is away: what it accepts is stored, what
 // it refuses is in quarantine, and the sums hold (the fake source sees to that).
 func TestSiftingAgainstAnOracle(t *testing.T) {
-	for seed := range uint64(25) {
+	for seed := range uint64(trials.Rounds(10, 100)) {
 		synctest.Test(t, func(t *testing.T) {
 			rnd := rand.New(rand.NewPCG(seed, 1))
 			source := newFakeSource()

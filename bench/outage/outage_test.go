@@ -28,6 +28,7 @@ func short(only, store string) options {
 func fakeRun(t *testing.T, fault string) (v *verdict, out string, err error) {
 	t.Helper()
 	o := short(trialOutage, httpKind)
+	o.Warm, o.After = 500*time.Millisecond, 500*time.Millisecond
 	if o.Caddy, err = os.Executable(); err != nil {
 		t.Fatal(err)
 	}
@@ -71,18 +72,5 @@ func TestAWholeRunAgainstAProductThatBreaksThePromise(t *testing.T) {
 				t.Errorf("was not noticed: %s\n%+v", out, v.Trials[0])
 			}
 		})
-	}
-}
-
-// All trials, with every store, are CI's second stage: they take minutes.
-func TestOutagesOfTheRunningBuild(t *testing.T) {
-	if testing.Short() {
-		t.Skip("builds and runs cmd/caddy")
-	}
-	t.Parallel()
-	var out bytes.Buffer
-	v, err := outage(t.Context(), short(trialOutage+",quarantine", "http"), &out)
-	if err != nil || !v.Held {
-		t.Errorf("got %+v, %v\n%s", v, err, out.String())
 	}
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"os"
 	"path/filepath"
 	"strings"
@@ -75,16 +74,5 @@ func TestTheDescriptionIsHeldAgainstTheOracle(t *testing.T) {
 		if shape.fits(v) == nil {
 			t.Errorf("%q is no project ref and was accepted", v)
 		}
-	}
-}
-
-func TestReplayOfTheRunningBuild(t *testing.T) {
-	if testing.Short() {
-		t.Skip("builds and runs cmd/caddy")
-	}
-	var out bytes.Buffer
-	res, err := replay(t.Context(), options{}, &out)
-	if err != nil || !res.ok() {
-		t.Errorf("got %+v, %v\n%s", res, err, out.String())
 	}
 }

@@ -149,18 +149,18 @@ func (f *product) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	status, head, body := fake.Forward(r)
 	e.Finish(status)
-	if f.fault == "wrong status" && n%50 == 0 {
+	if f.fault == "wrong status" && n%10 == 0 {
 		e.Finish(200)
 	}
-	lost := f.fault == "lost" && n%50 == 0 || f.fault == "lost in a reload" && f.loading.Load()
+	lost := f.fault == "lost" && n%10 == 0 || f.fault == "lost in a reload" && f.loading.Load()
 	if !lost {
 		if f.fault == "late" {
-			defer func() { time.Sleep(20 * time.Millisecond); f.append(e) }()
+			defer func() { time.Sleep(100 * time.Millisecond); f.append(e) }()
 		} else {
 			f.append(e)
 		}
 	}
-	if f.fault == "twice" && n%50 == 0 {
+	if f.fault == "twice" && n%10 == 0 {
 		e["id"] = fmt.Sprint(e["id"], "-again")
 		f.append(e)
 	}

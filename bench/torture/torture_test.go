@@ -61,15 +61,3 @@ func TestAWholeRunAgainstAProductThatBreaksThePromise(t *testing.T) {
 		})
 	}
 }
-
-func TestTortureOfTheRunningBuild(t *testing.T) {
-	if testing.Short() {
-		t.Skip("builds and runs cmd/caddy")
-	}
-	t.Parallel()
-	var out bytes.Buffer
-	v, err := torture(t.Context(), options{Kills: 3, Clients: 16, Reads: 0.5, Drain: time.Minute, Reloads: true}, &out)
-	if err != nil || !v.held() {
-		t.Errorf("got %+v, %v\n%s", v, err, out.String())
-	}
-}

@@ -185,7 +185,7 @@ func TestAReadThatIsGivenUpLeavesNothingBehind(t *testing.T) {
 
 func TestReadingLargeEntriesTakesLittleMemory(t *testing.T) {
 	s := newStore(t)
-	const size, total = 1 << 20, 60
+	const size, total = 1 << 20, 32
 	for n := 1; n <= total; n++ {
 		e := entry(n, 1)
 		e.Action.Metadata = map[string]any{"body": strings.Repeat("x", size)}

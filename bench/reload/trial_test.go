@@ -1,3 +1,5 @@
+//go:build trials
+
 package main
 
 import (
@@ -7,9 +9,6 @@ import (
 )
 
 func TestReloadsOfTheRunningBuild(t *testing.T) {
-	if testing.Short() {
-		t.Skip("builds and runs cmd/caddy")
-	}
 	var out bytes.Buffer
 	v, err := reload(t.Context(), options{
 		For: 3 * time.Second, Warm: 2 * time.Second, Every: 100 * time.Millisecond, Clients: 16, Rest: 10 * time.Millisecond,

@@ -1,0 +1,5 @@
+//go:build !trials
+
+package trials
+
+const all = false
