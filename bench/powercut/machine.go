@@ -27,7 +27,7 @@ func newMachine(dir, caddy string) (m machine, program string, err error) {
 	}
 	// A mount namespace of its own; each program becomes the next, so that it keeps its number.
 	script := fmt.Sprintf("#!/bin/sh\nexec unshare --mount sh -c 'mount --bind \"$0\" %s && exec \"$@\"' '%s' '%s' \"$@\"\n", bootIDPath, m.id, caddy)
-	if err := os.WriteFile(program, []byte(script), 0o700); err != nil { //nolint:gosec // it is run
+	if err := os.WriteFile(program, []byte(script), 0o700); err != nil {
 		return m, "", fmt.Errorf("making a machine: %w", err)
 	}
 	return m, program, nil

@@ -9,33 +9,9 @@ import (
 	"time"
 )
 
-// probe measures how long the disk under dir takes to make 4 KiB durable: the
-// floor below which no synced record can go, and the reason why figures of
-// different days differ.
-func probe(dir string, times int, h *histogram) (err error) {
-	f, err := os.CreateTemp(dir, "probe-")
-	if err != nil {
-		return fmt.Errorf("probing the disk: %w", err)
-	}
-	defer func() {
-		_ = f.Close()
-		err = errorOr(err, os.Remove(f.Name()))
-	}()
-	block := make([]byte, 4096)
-	for range times {
-		if _, err := f.Write(block); err != nil {
-			return fmt.Errorf("probing the disk: %w", err)
-		}
-		start := time.Now()
-		if err := datasync(f); err != nil {
-			return fmt.Errorf("probing the disk: %w", err)
-		}
-		h.add(time.Since(start))
-	}
-	return nil
-}
-
-// watch probes the disk ten times a second while something else runs. It tells
+// watch measures how long the disk takes to make 4 KiB durable, ten times a second, while something
+// else runs: the floor below which no synced record can go, and the reason why figures of different
+// days differ. It tells
 // a disk that stalled from a product that did.
 type watch struct {
 	mu      sync.Mutex
@@ -95,11 +71,4 @@ func (w *watch) worst() (time.Duration, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.longest, w.err
-}
-
-func errorOr(err, other error) error {
-	if err != nil {
-		return err
-	}
-	return other
 }

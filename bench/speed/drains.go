@@ -335,7 +335,7 @@ type table struct {
 }
 
 func (t *table) read(ctx context.Context, from *sql.DB) error {
-	rows, err := from.QueryContext(ctx, "SELECT * FROM "+t.name) //nolint:gosec // a name of the schema
+	rows, err := from.QueryContext(ctx, "SELECT * FROM "+t.name)
 	if err != nil {
 		return err
 	}
@@ -371,12 +371,13 @@ func (t *table) write(ctx context.Context, tx *sql.Tx, from, to int) error {
 	if err != nil {
 		return err
 	}
+	defer s.Close()
 	for _, values := range t.rows[from:to] {
 		if _, err := s.ExecContext(ctx, values...); err != nil {
-			return errors.Join(err, s.Close())
+			return err
 		}
 	}
-	return s.Close()
+	return nil
 }
 
 // barePostgres copies the rows of the newest drain into a table of the same columns and

@@ -140,7 +140,7 @@ func (l *load) loop(n int, h2 *http.Client, counting, end *atomic.Bool) (h *hist
 	}
 	due := time.Now()
 	if interval > 0 {
-		due = due.Add(rand.N(interval)) //nolint:gosec // when a call is made
+		due = due.Add(rand.N(interval))
 	}
 	for !end.Load() {
 		if interval > 0 {

@@ -125,8 +125,10 @@ func (r *records) round(ctx context.Context, round int, did func(recorded)) (err
 				return fmt.Errorf("giving records to %s: %w", who.name, err)
 			}
 			n := float64(m.Requests)
-			did(recorded{who.name, calls, round, rate(m.Requests, m.Elapsed), ms(m.P99),
-				round3((after.CPU - before.CPU).Seconds() * 1e6 / n), round3(float64(after.Written-before.Written) / 1024 / n)})
+			did(recorded{
+				Who: who.name, Calls: calls, Round: round, Rate: rate(m.Requests, m.Elapsed), P99: ms(m.P99),
+				CPU: round3((after.CPU - before.CPU).Seconds() * 1e6 / n), Written: round3(float64(after.Written-before.Written) / 1024 / n),
+			})
 		}
 	}
 	if err := p.Stop(30 * time.Second); err != nil {

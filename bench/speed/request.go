@@ -102,7 +102,6 @@ type life struct {
 	variant
 	site *rig.Site
 	proc *rig.Process
-	rate float64 // plain's under full load, in this round
 }
 
 // read reads the Caddyfile that the variants are made of.

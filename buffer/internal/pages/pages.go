@@ -129,7 +129,7 @@ func Open(r io.ReaderAt, size int64) (*File, error) {
 	if !f.metaDamaged {
 		f.previous = &second
 	}
-	return f, nil //nolint:nilerr // one valid meta page is enough
+	return f, nil
 }
 
 func fileOf(r io.ReaderAt, size int64, m meta) *File {
