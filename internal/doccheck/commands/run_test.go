@@ -1,0 +1,254 @@
+//go:build linux && root && servers
+
+package commands
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/caddy-audit-log/caddy-audit-log/internal/natstest"
+	"github.com/caddy-audit-log/caddy-audit-log/internal/otelcol"
+	"github.com/caddy-audit-log/caddy-audit-log/internal/program"
+	"github.com/caddy-audit-log/caddy-audit-log/internal/s3test"
+)
+
+var transcript = flag.String("transcript", "", "a file for each command, its output and its exit status")
+
+// natsCLI is the program of docs/nats.md.
+const natsCLI = "github.com/nats-io/natscli/nats@v0.5.1"
+
+// TestDocumentedCommands runs the commands of the documents from a clean clone of what is
+// committed, in a sandbox. It needs Linux and root.
+func TestDocumentedCommands(t *testing.T) {
+	if os.Getenv(inside) != "" {
+		run(t)
+		return
+	}
+	if os.Geteuid() != 0 {
+		t.Fatal("it needs root, for namespaces and mounts of its own")
+	}
+	work, err := os.MkdirTemp("/tmp", "doccheck-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(work) })
+	if err := os.Chmod(work, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	begin := time.Now()
+	prepare(t, work)
+	t.Logf("cloned and built within %.0f s", time.Since(begin).Seconds())
+
+	file := *transcript
+	if file != "" {
+		if file, err = filepath.Abs(file); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	written := filepath.Join(work, "transcript")
+	cmd := sandboxed([]string{"DOCCHECK_WORK=" + work})
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	if err := cmd.Run(); err != nil {
+		t.Errorf("in the sandbox: %v", err)
+	}
+	if file != "" {
+		b, err := os.ReadFile(written)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, b, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// prepare makes what needs the network: the clone's modules, its build, and the servers of
+// others.
+func prepare(t *testing.T, work string) {
+	t.Helper()
+	shell := func(dir, line string) {
+		t.Helper()
+		cmd := exec.Command("bash", "-c", line)
+		cmd.Dir = dir
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v: %s", line, err, out)
+		}
+	}
+	for _, dir := range []string{"bin", "home", "scratch"} {
+		if err := os.Mkdir(filepath.Join(work, dir), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	clone, bin := filepath.Join(work, "clone"), filepath.Join(work, "bin")
+	shell(root, "git clone -q . "+clone)
+	shell(clone, "go build -o ../bin/caddy ./cmd/caddy && go list -deps -test ./... >/dev/null")
+	shell(bin, "ln -s caddy caddy-new")
+	// As the real one does, it takes the environment away.
+	if err := os.WriteFile(filepath.Join(bin, "sudo"), []byte("#!/bin/sh\nexec env -i HOME=/root PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \"$@\"\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	nats, err := program.Go(t.Context(), natsCLI)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(nats, filepath.Join(bin, "nats")); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{natstest.Program, s3test.Program} {
+		if _, err := program.Go(t.Context(), name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := otelcol.Program(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// run is in the sandbox.
+func run(t *testing.T) {
+	work := os.Getenv("DOCCHECK_WORK")
+	goEnv, err := exec.Command("go", "env", "GOROOT", "GOCACHE", "GOMODCACHE").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dirs := strings.Fields(string(goEnv))
+	if err := enterSandbox(filepath.Join(work, "scratch"), []string{"/tmp", dirs[1]}); err != nil {
+		t.Fatalf("making a sandbox: %v", err)
+	}
+	env := []string{
+		"PATH=" + filepath.Join(work, "bin") + ":" + filepath.Join(dirs[0], "bin") + ":" + os.Getenv("PATH"),
+		"HOME=" + filepath.Join(work, "home"), "LANG=C.UTF-8", "USER=root",
+		"GOCACHE=" + dirs[1], "GOMODCACHE=" + dirs[2], "GOPROXY=off", "GOFLAGS=-modcacherw=false", "GOTOOLCHAIN=local",
+	}
+	if root := os.Getenv("PYENV_ROOT"); root != "" {
+		env = append(env, "PYENV_ROOT="+root)
+	}
+	rows := excuses(t)
+	byDoc := map[string][]command{}
+	var docs []string
+	for _, c := range toRun(all(t), rows) {
+		if byDoc[c.doc] == nil {
+			docs = append(docs, c.doc)
+		}
+		byDoc[c.doc] = append(byDoc[c.doc], c)
+	}
+	api(t)
+	file := filepath.Join(work, "transcript")
+	count := map[bool]int{}
+	begin := time.Now()
+	for _, doc := range docs {
+		t.Run(doc, func(t *testing.T) {
+			in, ok := settings[doc]
+			s := &site{t: t, ctx: t.Context(), clone: filepath.Join(work, "clone"), dir: filepath.Join(work, "clone"), env: append(slices.Clone(env), in.env...), values: map[string]string{}}
+			prepared := false
+			for _, c := range byDoc[doc] {
+				if e, is := excuseOf(rows, c); is {
+					ran{command: c, reason: e.why + "; shown by " + e.shownBy}.write(t, file)
+					count[false]++
+					continue
+				}
+				if !ok {
+					t.Errorf("%s:%d: no setting", doc, c.line)
+					continue
+				}
+				if !prepared {
+					prepared = true
+					s.clean()
+					t.Cleanup(s.kill)
+					if in.before != nil {
+						in.before(s)
+					}
+					if !in.noServer {
+						s.up()
+						s.calls()
+					}
+				}
+				s.run(c, in, file)
+				count[true]++
+			}
+		})
+	}
+	fmt.Printf("documented commands: %d run and %d not, within %.0f s\n", count[true], count[false], time.Since(begin).Seconds())
+}
+
+// run is one command.
+func (s *site) run(c command, in setting, file string) {
+	s.t.Helper()
+	var at step
+	for _, one := range in.steps {
+		if strings.HasPrefix(c.text, one.command) && len(one.command) > len(at.command) {
+			at = one
+		}
+	}
+	if at.before != nil {
+		at.before(s)
+	}
+	line := c.text
+	for i := 0; i+1 < len(at.instead); i += 2 {
+		line = strings.ReplaceAll(line, at.instead[i], at.instead[i+1])
+	}
+	for name, value := range s.values {
+		line = strings.ReplaceAll(line, name, value)
+	}
+	within := at.within
+	if within == 0 {
+		within = time.Minute
+	}
+	begin := time.Now()
+	p := start(s.t, s.dir, append(slices.Clone(s.env), at.env...), line, credential(s.t, at.user))
+	done := ran{command: c, as: line}
+	want := 0
+	if at.until != "" {
+		ctx, cancel := context.WithTimeout(s.ctx, within)
+		defer cancel()
+		if err := p.until(ctx, at.until); err != nil {
+			s.t.Errorf("%s:%d: %s\n%v; it has printed:\n%s", c.doc, c.line, line, err, p.output())
+		}
+		s.values["output"] = p.output()
+		if at.serves {
+			s.serves(p)
+		}
+		if at.after != nil {
+			at.after(s)
+		}
+		if !at.serves {
+			done.status = p.end(syscall.SIGINT)
+		}
+	} else {
+		done.status = p.wait(within)
+	}
+	done.output, done.seconds = p.output(), time.Since(begin).Seconds()
+	s.values["output"] = done.output
+	done.write(s.t, file)
+	fault := func(format string, args ...any) {
+		s.t.Helper()
+		s.t.Errorf("%s:%d: %s\n%s; it has printed:\n%s", c.doc, c.line, line, fmt.Sprintf(format, args...), done.output)
+	}
+	if done.status != want {
+		fault("exit status %d", done.status)
+	}
+	if missing := differs(c.shows, done.output, at.exact); missing != "" {
+		fault("the document shows a line that was not printed: %s", missing)
+	}
+	for _, pattern := range at.prints {
+		if !matches(pattern, done.output) {
+			fault("nothing matches %s", pattern)
+		}
+	}
+	if at.until == "" && at.after != nil {
+		at.after(s)
+	}
+	delete(s.values, "output")
+}

@@ -1,0 +1,163 @@
+package commands
+
+import (
+	"io"
+	"net/http"
+	"os"
+	"regexp"
+	"strings"
+	"time"
+)
+
+var readme = setting{
+	noServer: true,
+	env:      []string{"LEAKED=" + person},
+	steps: []step{
+		{command: "go run ./cmd/caddy audit demo", within: 3 * time.Minute, prints: []string{`calls +holds: 6 seen = 6 recorded`, `sqlite +holds: `, `"outcome": "`}},
+		{command: "go run ./cmd/caddy audit demo --keep-running", until: `http://127\.0\.0\.1:\d+/`, after: (*site).pageOfTheDemo},
+		{command: "go build -o caddy ./cmd/caddy", within: 3 * time.Minute},
+		{command: "PLATFORM_API=127.0.0.1:9000 ./caddy run", until: `serving initial configuration`, serves: true, after: func(s *site) {
+			s.calls()
+			s.delivered()
+		}},
+		{command: "caddy audit status --json", prints: []string{`"seen": ?5`}},
+		{command: "caddy audit tail", prints: []string{`hello-world`}},
+		{command: "caddy audit tail -f", until: `hello-world`},
+		{command: "caddy audit search --outcome denied --status 4xx", prints: []string{`denied`}},
+		{command: "caddy audit export --format ndjson", prints: []string{`(?m)^\{"id":`}},
+		{command: `printf %s "$LEAKED" | caddy audit search --token-stdin`, prints: []string{`hello-world`, `4 entries`}},
+		{command: "caddy audit search --outcome denied --outcome failure", prints: []string{`denied`}},
+		{command: "caddy audit version", prints: []string{`sqlite`}},
+	},
+}
+
+// pageOfTheDemo is what a browser gets at the address that the demo prints.
+func (s *site) pageOfTheDemo() {
+	s.t.Helper()
+	at := regexp.MustCompile(`http://127\.0\.0\.1:\d+/\S*`).FindString(s.values["output"])
+	answer, err := http.Get(at)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	page, _ := io.ReadAll(answer.Body)
+	if answer.StatusCode != http.StatusOK || !strings.Contains(string(page), "<html") {
+		s.t.Errorf("%s is no page: status %d", at, answer.StatusCode)
+	}
+}
+
+var catalog = setting{
+	noServer: true,
+	before: func(s *site) {
+		s.dir = s.at("catalog")
+		s.file("Caddyfile", s.block("docs/catalog.md", "caddyfile", "catalog openapi"))
+		s.file("overrides.yaml", s.block("docs/catalog.md", "yaml", "Refund an order"))
+		description, err := os.ReadFile("testdata/openapi.yaml")
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		s.file("openapi.yaml", string(description))
+	},
+	steps: []step{
+		{command: "caddy audit catalog POST", exact: true},
+		{command: "caddy audit catalog --uncovered", exact: true},
+		{command: "caddy reload --force", before: (*site).servesTheShipped},
+	},
+}
+
+// servesTheShipped goes from a document's own configuration to the shipped one.
+func (s *site) servesTheShipped() {
+	s.dir = s.clone
+	s.up()
+}
+
+var doctor = setting{
+	steps: []step{
+		{command: "caddy audit doctor", prints: []string{`(?m)^ *ok`}},
+	},
+}
+
+var retention = setting{
+	env: []string{},
+	steps: []step{
+		{command: "caddy audit retention hold list", prints: []string{`case 4711`}},
+		{command: "caddy audit retention hold release", before: func(s *site) {
+			s.values["hold-1a2b3c4d"] = regexp.MustCompile(`hold-[0-9a-f]+`).FindString(s.shell("caddy audit retention hold list"))
+		}},
+		{command: "caddy audit retention explain ENTRY", prints: []string{`400`}},
+	},
+}
+
+var runbook = setting{
+	env: []string{"LEAKED=" + person},
+	steps: []step{
+		{command: `printf %s "$LEAKED" | caddy audit search`, after: func(s *site) {
+			if n := strings.Count(s.read("trail.ndjson"), "\n"); n != 4 {
+				s.t.Errorf("trail.ndjson has %d entries, and not 4", n)
+			}
+		}},
+		{command: "caddy audit search --token-hash", before: func(s *site) {
+			entries := lines[struct {
+				Actor struct {
+					TokenHash string `json:"token_hash"`
+				}
+			}](s, "caddy audit export | grep token_hash")
+			s.values["TOKEN_HASH"] = entries[0].Actor.TokenHash
+		}, instead: []string{"--token-hash", "--token-hash TOKEN_HASH"}, prints: []string{`hello-world`}},
+	},
+}
+
+var sizing = setting{
+	steps: []step{
+		{command: "caddy audit size --rate", exact: true},
+	},
+}
+
+var viewer = setting{
+	env: []string{"TOKEN=" + person},
+	steps: []step{
+		{command: "curl -H", instead: []string{
+			"https://audit.example.com", "http://127.0.0.1:8081",
+			"2026-11-01T00:00:00Z", time.Now().UTC().Add(-time.Hour).Format(time.RFC3339),
+			"2026-11-02T00:00:00Z", time.Now().UTC().Add(time.Hour).Format(time.RFC3339),
+		}, prints: []string{`"result":\[\{`, `"retention_period":`}},
+	},
+}
+
+// bench is for documents whose commands are those of developers.
+var bench = setting{
+	noServer: true,
+	steps: []step{
+		{command: "go run ./bench/read", instead: []string{"./bench/read", "./bench/read -entries 20000 -asks 3", " -dir DIR", "", " -asks 150", ""}, within: 2 * time.Minute},
+		{command: "go run ./bench/throughput", instead: []string{"./bench/throughput", "./bench/throughput -rounds 1 -duration 1s"}, within: 2 * time.Minute},
+	},
+}
+
+var contributing = setting{
+	noServer: true,
+	steps: []step{
+		{command: "go test ./caddymodule -run Golden -update", within: 4 * time.Minute, after: (*site).unchanged},
+		{command: "go test ./internal/confdoc -update", within: 4 * time.Minute, after: (*site).unchanged},
+	},
+}
+
+// unchanged: what is made of the source is what is in the clone.
+func (s *site) unchanged() {
+	s.t.Helper()
+	if changed := s.shell("git status --porcelain"); changed != "" {
+		s.t.Errorf("it has changed files: %s", changed)
+	}
+}
+
+var releases = setting{
+	noServer: true,
+	// As what somebody has downloaded: one file of several that the list has.
+	before: func(s *site) {
+		s.shell("cp $(command -v caddy) caddy-audit-log_VERSION_linux_amd64 && cp caddy-audit-log_VERSION_linux_amd64 other && sha256sum caddy-audit-log_VERSION_linux_amd64 other > SHA256SUMS && rm other")
+	},
+	steps: []step{
+		{command: "sha256sum", prints: []string{`caddy-audit-log_VERSION_linux_amd64: OK`}},
+		{command: "go version -m", prints: []string{`vcs\.revision=[0-9a-f]{40}`, `vcs\.modified=false`, `dep\s+github\.com/caddyserver/caddy/v2`}},
+		{command: "caddy audit demo", prints: []string{`calls +holds: 6 seen = 6 recorded`}},
+	},
+}
