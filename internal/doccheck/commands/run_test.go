@@ -93,7 +93,7 @@ func prepare(t *testing.T, work string) {
 	}
 	clone, bin := filepath.Join(work, "clone"), filepath.Join(work, "bin")
 	shell(root, "git clone -q . "+clone)
-	shell(clone, "go build -o ../bin/caddy ./cmd/caddy && go list -deps -test ./... >/dev/null")
+	shell(clone, "GOFLAGS= go build -o ../bin/caddy ./cmd/caddy && go list -deps -test ./... >/dev/null")
 	shell(bin, "ln -s caddy caddy-new")
 	// As the real one does, it takes the environment away.
 	if err := os.WriteFile(filepath.Join(bin, "sudo"), []byte("#!/bin/sh\nexec env -i HOME=/root PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \"$@\"\n"), 0o755); err != nil {
@@ -124,13 +124,13 @@ func run(t *testing.T) {
 		t.Fatal(err)
 	}
 	dirs := strings.Fields(string(goEnv))
-	if err := enterSandbox(filepath.Join(work, "scratch"), []string{"/tmp", dirs[1]}); err != nil {
+	if err := enterSandbox(filepath.Join(work, "scratch"), []string{"/tmp", dirs[1], dirs[2]}); err != nil {
 		t.Fatalf("making a sandbox: %v", err)
 	}
 	env := []string{
 		"PATH=" + filepath.Join(work, "bin") + ":" + filepath.Join(dirs[0], "bin") + ":" + os.Getenv("PATH"),
 		"HOME=" + filepath.Join(work, "home"), "LANG=C.UTF-8", "USER=root",
-		"GOCACHE=" + dirs[1], "GOMODCACHE=" + dirs[2], "GOPROXY=off", "GOFLAGS=-modcacherw=false", "GOTOOLCHAIN=local",
+		"GOCACHE=" + dirs[1], "GOMODCACHE=" + dirs[2], "GOPROXY=off", "GOTOOLCHAIN=local",
 	}
 	if root := os.Getenv("PYENV_ROOT"); root != "" {
 		env = append(env, "PYENV_ROOT="+root)
@@ -149,7 +149,7 @@ func run(t *testing.T) {
 	count := map[bool]int{}
 	begin := time.Now()
 	for _, doc := range docs {
-		t.Run(doc, func(t *testing.T) {
+		t.Run(strings.ReplaceAll(doc, "/", "-"), func(t *testing.T) {
 			in, ok := settings[doc]
 			s := &site{t: t, ctx: t.Context(), clone: filepath.Join(work, "clone"), dir: filepath.Join(work, "clone"), env: append(slices.Clone(env), in.env...), values: map[string]string{}}
 			prepared := false
@@ -209,7 +209,6 @@ func (s *site) run(c command, in setting, file string) {
 	begin := time.Now()
 	p := start(s.t, s.dir, append(slices.Clone(s.env), at.env...), line, credential(s.t, at.user))
 	done := ran{command: c, as: line}
-	want := 0
 	if at.until != "" {
 		ctx, cancel := context.WithTimeout(s.ctx, within)
 		defer cancel()
@@ -232,20 +231,20 @@ func (s *site) run(c command, in setting, file string) {
 	done.output, done.seconds = p.output(), time.Since(begin).Seconds()
 	s.values["output"] = done.output
 	done.write(s.t, file)
-	fault := func(format string, args ...any) {
-		s.t.Helper()
-		s.t.Errorf("%s:%d: %s\n%s; it has printed:\n%s", c.doc, c.line, line, fmt.Sprintf(format, args...), done.output)
-	}
-	if done.status != want {
-		fault("exit status %d", done.status)
+	var wrong []string
+	if done.status != at.status {
+		wrong = append(wrong, fmt.Sprintf("its exit status is %d", done.status))
 	}
 	if missing := differs(c.shows, done.output, at.exact); missing != "" {
-		fault("the document shows a line that was not printed: %s", missing)
+		wrong = append(wrong, "it does not print a line that the document shows: "+missing)
 	}
 	for _, pattern := range at.prints {
 		if !matches(pattern, done.output) {
-			fault("nothing matches %s", pattern)
+			wrong = append(wrong, "nothing that it prints matches "+pattern)
 		}
+	}
+	if wrong != nil {
+		s.t.Errorf("%s:%d: %s\n%s\nit printed:\n%s", c.doc, c.line, line, strings.Join(wrong, "\n"), done.output[max(0, len(done.output)-3000):])
 	}
 	if at.until == "" && at.after != nil {
 		at.after(s)

@@ -53,7 +53,7 @@ var stores = func() setting {
 	return setting{
 		before: func(s *site) {
 			mended = siem(s.t, siemAddress)
-			s.store("\t\tstore http http://" + siemAddress + "/ingest {\n\t\t\tname siem\n\t\t}")
+			s.store("\t\tstore http http://" + siemAddress + "/ingest {\n\t\t\tname siem\n\t\t\tcompress none\n\t\t}")
 		},
 		steps: []step{
 			{command: "caddy audit quarantine list", before: refuse, prints: []string{`siem`, `422`}},
@@ -88,7 +88,7 @@ func (s *site) left(dir string) {
 		s.t.Fatal(err)
 	}
 	// Its store cannot be reached.
-	s.file(s.clone+"/gone.Caddyfile", strings.Replace(string(caddyfile), sqliteLine, "store http http://127.0.0.1:1/", 1))
+	s.file(s.clone+"/gone.Caddyfile", strings.Replace(string(caddyfile), sqliteLine, "store postgres postgres://127.0.0.1:1/none", 1))
 	s.serves(start(s.t, s.dir, append(s.env, "AUDIT_DIR="+dir, "ADMIN_LISTEN=127.0.0.1:2999"), "caddy run --config "+s.clone+"/gone.Caddyfile", nil))
 	s.values["ENTRY"] = s.call("DELETE", "/v1/projects/abcdefghijklmnopqrst/functions/left-behind", true)
 	s.kill()
@@ -112,7 +112,7 @@ func (s *site) hasStopped() {
 
 var file = setting{
 	before: func(s *site) {
-		s.edit("Caddyfile", sqliteLine, "store file {$AUDIT_DIR:./audit-data}/audit.ndjson {\n\tmax_size 1MiB\n}")
+		s.store("\t\tstore file {$AUDIT_DIR:./audit-data}/audit.ndjson {\n\t\t\tmax_size 1MiB\n\t\t}")
 	},
 	steps: []step{
 		{command: "install -d", instead: []string{"shippers", "root"}},
@@ -138,7 +138,10 @@ var syslog = setting{
 var s3 = setting{
 	before: (*site).bucket,
 	steps: []step{
-		{command: "aws s3api create-bucket", instead: []string{"eu-central-1", "us-east-1"}},
+		{command: "aws s3api create-bucket", instead: []string{
+			// The server's only region, in which no location is said.
+			"--region eu-central-1 --create-bucket-configuration LocationConstraint=eu-central-1", "--region us-east-1",
+		}},
 		{command: "zstd -dc", before: func(s *site) {
 			s.eventually("an object", func() bool { return s.object() != "" })
 			s.values["000…-SHA256.ndjson.zst"] = s.object()
@@ -208,9 +211,11 @@ var nats = setting{
 		s.store("\t\tstore nats " + strings.Join(cluster.URLs(), " ") + " {\n\t\t\tcreate off\n\t\t}")
 	},
 	steps: []step{
-		// With the stream that the command has made, the store takes entries.
+		// With this class's stream and those of the others, the store takes entries.
 		{command: "nats stream add", after: func(s *site) {
-			s.shell("nats stream add AUDIT_unattributed --subjects 'audit.unattributed.*' --storage file --retention limits --discard new --replicas 3 --dupe-window 2h --compression s2 --defaults")
+			for _, class := range []string{"sidecar", "unattributed"} {
+				s.shell("nats stream add AUDIT_" + class + " --subjects 'audit." + class + ".*' --storage file --retention limits --discard new --replicas 3 --dupe-window 2h --compression s2 --defaults")
+			}
 			s.up()
 			s.calls()
 			s.delivered()
@@ -234,7 +239,7 @@ var upgrade = setting{
 		{command: "caddy stop", after: (*site).hasStopped},
 		{command: "caddy audit status", before: (*site).up, prints: []string{`calls +holds`, `sqlite +holds`}},
 		{command: "caddy audit verify", prints: []string{`nothing is lost`}},
-		{command: "pg_dump", before: func(s *site) { s.postgres() }},
+		{command: "pg_dump", before: (*site).postgres},
 		{command: "cp -a", before: (*site).down, instead: []string{"DIR", "copied"}},
 		{command: "sqlite3 audit-before.db", prints: []string{`(?m)^ok$`, `(?m)^4$`}},
 		{command: "caddy audit buffer verify", instead: []string{"DIR", "copied"}, prints: []string{`whole`}},

@@ -3,6 +3,7 @@ package commands
 import (
 	"io"
 	"net/http"
+	"net/http/cookiejar"
 	"os"
 	"regexp"
 	"strings"
@@ -14,7 +15,7 @@ var readme = setting{
 	env:      []string{"LEAKED=" + person},
 	steps: []step{
 		{command: "go run ./cmd/caddy audit demo", within: 3 * time.Minute, prints: []string{`calls +holds: 6 seen = 6 recorded`, `sqlite +holds: `, `"outcome": "`}},
-		{command: "go run ./cmd/caddy audit demo --keep-running", until: `http://127\.0\.0\.1:\d+/`, after: (*site).pageOfTheDemo},
+		{command: "go run ./cmd/caddy audit demo --keep-running", until: `http://127\.0\.0\.1:\d+/`, after: (*site).pageOfTheDemo, status: 1}, // go run's own, when it is interrupted
 		{command: "go build -o caddy ./cmd/caddy", within: 3 * time.Minute},
 		{command: "PLATFORM_API=127.0.0.1:9000 ./caddy run", until: `serving initial configuration`, serves: true, after: func(s *site) {
 			s.calls()
@@ -35,7 +36,8 @@ var readme = setting{
 func (s *site) pageOfTheDemo() {
 	s.t.Helper()
 	at := regexp.MustCompile(`http://127\.0\.0\.1:\d+/\S*`).FindString(s.values["output"])
-	answer, err := http.Get(at)
+	jar, _ := cookiejar.New(nil) // it is signed in by a cookie
+	answer, err := (&http.Client{Jar: jar}).Get(at)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -61,24 +63,24 @@ var catalog = setting{
 	steps: []step{
 		{command: "caddy audit catalog POST", exact: true},
 		{command: "caddy audit catalog --uncovered", exact: true},
-		{command: "caddy reload --force", before: (*site).servesTheShipped},
+		{command: "caddy reload --force", before: func(s *site) {
+			s.dir = s.clone // with the shipped Caddyfile
+			s.up()
+		}, after: func(s *site) {
+			s.down()
+			s.dir = s.at("catalog")
+		}},
 	},
-}
-
-// servesTheShipped goes from a document's own configuration to the shipped one.
-func (s *site) servesTheShipped() {
-	s.dir = s.clone
-	s.up()
 }
 
 var doctor = setting{
 	steps: []step{
+		{command: "caddy audit doctor --json"}, // nothing is wrong
 		{command: "caddy audit doctor", prints: []string{`(?m)^ *ok`}},
 	},
 }
 
 var retention = setting{
-	env: []string{},
 	steps: []step{
 		{command: "caddy audit retention hold list", prints: []string{`case 4711`}},
 		{command: "caddy audit retention hold release", before: func(s *site) {
@@ -109,6 +111,7 @@ var runbook = setting{
 
 var sizing = setting{
 	steps: []step{
+		{command: "caddy audit size --outage", before: func(*site) { time.Sleep(1100 * time.Millisecond) }}, // of a rate
 		{command: "caddy audit size --rate", exact: true},
 	},
 }
@@ -120,7 +123,7 @@ var viewer = setting{
 			"https://audit.example.com", "http://127.0.0.1:8081",
 			"2026-11-01T00:00:00Z", time.Now().UTC().Add(-time.Hour).Format(time.RFC3339),
 			"2026-11-02T00:00:00Z", time.Now().UTC().Add(time.Hour).Format(time.RFC3339),
-		}, prints: []string{`"result":\[\{`, `"retention_period":`}},
+		}, prints: []string{`"result":\[\s*\{`, `"retention_period":`}},
 	},
 }
 

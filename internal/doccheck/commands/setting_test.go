@@ -37,6 +37,8 @@ type step struct {
 	// With serves it is the site's server from then on.
 	until  string
 	serves bool
+	// status is what it ends with.
+	status int
 	// within is how long it may take; zero is a minute.
 	within time.Duration
 }
