@@ -10,7 +10,7 @@ import (
 
 // excuse is why commands that begin so are not run here, and what shows that they work.
 type excuse struct {
-	line                   int
+	line                  int
 	command, why, shownBy string
 }
 

@@ -93,7 +93,7 @@ func prepare(t *testing.T, work string) {
 	}
 	clone, bin := filepath.Join(work, "clone"), filepath.Join(work, "bin")
 	shell(root, "git clone -q . "+clone)
-	shell(clone, "GOFLAGS= go build -o ../bin/caddy ./cmd/caddy && go list -deps -test ./... >/dev/null")
+	shell(clone, "GOFLAGS=-buildvcs=true go build -o ../bin/caddy ./cmd/caddy && go list -deps -test ./... >/dev/null")
 	shell(bin, "ln -s caddy caddy-new")
 	// As the real one does, it takes the environment away.
 	if err := os.WriteFile(filepath.Join(bin, "sudo"), []byte("#!/bin/sh\nexec env -i HOME=/root PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \"$@\"\n"), 0o755); err != nil {
