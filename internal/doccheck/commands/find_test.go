@@ -109,7 +109,7 @@ func withoutComment(text string) string { return comment.ReplaceAllString(text, 
 var (
 	code = regexp.MustCompile("(?s)`[^`]+`")
 	// isCommand is what a command in text begins with: a program, behind sudo and variables.
-	isCommand = regexp.MustCompile(`^(?:sudo )?(?:[A-Z_]+=\S+ )*(?:(?:\./)?caddy (?:audit|run|stop|reload|validate|fmt)\b|go (?:run|test|build|generate) |\.ci/run|deploy/\S+\.sh|(?:sqlite3|pg_dump|pg_restore|createdb|psql|nats (?:stream|consumer)|aws|docker|kubectl|cp|install|apt-get|systemctl|journalctl|systemd-analyze|git|gh|promtool) )`)
+	isCommand = regexp.MustCompile(`^(?:sudo (?:-u \S+ |--\S+ )*)?(?:[A-Z_]+=\S+ )*(?:(?:\./)?caddy (?:audit|run|stop|reload|validate|fmt)\b|go (?:run|test|build|generate) |\.ci/run|deploy/\S+\.sh|cd \S+ && |echo .*\$\(|(?:sqlite3|pg_dump|pg_restore|psql|nats (?:stream|consumer)|aws|docker|kubectl|cp|install|curl|apt-get|systemctl|journalctl|systemd-analyze|git|gh|promtool) )`)
 )
 
 // mentions are the commands in a paragraph's code. Its first line has the index begin.

@@ -1,3 +1,5 @@
+//go:build unix
+
 package commands
 
 import (
@@ -43,7 +45,7 @@ func tree(t *testing.T) (names []string) {
 
 // runnable are the programs that may be run in the sandbox.
 var runnable = []string{
-	"caddy", "./caddy", "caddy-new", "go", "printf", "cat", "cp", "curl", "install", "jq", "sqlite3", "zstd", "sha256sum",
+	"caddy", "./caddy", "caddy-new", "go", "printf", "echo", "cat", "cp", "curl", "install", "jq", "sqlite3", "zstd", "sha256sum",
 	"systemd-sysusers", "systemctl", "nats", "aws", "pg_dump", "pg_restore",
 }
 

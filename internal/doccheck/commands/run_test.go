@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -60,6 +61,9 @@ func TestDocumentedCommands(t *testing.T) {
 	written := filepath.Join(work, "transcript")
 	cmd := sandboxed([]string{"DOCCHECK_WORK=" + work})
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	// It would end with the thread that has started it.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	if err := cmd.Run(); err != nil {
 		t.Errorf("in the sandbox: %v", err)
 	}
@@ -146,6 +150,13 @@ func run(t *testing.T) {
 	}
 	api(t)
 	file := filepath.Join(work, "transcript")
+	head, err := exec.Command("sh", "-c", "cd "+work+"/clone && git log -1 --format='# The commands of the documents, as they were run at %H' && date -u '+# %F %H:%M UTC' && go version | sed 's/^/# /'").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, head, 0o644); err != nil {
+		t.Fatal(err)
+	}
 	count := map[bool]int{}
 	begin := time.Now()
 	for _, doc := range docs {
@@ -175,7 +186,13 @@ func run(t *testing.T) {
 						s.calls()
 					}
 				}
-				s.run(c, in, file)
+				at := in.stepFor(c)
+				if _, err := exec.LookPath(at.optional); at.optional != "" && err != nil {
+					ran{command: c, reason: at.optional + " is not installed here"}.write(t, file)
+					count[false]++
+					continue
+				}
+				s.run(c, at, file)
 				count[true]++
 			}
 		})
@@ -183,15 +200,19 @@ func run(t *testing.T) {
 	fmt.Printf("documented commands: %d run and %d not, within %.0f s\n", count[true], count[false], time.Since(begin).Seconds())
 }
 
-// run is one command.
-func (s *site) run(c command, in setting, file string) {
-	s.t.Helper()
-	var at step
+// stepFor is the one that says most of a command.
+func (in setting) stepFor(c command) (at step) {
 	for _, one := range in.steps {
 		if strings.HasPrefix(c.text, one.command) && len(one.command) > len(at.command) {
 			at = one
 		}
 	}
+	return at
+}
+
+// run is one command.
+func (s *site) run(c command, at step, file string) {
+	s.t.Helper()
 	if at.before != nil {
 		at.before(s)
 	}
@@ -215,7 +236,7 @@ func (s *site) run(c command, in setting, file string) {
 		if err := p.until(ctx, at.until); err != nil {
 			s.t.Errorf("%s:%d: %s\n%v; it has printed:\n%s", c.doc, c.line, line, err, p.output())
 		}
-		s.values["output"] = p.output()
+		s.output = p.output()
 		if at.serves {
 			s.serves(p)
 		}
@@ -229,7 +250,7 @@ func (s *site) run(c command, in setting, file string) {
 		done.status = p.wait(within)
 	}
 	done.output, done.seconds = p.output(), time.Since(begin).Seconds()
-	s.values["output"] = done.output
+	s.output = done.output
 	done.write(s.t, file)
 	var wrong []string
 	if done.status != at.status {
@@ -249,5 +270,4 @@ func (s *site) run(c command, in setting, file string) {
 	if at.until == "" && at.after != nil {
 		at.after(s)
 	}
-	delete(s.values, "output")
 }

@@ -1,3 +1,5 @@
+//go:build unix
+
 package commands
 
 import (
@@ -35,7 +37,7 @@ var readme = setting{
 // pageOfTheDemo is what a browser gets at the address that the demo prints.
 func (s *site) pageOfTheDemo() {
 	s.t.Helper()
-	at := regexp.MustCompile(`http://127\.0\.0\.1:\d+/\S*`).FindString(s.values["output"])
+	at := regexp.MustCompile(`http://127\.0\.0\.1:\d+/\S*`).FindString(s.output)
 	jar, _ := cookiejar.New(nil) // it is signed in by a cookie
 	answer, err := (&http.Client{Jar: jar}).Get(at)
 	if err != nil {
@@ -76,6 +78,10 @@ var catalog = setting{
 var doctor = setting{
 	steps: []step{
 		{command: "caddy audit doctor --json"}, // nothing is wrong
+		{command: "sudo -u caddy", instead: []string{"-u caddy --preserve-env=… ", ""}, before: func(s *site) {
+			s.file("/etc/caddy/Caddyfile", s.read("Caddyfile"))
+			s.shell("install -m 0755 $(command -v caddy) /usr/local/bin/caddy")
+		}, prints: []string{`(?m)^ *ok`}},
 		{command: "caddy audit doctor", prints: []string{`(?m)^ *ok`}},
 	},
 }
@@ -106,7 +112,19 @@ var runbook = setting{
 			}](s, "caddy audit export | grep token_hash")
 			s.values["TOKEN_HASH"] = entries[0].Actor.TokenHash
 		}, instead: []string{"--token-hash", "--token-hash TOKEN_HASH"}, prints: []string{`hello-world`}},
+		{command: "aws s3api list-object-versions", optional: "aws", before: func(s *site) {
+			s.down()
+			s.bucket()
+			s.shell("aws s3api create-bucket --bucket acme-audit --object-lock-enabled-for-bucket")
+			s.up()
+			s.eventually("an object", func() bool { return s.object() != "" })
+		}, instead: []string{"BUCKET", "acme-audit", "NAME", "platform/entries"}, prints: []string{`"VersionId": "\w`}},
 	},
+}
+
+var endpoint = setting{
+	noServer: true,
+	steps:    []step{{command: "echo whsec_", prints: []string{`^whsec_[0-9A-Za-z+/]{43}=`}}},
 }
 
 var sizing = setting{

@@ -1,3 +1,5 @@
+//go:build unix
+
 package commands
 
 import "time"
@@ -37,6 +39,8 @@ type step struct {
 	// With serves it is the site's server from then on.
 	until  string
 	serves bool
+	// optional is a program of somebody else's without which it is not run.
+	optional string
 	// status is what it ends with.
 	status int
 	// within is how long it may take; zero is a minute.
@@ -54,6 +58,7 @@ var settings = map[string]setting{
 	"docs/doctor.md":               doctor,
 	"docs/faults.md":               faults,
 	"docs/file.md":                 file,
+	"docs/http.md":                 endpoint,
 	"docs/nats.md":                 nats,
 	"docs/otlp.md":                 otlp,
 	"docs/postgres.md":             postgres,

@@ -1,3 +1,5 @@
+//go:build unix
+
 package commands
 
 import (
@@ -28,6 +30,8 @@ type site struct {
 	env []string
 	// values are what a reader fills in.
 	values map[string]string
+	// output is what the last command has printed.
+	output string
 	server *process
 	// object is the file of an object in the bucket of a store s3, if there is one.
 	object func() string
@@ -221,11 +225,7 @@ func (s *site) clean() {
 // block is the first block of a language in a document that has a text in it.
 func (s *site) block(doc, language, with string) string {
 	s.t.Helper()
-	text, err := os.ReadFile(filepath.Join(s.clone, doc))
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	for rest := string(text); ; {
+	for rest := read(s.t, doc); ; {
 		_, after, ok := strings.Cut(rest, "\n```"+language+"\n")
 		if !ok {
 			s.t.Fatalf("%s has no block %s with %q", doc, language, with)
