@@ -37,7 +37,7 @@ func TestDocumentedCommands(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Fatal("it needs root, for namespaces and mounts of its own")
 	}
-	work, err := os.MkdirTemp("/tmp", "doccheck-")
+	work, err := os.MkdirTemp("/tmp", "doc-")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -90,10 +90,14 @@ func prepare(t *testing.T, work string) {
 			t.Fatalf("%s: %v: %s", line, err, out)
 		}
 	}
-	for _, dir := range []string{"bin", "home", "scratch"} {
+	for _, dir := range []string{"bin", "home", "scratch", "tmp"} {
 		if err := os.Mkdir(filepath.Join(work, dir), 0o755); err != nil {
 			t.Fatal(err)
 		}
+	}
+	// PostgreSQL's user makes files there, too.
+	if err := os.Chmod(filepath.Join(work, "tmp"), 0o777|os.ModeSticky); err != nil {
+		t.Fatal(err)
 	}
 	clone, bin := filepath.Join(work, "clone"), filepath.Join(work, "bin")
 	shell(root, "git clone -q . "+clone)
@@ -131,7 +135,10 @@ func run(t *testing.T) {
 	if err := enterSandbox(filepath.Join(work, "scratch"), []string{"/tmp", dirs[1], dirs[2]}); err != nil {
 		t.Fatalf("making a sandbox: %v", err)
 	}
+	tmp := filepath.Join(work, "tmp")
+	t.Setenv("TMPDIR", tmp)
 	env := []string{
+		"TMPDIR=" + tmp,
 		"PATH=" + filepath.Join(work, "bin") + ":" + filepath.Join(dirs[0], "bin") + ":" + os.Getenv("PATH"),
 		"HOME=" + filepath.Join(work, "home"), "LANG=C.UTF-8", "USER=root",
 		"GOCACHE=" + dirs[1], "GOMODCACHE=" + dirs[2], "GOPROXY=off", "GOTOOLCHAIN=local",
