@@ -32,19 +32,19 @@ func documented(name string) bool {
 
 // find returns a document's commands in its order:
 //
-//   - each line of a block of the language sh
-//   - in any other block, what follows "$ " at a line's begin, with what is below it as its
-//     output; in one of the language console there must be such a line
+//   - each line of a block of the language sh, and in one without a language, those that begin
+//     with a program that this project's readers run
+//   - in any other block, what follows "$ " at a line's begin; what is below it is what it prints
 //   - each line of an indented block
-//   - code in text that begins with a program that this project's readers run
+//   - code in text that begins with such a program
 //
-// A line that ends with a backslash goes on in the next.
+// A line that ends with a backslash goes on in the next one.
 func find(doc, text string) (all []command) {
 	lines := strings.Split(text, "\n")
-	fence, language := "", ""
-	blank := true
-	var paragraph []string
-	begin := 0
+	var fenced bool
+	var language string
+	var paragraph []string // that is being read, from the line begin on
+	var begin int
 	flush := func() {
 		all = append(all, mentions(doc, begin, paragraph)...)
 		paragraph = nil
@@ -52,14 +52,11 @@ func find(doc, text string) (all []command) {
 	for i := 0; i < len(lines); i++ {
 		l := lines[i]
 		trimmed := strings.TrimSpace(l)
-		opens := strings.HasPrefix(trimmed, "```")
 		switch {
-		case fence == "" && opens:
+		case isFence(l):
 			flush()
-			fence, language = "```", strings.TrimLeft(trimmed, "`")
-		case fence != "" && opens:
-			fence = ""
-		case fence != "" && language == "sh", fence == "" && blank && isIndented(l), fence == "" && len(paragraph) == 0 && isIndented(l):
+			fenced, language = !fenced, strings.TrimLeft(trimmed, "`")
+		case fenced && slices.Contains(shells, language), fenced && language == "" && isCommand.MatchString(trimmed), !fenced && paragraph == nil && isIndented(l):
 			if trimmed == "" || strings.HasPrefix(trimmed, "#") {
 				break
 			}
@@ -70,37 +67,38 @@ func find(doc, text string) (all []command) {
 			}
 			c.text = withoutComment(c.text)
 			all = append(all, c)
-		case fence != "":
+		case fenced:
 			if after, ok := strings.CutPrefix(trimmed, "$ "); ok {
 				all = append(all, command{doc: doc, line: i + 1, text: withoutComment(after)})
-			} else if last := len(all) - 1; last >= 0 && all[last].doc == doc && isBelow(lines, all[last].line, i) {
+			} else if last := len(all) - 1; last >= 0 && !slices.ContainsFunc(lines[all[last].line-1:i], isFence) {
 				all[last].shows = append(all[last].shows, l)
 			}
-		case trimmed == "" || strings.HasPrefix(trimmed, "|"):
+		case trimmed == "":
 			flush()
-			if trimmed != "" {
-				all = append(all, mentions(doc, i, []string{l})...)
-			}
+		case strings.HasPrefix(trimmed, "|"): // a row
+			flush()
+			all = append(all, mentions(doc, i, []string{l})...)
 		default:
 			if paragraph == nil {
 				begin = i
 			}
 			paragraph = append(paragraph, l)
 		}
-		blank = trimmed == ""
 	}
 	flush()
 	return all
 }
 
+var shells = []string{"sh", "bash", "shell"}
+
+func isFence(l string) bool { return strings.HasPrefix(strings.TrimSpace(l), "```") }
+
+// isIndented says whether a line is one of an indented block, and not of a list in a list.
 func isIndented(l string) bool {
-	return strings.HasPrefix(l, "    ") && strings.TrimSpace(l) != "" && !regexp.MustCompile(`^\s+([-*]|\d+\.) `).MatchString(l)
+	return strings.HasPrefix(l, "    ") && strings.TrimSpace(l) != "" && !item.MatchString(l)
 }
 
-// isBelow says whether a line is in the same block as the command at another.
-func isBelow(lines []string, command, at int) bool {
-	return !slices.ContainsFunc(lines[command-1:at], func(l string) bool { return strings.HasPrefix(strings.TrimSpace(l), "```") })
-}
+var item = regexp.MustCompile(`^\s+([-*]|\d+\.) `)
 
 var comment = regexp.MustCompile(`\s+#\s.*$`)
 
