@@ -97,7 +97,7 @@ func TestNoReasonAndNoStepIsLeftOver(t *testing.T) {
 			t.Errorf("%s:%d: %s: %s", excused, e.line, e.command, wrong)
 		}
 	}
-	found := toRun(every, rows)
+	found := slices.DeleteFunc(toRun(every, rows), func(c command) bool { _, ok := excuseOf(rows, c); return ok })
 	for doc, in := range settings {
 		if !slices.ContainsFunc(found, func(c command) bool { return c.doc == doc }) {
 			t.Errorf("%s has a setting, and no command that is run", doc)

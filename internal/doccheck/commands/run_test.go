@@ -126,6 +126,9 @@ func prepare(t *testing.T, work string) {
 
 // run is in the sandbox.
 func run(t *testing.T) {
+	if os.Getpid() != 1 {
+		t.Fatalf("%s is set, and this process is not the first one of a sandbox", inside)
+	}
 	work := os.Getenv("DOCCHECK_WORK")
 	goEnv, err := exec.Command("go", "env", "GOROOT", "GOCACHE", "GOMODCACHE").Output()
 	if err != nil {
@@ -173,7 +176,7 @@ func run(t *testing.T) {
 			prepared := false
 			for _, c := range byDoc[doc] {
 				if e, is := excuseOf(rows, c); is {
-					ran{command: c, reason: e.why + "; shown by " + e.shownBy}.write(t, file)
+					ran{command: c, reason: e.why + " (" + e.shownBy + ")"}.write(t, file)
 					count[false]++
 					continue
 				}

@@ -72,5 +72,4 @@ var settings = map[string]setting{
 	"docs/syslog.md":               syslog,
 	"docs/upgrade.md":              upgrade,
 	"docs/viewer.md":               viewer,
-	"docs/writing-a-store.md":      bench,
 }

@@ -216,7 +216,7 @@ func credential(t *testing.T, name string) *syscall.Credential {
 // clean makes the clone what it was.
 func (s *site) clean() {
 	s.t.Helper()
-	out, err := exec.Command("sh", "-c", "cd "+s.clone+" && git checkout -q . && git clean -fdxq && rm -rf /mnt/*").CombinedOutput()
+	out, err := exec.Command("sh", "-c", "cd "+s.clone+" && git checkout -q . && git clean -fdxq && rm -rf /mnt/old-volume").CombinedOutput()
 	if err != nil {
 		s.t.Fatal(fmt.Errorf("cleaning the clone: %w: %s", err, out))
 	}
