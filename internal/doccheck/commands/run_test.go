@@ -187,13 +187,20 @@ func run(t *testing.T) {
 				if !prepared {
 					prepared = true
 					s.clean()
-					t.Cleanup(s.kill)
+					t.Cleanup(func() {
+						if t.Failed() && s.server != nil {
+							said := s.server.output()
+							t.Logf("the server said last:\n%s", said[max(0, len(said)-3000):])
+						}
+						s.kill()
+					})
 					if in.before != nil {
 						in.before(s)
 					}
 					if !in.noServer {
 						s.up()
 						s.calls()
+						s.delivered()
 					}
 				}
 				at := in.stepFor(c)
