@@ -138,8 +138,14 @@ var syslog = setting{
 }
 
 var s3 = setting{
-	before: (*site).bucket,
+	noServer: true, // until there is a bucket
+	before:   (*site).bucket,
 	steps: []step{
+		{command: "caddy audit store check s3", before: func(s *site) {
+			s.up()
+			s.calls()
+			s.delivered()
+		}},
 		{command: "aws s3api create-bucket", optional: "aws", instead: []string{
 			// The server's only region, in which no location is said.
 			"--region eu-central-1 --create-bucket-configuration LocationConstraint=eu-central-1", "--region us-east-1",
