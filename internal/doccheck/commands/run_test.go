@@ -59,7 +59,13 @@ func TestDocumentedCommands(t *testing.T) {
 		}
 	}
 	written := filepath.Join(work, "transcript")
-	cmd := sandboxed([]string{"DOCCHECK_WORK=" + work})
+	// Asked here, since go leaves a process behind that still writes for a moment, to what is
+	// made read only there.
+	goEnv, err := exec.Command("go", "env", "GOROOT", "GOCACHE", "GOMODCACHE").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := sandboxed([]string{"DOCCHECK_WORK=" + work, "DOCCHECK_GO=" + string(goEnv)})
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	// It would end with the thread that has started it.
 	runtime.LockOSThread()
@@ -130,11 +136,7 @@ func run(t *testing.T) {
 		t.Fatalf("%s is set, and this process is not the first one of a sandbox", inside)
 	}
 	work := os.Getenv("DOCCHECK_WORK")
-	goEnv, err := exec.Command("go", "env", "GOROOT", "GOCACHE", "GOMODCACHE").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	dirs := strings.Fields(string(goEnv))
+	dirs := strings.Fields(os.Getenv("DOCCHECK_GO"))
 	if err := enterSandbox(filepath.Join(work, "scratch"), []string{"/tmp", dirs[1], dirs[2]}); err != nil {
 		t.Fatalf("making a sandbox: %v", err)
 	}
