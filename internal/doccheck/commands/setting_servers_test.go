@@ -235,8 +235,8 @@ var nats = setting{
 var postgres = setting{
 	noServer: true,
 	steps: []step{
-		{command: "go test -run NONE -bench BenchmarkWrite", instead: []string{"12x", "1x"}, within: 4 * time.Minute, prints: []string{`(?m)^ok`}},
-		{command: "go test ./bench/retention -run Pruning", instead: []string{"1000000", "2000", "-beside 30s", "-beside 1s"}, within: 4 * time.Minute, prints: []string{`(?m)^ok`}},
+		{command: "go test -run NONE -bench BenchmarkWrite", instead: []string{"12x", "1x"}, within: 4 * time.Minute, prints: []string{`(?m)^BenchmarkWrite/5000`, `(?m)^ok`}},
+		{command: "go test ./bench/retention -run Pruning", instead: []string{"1000000", "2000", "-beside 30s", "-beside 1s"}, within: 4 * time.Minute, prints: []string{`(?m)^--- PASS: TestPruning`}},
 	},
 }
 

@@ -161,8 +161,8 @@ var bench = setting{
 var contributing = setting{
 	noServer: true,
 	steps: []step{
-		{command: "go test ./caddymodule", within: 4 * time.Minute, after: (*site).unchanged},
-		{command: "go test ./internal/confdoc -update", within: 4 * time.Minute, after: (*site).unchanged},
+		{command: "go test ./caddymodule", within: 4 * time.Minute, prints: []string{`(?m)^ok .*s$`}, after: (*site).unchanged},
+		{command: "go test ./internal/confdoc -update", within: 4 * time.Minute, prints: []string{`(?m)^ok .*s$`}, after: (*site).unchanged},
 	},
 }
 
