@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"unsafe"
@@ -19,7 +20,9 @@ const inside = "DOCCHECK_SANDBOX"
 // but loopback, so that every port is free and nobody else is met, a tree of processes that ends
 // with it, and mounts that only it sees.
 func sandboxed(env []string) *exec.Cmd {
-	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
+	// Not the file that go test keeps its cache by: it would be open for writing there.
+	args := slices.DeleteFunc(slices.Clone(os.Args[1:]), func(a string) bool { return strings.HasPrefix(a, "-test.testlogfile") })
+	cmd := exec.Command("/proc/self/exe", args...)
 	cmd.Env = append(os.Environ(), append(env, inside+"=1")...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWNET | syscall.CLONE_NEWPID | syscall.CLONE_NEWIPC,
@@ -64,7 +67,7 @@ func enterSandbox(scratch string, writable []string) error {
 		return err
 	}
 	if err := syscall.Mount("", "/", "", syscall.MS_BIND|syscall.MS_REMOUNT|syscall.MS_RDONLY, ""); err != nil {
-		return fmt.Errorf("making / read only: %w", err)
+		return fmt.Errorf("making / read only, which nothing may have open for writing: %w", err)
 	}
 	// There is nobody to ask for names.
 	if err := os.WriteFile("/etc/hosts", []byte("127.0.0.1 localhost\n"), 0o644); err != nil {
