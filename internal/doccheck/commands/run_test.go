@@ -59,8 +59,7 @@ func TestDocumentedCommands(t *testing.T) {
 		}
 	}
 	written := filepath.Join(work, "transcript")
-	// Asked here, since go leaves a process behind that still writes for a moment, to what is
-	// made read only there.
+	// Asked here, where the settings of go are; there, HOME is another one.
 	goEnv, err := exec.Command("go", "env", "GOROOT", "GOCACHE", "GOMODCACHE").Output()
 	if err != nil {
 		t.Fatal(err)
