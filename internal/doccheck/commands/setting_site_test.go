@@ -154,7 +154,7 @@ var bench = setting{
 	noServer: true,
 	steps: []step{
 		{command: "go run ./bench/read", instead: []string{"./bench/read", "./bench/read -entries 20000 -asks 3", " -dir DIR", "", " -asks 150", ""}, within: 2 * time.Minute},
-		{command: "go run ./bench/throughput", instead: []string{"./bench/throughput", "./bench/throughput -rounds 1 -duration 1s"}, within: 2 * time.Minute},
+		{command: "go run ./bench/speed", instead: []string{"./bench/speed", "./bench/speed -quick -parts requests,appends -rounds 1 -duration 500ms"}, within: 3 * time.Minute},
 	},
 }
 
