@@ -31,6 +31,8 @@ type changeLine struct {
 	Parent  spread `json:"cpu_us_per_request_parent"`
 	This    spread `json:"cpu_us_per_request"`
 	Ratio   spread `json:"of_parent"`
+	// Rate is the ratio of calls a second, which no limit is set to.
+	Rate spread `json:"rate_of_parent"`
 }
 
 func (c *change) run(ctx context.Context) error {
@@ -56,7 +58,7 @@ func (c *change) run(ctx context.Context) error {
 			lives[i] = append(lives[i], l)
 		}
 	}
-	times := make([][2][]float64, len(compared))
+	times, rates := make([][2][]float64, len(compared)), make([][2][]float64, len(compared))
 	for round := range c.Rounds {
 		for n, v := range compared {
 			turn := []int{0, 1}
@@ -68,13 +70,13 @@ func (c *change) run(ctx context.Context) error {
 				if err != nil {
 					return fmt.Errorf("measuring %s in round %d: %w", v.name, round+1, err)
 				}
-				times[n][i] = append(times[n][i], f.CPU)
+				times[n][i], rates[n][i] = append(times[n][i], f.CPU), append(rates[n][i], f.Rate)
 			}
 		}
 		bar.Step(round+1, c.Rounds, "")
 	}
 	for n, v := range compared {
-		c.lines = append(c.lines, changeLine{v.name, spreadOf(times[n][0]), spreadOf(times[n][1]), ratios(times[n][1], times[n][0])})
+		c.lines = append(c.lines, changeLine{v.name, spreadOf(times[n][0]), spreadOf(times[n][1]), ratios(times[n][1], times[n][0]), ratios(rates[n][1], rates[n][0])})
 	}
 	return nil
 }
@@ -91,8 +93,8 @@ func (c *change) slower(limit float64) error {
 }
 
 func (c *change) print(w io.Writer) {
-	fmt.Fprintf(w, "\nprocessor time of a call, 64 at a time, in µs\n%-20s %-26s %-26s %s\n", "", "PARENT", "THIS", "OF PARENT")
+	fmt.Fprintf(w, "\nprocessor time of a call, 64 at a time, in µs\n%-20s %-26s %-26s %-24s %s\n", "", "PARENT", "THIS", "OF PARENT", "CALLS/S, OF PARENT")
 	for _, l := range c.lines {
-		fmt.Fprintf(w, "%-20s %-26s %-26s %s\n", l.Variant, l.Parent.text("%.0f"), l.This.text("%.0f"), l.Ratio.text("%.2f"))
+		fmt.Fprintf(w, "%-20s %-26s %-26s %-24s %s\n", l.Variant, l.Parent.text("%.0f"), l.This.text("%.0f"), l.Ratio.text("%.2f"), l.Rate.text("%.2f"))
 	}
 }
