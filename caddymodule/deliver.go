@@ -7,6 +7,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -95,13 +96,23 @@ func (a *App) Deliver(ctx context.Context, dir string, w io.Writer, progress fun
 	}
 	names := slices.DeleteFunc(slices.Collect(maps.Keys(after.Stores)), a.stores.Has)
 	slices.Sort(names)
+	var owed []string // stores that nobody has taken out of the configuration, as far as the buffer knows
 	for _, name := range names {
-		if n := after.Head - after.Stores[name].Position; n > 0 {
-			fmt.Fprintf(w, "%s: %s not delivered: this configuration has no such store\n", display.Printable(name), humanize.Comma(int64(n)))
+		p := after.Stores[name]
+		n := after.Head - p.Position
+		if n == 0 {
+			continue
+		}
+		fmt.Fprintf(w, "%s: %s not delivered: this configuration has no such store\n", display.Printable(name), humanize.Comma(int64(n)))
+		if p.Until == 0 {
+			owed = append(owed, display.Printable(name))
 		}
 	}
 	if n := asideIn(after); n > 0 {
 		return fmt.Errorf("delivering %q: %s entries are in its quarantine and nowhere else, since their stores refuse them: keep the directory, and see caddy audit quarantine list", dir, humanize.Comma(int64(n)))
+	}
+	if len(owed) > 0 {
+		return fmt.Errorf("delivering %q: not all that it holds for %s is delivered: keep the directory, and run it again with a configuration that has the store; if nobody wants it there, the directory can be removed", dir, strings.Join(owed, ", "))
 	}
 	_, err = fmt.Fprintln(w, "everything is delivered; the directory can be removed")
 	return err

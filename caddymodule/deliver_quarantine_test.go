@@ -2,6 +2,7 @@ package caddymodule
 
 import (
 	"bytes"
+	"errors"
 	"log/slog"
 	"path/filepath"
 	"strings"
@@ -46,5 +47,31 @@ func TestDeliveringABufferDoesNotSayThatItCanBeRemovedWhileEntriesAreInQuarantin
 	}
 	if err == nil && strings.Contains(out.String(), "can be removed") {
 		t.Errorf("an entry is nowhere but in the directory's quarantine, and it says:\n%s", out.String())
+	}
+}
+
+// What another store was to get is not delivered when those of this configuration have all.
+func TestDeliveringABufferDoesNotSayThatItCanBeRemovedWhileAnotherStoreIsOwed(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "buffer")
+	b, err := buffer.Open(dir, buffer.Options{Gap: gapEntry})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Attach("siem", buffer.Attachment{Destination: "elsewhere"}); err != nil {
+		t.Fatal(err)
+	}
+	payload, err := audit.Event(audit.EventProbe, time.Now(), nil).Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(b.Append(payload), b.Close(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	setPicky(t, "/poison", false)
+	app := &App{log: slog.New(slog.DiscardHandler), stores: stores.List{{StoreConfig: new(stores.StoreConfig), Name: "picky", Opener: new(pickyStore)}}}
+	var out bytes.Buffer
+	err = app.Deliver(t.Context(), dir, &out, func(_, _ int64) {})
+	if err == nil || !strings.Contains(err.Error(), "siem") || strings.Contains(out.String(), "can be removed") || !strings.Contains(out.String(), "siem: 1 not delivered") {
+		t.Errorf("%v\n%s", err, out.String())
 	}
 }

@@ -116,6 +116,9 @@ func (q *sizeQuestion) answer(ctx context.Context, p *place) (*sizeReport, error
 			o = *seen
 			in.BufferBytes = seen.bufferBytes
 		case q.rate == 0:
+			if errors.Is(err, errFewEntries) {
+				return nil, fmt.Errorf("measuring what the server records: %w: ask again in a minute, or give --rate", err)
+			}
 			return nil, fmt.Errorf("%w: start the server, or give --rate", err)
 		}
 	}
@@ -295,7 +298,7 @@ func observe(ctx context.Context, p *place, rate bool) (*observation, error) {
 	}
 	over := time.Duration(last.Timestamp-first.Timestamp) * time.Microsecond
 	if over < time.Second {
-		return nil, errors.New("measuring what the server records: its entries are less than a second old")
+		return nil, errFewEntries
 	}
 	o.Rate = float64(last.Origin.Sequence-first.Origin.Sequence) / over.Seconds()
 	o.how = fmt.Sprintf("the running server's last %s, and its newest %d entries", display.Spell(over.Seconds()), len(list))
@@ -375,3 +378,6 @@ func locationOf(n *stores.Store) string {
 	}
 	return ""
 }
+
+// errFewEntries says that a rate cannot be made of what the server has recorded.
+var errFewEntries = errors.New("all its entries lie within one second")
