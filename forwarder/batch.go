@@ -29,6 +29,8 @@ type batch struct {
 	// pending is the entry behind the last one that is covered, if delivery has to wait
 	// for its stamp.
 	pending *audit.Entry
+	// chunk is what is being read.
+	chunk chunk
 }
 
 // first is the sequence of the first record that is not settled, or of what follows
@@ -67,46 +69,59 @@ func (f *Forwarder) read(b *batch, from, head uint64, entries, size int) error {
 	b.tail, b.bytes, b.settled, b.last, b.pending = 0, 0, 0, from-1, nil
 
 	var bad error
-	err := f.source.Read(from, func(sequence uint64, payload []byte) bool {
+	visit := func(d *decoded) bool {
 		if b.pending != nil {
-			if r, err := NewRecord(f.source.Instance(sequence), sequence, payload); err == nil {
-				f.o.Stamper.Stamp(r.Entry)
+			if d.err == nil {
+				f.o.Stamper.Stamp(d.record.Entry)
 			}
-			return sequence < head && sequence-b.last < siftEntries
+			return d.sequence < head && d.sequence-b.last < siftEntries
 		}
-		if sequence != b.last+1 {
+		if d.sequence != b.last+1 {
 			// Advancing across a hole would lose entries in silence.
-			bad = fmt.Errorf("reading entry %d: the source gave entry %d instead", b.last+1, sequence)
+			bad = fmt.Errorf("reading entry %d: the source gave entry %d instead", b.last+1, d.sequence)
 			return false
 		}
-		r, err := NewRecord(f.source.Instance(sequence), sequence, payload)
+		r, err := d.record, d.err
 		if err == nil {
 			var ok bool
 			if ok, err = f.stamp(&r); !ok {
 				b.pending = r.Entry
-				return sequence < head
+				return d.sequence < head
 			}
 		}
 		if err == nil && f.o.Filter != nil && !f.o.Filter(r.Entry) {
 			b.tail++
-			b.last = sequence
-			return sequence < head && sequence-from < maxScan
+			b.last = d.sequence
+			return d.sequence < head && d.sequence-from < maxScan
 		}
 		if err == nil {
 			err = f.format(&r)
 		}
 		if err != nil {
-			bad = &unusable{sequence, err}
+			bad = &unusable{d.sequence, err}
 			return false
 		}
 		if len(b.records) > 0 && b.bytes+len(r.JSON) > size {
 			return false
 		}
 		b.records, b.filtered = append(b.records, r), append(b.filtered, b.tail)
-		b.tail, b.last = 0, sequence
+		b.tail, b.last = 0, d.sequence
 		b.bytes += len(r.JSON)
-		return sequence < head && len(b.records) < entries && b.bytes < size && sequence-from < maxScan
-	})
+		return d.sequence < head && len(b.records) < entries && b.bytes < size && d.sequence-from < maxScan
+	}
+	var err error
+	for next, more := from, true; more; {
+		var read []decoded
+		read, err = b.chunk.read(f.source, next, min(entries-len(b.records), chunkEntries), size-b.bytes)
+		more = err == nil && len(read) > 0
+		for i := range read {
+			if more = visit(&read[i]); !more {
+				break
+			}
+			next = read[i].sequence + 1
+		}
+	}
+	b.chunk.clear()
 	switch {
 	case b.last >= from, b.pending != nil:
 		// What stopped the reading is met again as the first of its batch.
