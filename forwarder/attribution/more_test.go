@@ -216,3 +216,25 @@ func TestAnOrganizationThatIsRenamedAndHasAnotherPlanIsFoundByEachName(t *testin
 		r.stamped(e, "o-1 - proven enterprise enterprise")
 	})
 }
+
+// A store that was away is told of another plan days later, when the proof is another one.
+func TestAMembersCallStaysOneWhenItIsStampedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPlatform()
+		p.set(planned("free"))
+		r := newRig(t, p)
+		defer r.close()
+		r.learnt(call(organization("acme")))
+		time.Sleep(time.Minute)
+		e := call(organization("acme"), status(403))
+		s := r.Stamp(e)
+		if got := say(s); got != "o-1 - proven free free" {
+			t.Fatal(got)
+		}
+		s.On(e)
+		p.set(planned("enterprise"))
+		time.Sleep(3 * day)
+		r.learnt(call(organization("acme")))
+		r.stamped(e, "- - proven enterprise enterprise")
+	})
+}

@@ -136,6 +136,8 @@ func (d *Directory) membership(c *caller, id, slug string, verified, done bool) 
 		}
 		d.dirty = d.dirty || news
 		return audit.MembershipProven
+	case e.Membership == audit.MembershipProven: // and stays so, although proofs are forgotten
+		return audit.MembershipProven
 	case d.members.proved(acts, id, c.at), d.members.proved(acts, slug, c.at):
 		return audit.MembershipProven
 	}
