@@ -236,6 +236,7 @@ func (f *Forwarder) deliver(ctx context.Context, b *batch) error {
 func (f *Forwarder) Retry(ctx context.Context, instance string, sequence uint64, payload []byte) error {
 	r, err := NewRecord(instance, sequence, payload)
 	if err == nil && f.o.Stamper != nil {
+		r.changed = f.o.Stamper.Changed()
 		err = f.putStamp(&r, f.o.Stamper.Settled(r.Entry))
 	}
 	if err == nil {
@@ -276,7 +277,18 @@ func (f *Forwarder) attempt(ctx context.Context, records []Record) (took time.Du
 	}
 	defer func() { <-f.turn }()
 	start := time.Now()
-	err = guarded("writing a batch", func() error { return f.store.Write(wctx, records) })
+	err = guarded("writing a batch", func() error {
+		f.stampAnew(records)
+		err := f.store.Write(wctx, records)
+		for err == nil {
+			longer := f.stampAnew(records)
+			if len(longer) == 0 {
+				break
+			}
+			err = f.store.Write(wctx, longer)
+		}
+		return err
+	})
 	took = time.Since(start)
 	if f.o.OnBatch != nil {
 		size := 0

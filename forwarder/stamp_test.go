@@ -3,6 +3,7 @@ package forwarder
 import (
 	"bytes"
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"sync"
@@ -18,6 +19,22 @@ type fakeStamper struct {
 	mu      sync.Mutex
 	pending map[string]bool
 	asked   []string
+	changed uint64
+	// plan, if set, is another one that all organizations have by now.
+	plan *audit.Retention
+}
+
+func (f *fakeStamper) Changed() uint64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.changed
+}
+
+// upgrade lets all organizations have another plan.
+func (f *fakeStamper) upgrade(r *audit.Retention) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.changed, f.plan = f.changed+1, r
 }
 
 func (f *fakeStamper) Stamp(e *audit.Entry) audit.Stamp {
@@ -27,7 +44,14 @@ func (f *fakeStamper) Stamp(e *audit.Entry) audit.Stamp {
 	if f.pending[e.ID] {
 		return audit.Stamp{Pending: true, Retention: &audit.Retention{Class: "unattributed", KeepUntil: 1}}
 	}
-	return audit.Stamp{OrganizationSlug: "acme", Retention: &audit.Retention{Class: "team", KeepUntil: 2}}
+	s := audit.Stamp{OrganizationSlug: "acme", Retention: &audit.Retention{Class: "team", KeepUntil: 2}}
+	if e.OrganizationSlug != "" {
+		s.OrganizationSlug = "" // as of what was captured
+	}
+	if f.plan != nil {
+		s.Retention = f.plan
+	}
+	return s
 }
 
 func (f *fakeStamper) Settled(*audit.Entry) audit.Stamp {
@@ -134,6 +158,63 @@ func TestAKeeperGetsTheStampApart(t *testing.T) {
 			t.Errorf("got %+v in %s", stamps, store.records[0].JSON)
 		}
 	})
+}
+
+// What Keeping does when it learns of another plan is for what the store has by then.
+func TestAPlanThatChangesWhileABatchIsOnItsWayCountsForTheBatch(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		err  error // of the attempt in which the change is found
+		// what the store is given in the end
+		longer string
+		writes int
+		plan   *audit.Retention
+	}{
+		{"while the store is down", errors.New("it is down"), "enterprise", 2, &audit.Retention{Class: "enterprise", KeepUntil: 9}},
+		{"while it is written", nil, "enterprise", 2, &audit.Retention{Class: "enterprise", KeepUntil: 9}},
+		{"a shorter one", nil, "team", 1, &audit.Retention{Class: "free", KeepUntil: 1}},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			stamper := &fakeStamper{pending: map[string]bool{"b": true}}
+			source, store := newFakeSource(), new(fakeStore)
+			store.hook = func(_ context.Context, attempt int) error {
+				if attempt > 1 {
+					return nil
+				}
+				stamper.upgrade(c.plan)
+				return c.err
+			}
+			source.append(arrived(t, "a", time.Now()), arrived(t, "b", time.Now()))
+			last := map[string]audit.Stamp{}
+			keeper := storeFunc{store, func(batch []Record) {
+				for _, r := range batch {
+					last[r.Entry.ID] = *r.Stamp
+				}
+			}}
+			f := New("s", source, keeper, Options{Stamper: stamper, StampApart: true, StampLater: true})
+			ctx, cancel := context.WithCancel(context.Background())
+			done := make(chan error)
+			go func() { done <- f.Run(ctx) }()
+			time.Sleep(time.Minute)
+			cancel()
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+			a, b := last["a"], last["b"]
+			if a.Retention.Class != c.longer || a.OrganizationSlug != "acme" {
+				t.Errorf("%s: it is stamped %q of %q at last, want %q of acme", c.name, a.Retention.Class, a.OrganizationSlug, c.longer)
+			}
+			if !b.Pending {
+				t.Errorf("%s: what is pending is stamped %q", c.name, b.Retention.Class)
+			}
+			if n := len(store.tried); n != c.writes {
+				t.Errorf("%s: it was written %d times, want %d", c.name, n, c.writes)
+			}
+			if got := source.Position("s"); got != 2 {
+				t.Errorf("%s: the position is %d", c.name, got)
+			}
+		})
+	}
 }
 
 func TestWhatArrivedInTheFutureDoesNotWait(t *testing.T) {

@@ -51,6 +51,8 @@ type Record struct {
 	JSON []byte
 	// Stamp is whose the entry is and how long it is kept; nil if nobody has said so.
 	Stamp *audit.Stamp
+	// changed is what the Stamper's Changed was when it was stamped.
+	changed uint64
 }
 
 // Store takes batches of entries. Write is never called twice at a time; Close is

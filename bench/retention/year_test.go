@@ -50,6 +50,9 @@ const (
 	slack = 3 * hour
 	// margin is what is kept beyond a term: up to the second day after it.
 	margin = 2 * day
+	// noticed is within which time beyond the interval a plan that has changed is noticed:
+	// the TTL, and how long questions wait for one another.
+	noticed = attribution.DefaultTTL + 10*time.Minute
 )
 
 // plans are what an organization may have, and how long its entries are kept then.
@@ -89,7 +92,7 @@ type world struct {
 	plans    [][]since[string] // by organization
 	owners   [][]since[int]    // by project
 	projects map[string]int    // by ref
-	asks     [][]time.Time     // when each organization was asked about
+	answers  [][]since[string] // which plan each organization was said to have, each time
 	asked    int
 }
 
@@ -120,8 +123,9 @@ func (w *world) RoundTrip(r *http.Request) (*http.Response, error) {
 		if err != nil {
 			return &http.Response{StatusCode: http.StatusNotFound, Body: http.NoBody, Request: r}, nil
 		}
-		w.asks[n] = append(w.asks[n], time.Now())
-		answer["id"], answer["slug"], answer["plan"] = "id-"+name, name, w.plans[n][len(w.plans[n])-1].is
+		plan := w.plans[n][len(w.plans[n])-1].is
+		w.answers[n] = append(w.answers[n], since[string]{time.Now(), plan})
+		answer["id"], answer["slug"], answer["plan"] = "id-"+name, name, plan
 	}
 	b, err := json.Marshal(answer)
 	return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(bytes.NewReader(b)), Request: r}, err
@@ -131,10 +135,12 @@ func (w *world) RoundTrip(r *http.Request) (*http.Response, error) {
 type truth struct {
 	arrived time.Time
 	// least is until when it must be kept, and most is until when it may be: where plans
-	// decide, that is known when the organization was asked about again.
+	// decide, settle says so.
 	least, most time.Time
 	plans, both bool // plans decide, or they or the default
 	settled     bool
+	stamped     time.Time // from when on the stores must say so
+	noticed     bool // it was said that no answer came in time
 	owner       int
 	// What holds select it by. What a stranger names in a path may be taken for that
 	// organization's.
@@ -182,8 +188,8 @@ type year struct {
 	holds  []*hold
 	next   uint64
 
-	early, late, heldDeleted, shortened, back int
-	upgrades, transfers                       int
+	early, late, heldDeleted, shortened, back, unnoticed int
+	upgrades, transfers, unseen                          int
 }
 
 func TestAYearOfOrganizationsIsKeptAsLongAsPromised(t *testing.T) {
@@ -210,7 +216,7 @@ func TestAYearOfOrganizationsIsKeptAsLongAsPromised(t *testing.T) {
 
 func (y *year) run(dir string, dsn func() (string, error)) {
 	t, now := y.t, time.Now()
-	y.world = &world{projects: map[string]int{}, asks: make([][]time.Time, *flagOrganizations)}
+	y.world = &world{projects: map[string]int{}, answers: make([][]since[string], *flagOrganizations)}
 	all := []string{"free", "pro", "team", "enterprise"}
 	for n := range *flagOrganizations {
 		y.world.plans = append(y.world.plans, []since[string]{{now, all[n%len(all)]}})
@@ -380,10 +386,8 @@ func (y *year) calls(count int) {
 		case 2: // somebody of another organization: the operator's, or a member's mistake
 			e.Action.Status, e.Outcome = 403, audit.OutcomeDenied
 			tr.stranger, tr.plans, tr.both = true, true, true
-			tr.least = kept(min(plans[at(y.world.plans[owner], now)], defaultDays))
 		default:
 			tr.plans = true
-			tr.least = kept(plans[at(y.world.plans[owner], now)])
 		}
 		y.truths[e.ID] = tr
 		e.Origin = &audit.Origin{Instance: "0198c0de-0000-7000-8000-000000000009", Sequence: y.next}
@@ -405,35 +409,55 @@ func (y *year) calls(count int) {
 	}
 }
 
-// settle finds until when an entry may be kept. A plan is known by asking: of a call that
-// came between two answers nobody can say which of them was true, and the longer one of
-// all that was true meanwhile may count.
-func (y *year) settle(tr *truth) {
+// settle finds until when an entry must be kept, and may be, where plans decide.
+//
+// A plan is known by asking, so what is owed goes by the answers and not by what was true
+// when the call came: it is kept for as long as the longer says of the last answer before
+// it and the first one after it. What was true counts nowhere else, for nobody can know it:
+//
+//   - Before the first answer of all, none tells of an earlier plan. An organization that
+//     goes from enterprise to free after its first call, and before it is asked about for
+//     the first time, is a free one, as if it had always been.
+//   - A plan that came and went between two answers was in neither.
+//
+// Both are common here, where plans change each six hours and it is looked as rarely whether
+// there is something to ask, instead of each minute. So that silence excuses nothing, each
+// call about which questions are asked must have an answer after it, within the TTL.
+func (y *year) settle(id string, tr *truth) {
 	if !tr.plans || tr.settled {
 		return
 	}
 	y.world.mu.Lock()
 	defer y.world.mu.Unlock()
-	asks := y.world.asks[tr.owner]
-	next, _ := slices.BinarySearchFunc(asks, tr.arrived, time.Time.Compare)
-	from, to := time.Time{}, time.Now()
+	answers := y.world.answers[tr.owner]
+	next := slices.IndexFunc(answers, func(a since[string]) bool { return a.at.After(tr.arrived) })
+	tr.settled = next >= 0
+	after := time.Now()
+	least, most := 0, 0
+	if tr.settled {
+		after = answers[next].at
+		least = plans[answers[next].is]
+	} else {
+		next = len(answers)
+	}
 	if next > 0 {
-		from = asks[next-1]
+		least = max(least, plans[answers[next-1].is])
 	}
-	if next < len(asks) {
-		to = asks[next]
-	}
-	longest := 0
-	for i, s := range y.world.plans[tr.owner] {
-		ended := i+1 < len(y.world.plans[tr.owner]) && !y.world.plans[tr.owner][i+1].at.After(from)
-		if !ended && !s.at.After(to) {
-			longest = max(longest, plans[s.is])
-		}
-	}
+	most = least
 	if tr.both {
-		longest = max(longest, defaultDays)
+		least, most = min(least, defaultDays), max(most, defaultDays)
+	} else if !tr.noticed && after.Sub(tr.arrived) > *interval+noticed {
+		tr.noticed = true
+		y.fail(&y.unnoticed, 0, id, tr, "has no answer within the TTL after it")
 	}
-	tr.most, tr.settled = tr.arrived.Add(time.Duration(longest)*day), next < len(asks)
+	if tr.settled && most < plans[at(y.world.plans[tr.owner], tr.arrived)] {
+		y.unseen++
+	}
+	tr.least = tr.arrived.Add(time.Duration(max(least, unattributedDays)) * day)
+	tr.stamped = after.Add(*interval + slack)
+	if tr.most = tr.arrived.Add(time.Duration(most) * day); !tr.settled {
+		tr.most = time.Now() // the next answer may be the longer one
+	}
 }
 
 // check holds the stores against the oracle.
@@ -458,8 +482,18 @@ func (y *year) check() {
 				y.back++
 			}
 			tr.until[i] = max(tr.until[i], until)
+			y.settle(id, tr)
+			// What is stamped wrongly is deleted at the wrong time, perhaps after the trial.
+			switch kept := time.UnixMicro(until); {
+			case tr.plans && (!tr.settled || now.Before(tr.stamped)):
+			case kept.Before(tr.least):
+				y.fail(&y.early, i, id, tr, "is to be deleted early: "+kept.Format(time.DateTime))
+			case kept.After(tr.most.Add(margin)):
+				y.fail(&y.late, i, id, tr, "is to be kept too long: "+kept.Format(time.DateTime))
+			}
 		}
 		for id, tr := range y.truths {
+			y.settle(id, tr)
 			if there[id] {
 				if now.After(y.mostOf(tr).Add(margin + *interval + slack)) {
 					y.fail(&y.late, i, id, tr, "is kept too long")
@@ -505,7 +539,6 @@ func (y *year) fail(count *int, store int, id string, tr *truth, what string) {
 // mostOf is until when an entry may be there: holds that may be about it count, as long
 // as they are in force, and until they were released.
 func (y *year) mostOf(tr *truth) time.Time {
-	y.settle(tr)
 	most := tr.most
 	for _, h := range y.holds {
 		if _, perhaps := h.selects(tr); !perhaps || h.Since.After(most.Add(margin+*interval+slack)) {
@@ -561,9 +594,9 @@ func (y *year) conclude() {
 		}
 		y.t.Logf("%s: %d entries there, %d deleted with %d receipts", y.names[i], total, deleted, receipts)
 	}
-	y.t.Logf("%d entries, %d changes of plan, %d transfers, %d holds, %d questions: deleted early %d, kept too long %d, held and deleted %d, shortened %d, come back %d",
-		y.next, y.upgrades, y.transfers, len(y.holds), y.world.asked, y.early, y.late, y.heldDeleted, y.shortened, y.back)
-	if y.early+y.late+y.heldDeleted+y.shortened+y.back > 0 {
+	y.t.Logf("%d entries, %d changes of plan, %d transfers, %d holds, %d questions, %d calls with a plan that no answer told of: deleted early %d, kept too long %d, held and deleted %d, shortened %d, come back %d, not asked in time %d",
+		y.next, y.upgrades, y.transfers, len(y.holds), y.world.asked, y.unseen, y.early, y.late, y.heldDeleted, y.shortened, y.back, y.unnoticed)
+	if y.early+y.late+y.heldDeleted+y.shortened+y.back+y.unnoticed > 0 {
 		y.t.Error("it was not kept as promised")
 	}
 }

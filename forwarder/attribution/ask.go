@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"time"
 )
 
@@ -258,6 +259,13 @@ func (d *Directory) learn(k key, a answer, sent int64) {
 		}
 		if was, changed := d.ids.make(id).learn(a, sent, ttl); changed {
 			d.changed(id, a.slug, was, a, sent)
+			// What is stored may have a name that it had before, or is also called by.
+			for _, slug := range slugs[1:] {
+				d.changed(id, slug, was, a, sent)
+			}
+			if was.Slug != "" && !slices.Contains(slugs, was.Slug) {
+				d.changed(id, was.Slug, was, a, sent)
+			}
 		}
 	}
 }

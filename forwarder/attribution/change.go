@@ -45,6 +45,13 @@ func (d *Directory) Changes(after uint64) []Change {
 	return slices.Clone(d.changes[i:])
 }
 
+// Changed is the number of the last change, zero if there was none.
+func (d *Directory) Changed() uint64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.number
+}
+
 // changed notes that a plan has changed, if it has. It is called with the lock held.
 func (d *Directory) changed(id, slug string, was fact, a answer, sent int64) {
 	if was.Plan == a.plan {

@@ -96,6 +96,17 @@ func (h *history) at(t, ttl, negativeTTL int64) (f, other *fact, k knowledge) {
 	return nil, nil, unknown
 }
 
+// before is the last fact that was learned before then, whether or not it is true of a call
+// that arrived then; nil if there is none.
+func (h *history) before(t int64) *fact {
+	for i := len(h.facts) - 1; i >= 0; i-- {
+		if f := &h.facts[i]; f.First <= t {
+			return f
+		}
+	}
+	return nil
+}
+
 // latest is when something was learned last.
 func (h *history) latest() int64 {
 	last := max(h.since, h.none)

@@ -183,3 +183,58 @@ func TestAnOrganizationThatIsRenamedHasNoOtherPlan(t *testing.T) {
 		}
 	})
 }
+
+// Entries of before are stored by the name of before, and found by that.
+func TestAnOrganizationThatIsRenamedAndHasAnotherPlanIsFoundByEachName(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPlatform()
+		p.plan["acme"] = answer{id: "o-1", slug: "acme-inc", plan: "free"}
+		r := newRig(t, p)
+		defer r.close()
+		r.learnt(call(organization("acme")))
+		time.Sleep(time.Minute)
+		p.set(func(p *platform) {
+			p.plan["acme-ltd"] = answer{id: "o-1", slug: "acme-ltd", plan: "enterprise"}
+			p.plan["acme"] = p.plan["acme-ltd"]
+		})
+		e := call(organization("acme"))
+		r.stamped(e, "o-1 - proven free free")
+		time.Sleep(2 * time.Hour)
+		r.learnt(call(organization("acme")))
+		names := map[string]bool{}
+		for _, c := range r.Changes(0) {
+			names[c.OrganizationSlug] = true
+			if c.OrganizationID != "o-1" || c.From.UnixMicro() > e.Timestamp || c.To.UnixMicro() < e.Timestamp {
+				t.Errorf("%+v", c)
+			}
+		}
+		for _, name := range []string{"acme", "acme-inc", "acme-ltd"} {
+			if !names[name] {
+				t.Errorf("nothing is said of %s: %+v", name, r.Changes(0))
+			}
+		}
+		r.stamped(e, "o-1 - proven enterprise enterprise")
+	})
+}
+
+// A store that was away is told of another plan days later, when the proof is another one.
+func TestAMembersCallStaysOneWhenItIsStampedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPlatform()
+		p.set(planned("free"))
+		r := newRig(t, p)
+		defer r.close()
+		r.learnt(call(organization("acme")))
+		time.Sleep(time.Minute)
+		e := call(organization("acme"), status(403))
+		s := r.Stamp(e)
+		if got := say(s); got != "o-1 - proven free free" {
+			t.Fatal(got)
+		}
+		s.On(e)
+		p.set(planned("enterprise"))
+		time.Sleep(3 * day)
+		r.learnt(call(organization("acme")))
+		r.stamped(e, "- - proven enterprise enterprise")
+	})
+}

@@ -136,6 +136,8 @@ func (d *Directory) membership(c *caller, id, slug string, verified, done bool) 
 		}
 		d.dirty = d.dirty || news
 		return audit.MembershipProven
+	case e.Membership == audit.MembershipProven: // and stays so, although proofs are forgotten
+		return audit.MembershipProven
 	case d.members.proved(acts, id, c.at), d.members.proved(acts, slug, c.at):
 		return audit.MembershipProven
 	}
@@ -198,7 +200,8 @@ type caller struct {
 }
 
 // organization completes an organization of which the id or the slug is known, and finds
-// its plan, or the two between which it changed.
+// its plan, or the two between which it changed. Where nobody can tell, that is none or the
+// one that it had last.
 func (c *caller) organization(id, slug string) (string, string, [2]string) {
 	d, captured := c.d, c.e.OrganizationPlan
 	if id == "" {
@@ -231,7 +234,27 @@ func (c *caller) organization(id, slug string) (string, string, [2]string) {
 		k = key{kind: KindOrganization, name: id, byID: true}
 	}
 	c.want(k, id == "" || d.set.keepNeedsPlan)
+	if plans[0] == "" && d.set.keepNeedsPlan && !c.pending {
+		plans[1] = c.lastPlan(id, slug)
+	}
 	return id, slug, plans
+}
+
+// lastPlan is what an organization had by the last answer before the call, however long ago
+// that was; empty if there is none. It is for a call whose own plan nobody can tell: if the
+// lookup is down for days, most plans stay what they were.
+func (c *caller) lastPlan(id, slug string) string {
+	for _, of := range []struct {
+		t    *table
+		name string
+	}{{c.d.ids, id}, {c.d.slugs, slug}} {
+		if r := of.t.get(of.name); r != nil {
+			if f := r.before(c.at); f != nil {
+				return f.Plan
+			}
+		}
+	}
+	return ""
 }
 
 // plans are in the order of belief: what the API or a token said with the call, what the

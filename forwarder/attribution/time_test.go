@@ -209,6 +209,58 @@ func TestADowngradeTakesNothingAway(t *testing.T) {
 	})
 }
 
+// Nobody tells that the plan is another one, so the call is kept no shorter than by the one
+// that was told last. Nor is it kept shorter than without any.
+func TestWhereNoPlanIsToldTheLastOneCounts(t *testing.T) {
+	for _, c := range []struct {
+		name, plan string
+		happens    func(*platform)
+		call       []func(*audit.Entry)
+		want       string
+	}{
+		{"the lookup is down", "enterprise", func(p *platform) { p.fails = errDown }, nil, "- - proven enterprise enterprise"},
+		{"the lookup is down, and the plan is less than none", "free", func(p *platform) { p.fails = errDown }, nil, "- - proven default -"},
+		{"the call deletes the organization", "enterprise", func(p *platform) { delete(p.plan, "acme") }, nil, "- - proven enterprise enterprise"},
+		{"a stranger's", "enterprise", func(p *platform) { p.fails = errDown }, []func(*audit.Entry){by("eve"), status(403)}, "- - unproven default -"},
+		{"captured with both its names", "enterprise", func(p *platform) { p.fails = errDown }, []func(*audit.Entry){func(e *audit.Entry) {
+			e.OrganizationID = "o-1"
+		}}, "- - proven enterprise enterprise"},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			p := newPlatform()
+			p.set(planned(c.plan))
+			r := newRig(t, p)
+			defer r.close()
+			r.learnt(call(organization("acme")))
+			time.Sleep(3 * day)
+			p.set(c.happens)
+			e := call(append([]func(*audit.Entry){organization("acme")}, c.call...)...)
+			r.Stamp(e)
+			time.Sleep(day + time.Minute)
+			if got := say(r.Stamp(e)); got != c.want {
+				t.Errorf("%s: %q, want %q", c.name, got, c.want)
+			}
+			if got := say(r.Settled(e)); got != c.want {
+				t.Errorf("%s, for good: %q, want %q", c.name, got, c.want)
+			}
+		})
+	}
+}
+
+// What was not known then is not made up later: an answer of today is none about a call of
+// before another one.
+func TestThePlanOfALaterAnswerIsNotTheLastOne(t *testing.T) {
+	var h history
+	h.learn(answer{plan: "free"}, 1000, 10)
+	h.gone(2000, 10)
+	h.learn(answer{plan: "enterprise"}, 3000, 10)
+	for at, want := range map[int64]string{999: "", 1000: "free", 2500: "free", 3000: "enterprise", 9000: "enterprise"} {
+		if f := h.before(at); f == nil && want != "" || f != nil && f.Plan != want {
+			t.Errorf("at %d it is %+v, want %q", at, f, want)
+		}
+	}
+}
+
 func TestAnOrganizationThatChangesItsPlanEachMinuteIsAskedForByTheTTL(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPlatform()
