@@ -140,7 +140,7 @@ type truth struct {
 	plans, both bool // plans decide, or they or the default
 	settled     bool
 	stamped     time.Time // from when on the stores must say so
-	noticed     bool // it was said that no answer came in time
+	noticed     bool      // it was said that no answer came in time
 	owner       int
 	// What holds select it by. What a stranger names in a path may be taken for that
 	// organization's.
