@@ -433,7 +433,7 @@ func (y *year) settle(id string, tr *truth) {
 	next := slices.IndexFunc(answers, func(a since[string]) bool { return a.at.After(tr.arrived) })
 	tr.settled = next >= 0
 	after := time.Now()
-	least, most := 0, 0
+	least := 0
 	if tr.settled {
 		after = answers[next].at
 		least = plans[answers[next].is]
@@ -443,7 +443,7 @@ func (y *year) settle(id string, tr *truth) {
 	if next > 0 {
 		least = max(least, plans[answers[next-1].is])
 	}
-	most = least
+	most := least
 	if tr.both {
 		least, most = min(least, defaultDays), max(most, defaultDays)
 	} else if !tr.noticed && after.Sub(tr.arrived) > *interval+noticed {
