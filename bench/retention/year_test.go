@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sort"
 	"strconv"
 	"strings"
 	"sync"
@@ -140,7 +141,7 @@ type truth struct {
 	plans, both bool // plans decide, or they or the default
 	settled     bool
 	stamped     time.Time // from when on the stores must say so
-	noticed     bool // it was said that no answer came in time
+	noticed     bool      // it was said that no answer came in time
 	owner       int
 	// What holds select it by. What a stranger names in a path may be taken for that
 	// organization's.
@@ -430,25 +431,24 @@ func (y *year) settle(id string, tr *truth) {
 	y.world.mu.Lock()
 	defer y.world.mu.Unlock()
 	answers := y.world.answers[tr.owner]
-	next := slices.IndexFunc(answers, func(a since[string]) bool { return a.at.After(tr.arrived) })
-	tr.settled = next >= 0
+	next := sort.Search(len(answers), func(i int) bool { return answers[i].at.After(tr.arrived) })
 	after := time.Now()
-	least, most := 0, 0
-	if tr.settled {
+	least := 0
+	if tr.settled = next < len(answers); tr.settled {
 		after = answers[next].at
 		least = plans[answers[next].is]
-	} else {
-		next = len(answers)
 	}
 	if next > 0 {
 		least = max(least, plans[answers[next-1].is])
 	}
-	most = least
+	most := least
 	if tr.both {
 		least, most = min(least, defaultDays), max(most, defaultDays)
 	} else if !tr.noticed && after.Sub(tr.arrived) > *interval+noticed {
 		tr.noticed = true
-		y.fail(&y.unnoticed, 0, id, tr, "has no answer within the TTL after it")
+		if y.unnoticed++; y.unnoticed <= 5 {
+			y.t.Errorf("%s of %s, arrived %s, has no answer within the TTL after it", id, tr.organization, tr.arrived.Format(time.DateTime))
+		}
 	}
 	if tr.settled && most < plans[at(y.world.plans[tr.owner], tr.arrived)] {
 		y.unseen++
