@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sort"
 	"strconv"
 	"strings"
 	"sync"
@@ -430,15 +431,16 @@ func (y *year) settle(id string, tr *truth) {
 	y.world.mu.Lock()
 	defer y.world.mu.Unlock()
 	answers := y.world.answers[tr.owner]
-	next := slices.IndexFunc(answers, func(a since[string]) bool { return a.at.After(tr.arrived) })
-	tr.settled = next >= 0
+	next := sort.Search(len(answers), func(i int) bool { return answers[i].at.After(tr.arrived) })
 	after := time.Now()
 	least := 0
+<<<<<<< HEAD
 	if tr.settled {
+=======
+	if tr.settled = next < len(answers); tr.settled {
+>>>>>>> 6b11e5654aaa01db98c4c5c3c48e919176f3e227
 		after = answers[next].at
 		least = plans[answers[next].is]
-	} else {
-		next = len(answers)
 	}
 	if next > 0 {
 		least = max(least, plans[answers[next-1].is])
@@ -448,7 +450,9 @@ func (y *year) settle(id string, tr *truth) {
 		least, most = min(least, defaultDays), max(most, defaultDays)
 	} else if !tr.noticed && after.Sub(tr.arrived) > *interval+noticed {
 		tr.noticed = true
-		y.fail(&y.unnoticed, 0, id, tr, "has no answer within the TTL after it")
+		if y.unnoticed++; y.unnoticed <= 5 {
+			y.t.Errorf("%s of %s, arrived %s, has no answer within the TTL after it", id, tr.organization, tr.arrived.Format(time.DateTime))
+		}
 	}
 	if tr.settled && most < plans[at(y.world.plans[tr.owner], tr.arrived)] {
 		y.unseen++
