@@ -108,6 +108,8 @@ type Options struct {
 	Logger *slog.Logger
 	// OnCommit is called by the writer after each commit; it must be quick.
 	OnCommit func(Commit)
+
+	filling filling // what is usual, but for tests
 }
 
 // Commit describes one commit, for metrics.
@@ -126,6 +128,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.MaxWait == 0 {
 		o.MaxWait = DefaultMaxWait
+	}
+	if o.filling == (filling{}) {
+		o.filling = usualFilling
 	}
 	if o.PendingAfter == 0 {
 		o.PendingAfter = DefaultPendingAfter
@@ -225,6 +230,7 @@ type Buffer struct {
 	lastCommit  time.Time
 	unconfirmed bool // the last commit holds something, and nothing came after it
 	sealing     sync.WaitGroup
+	filling     filling
 	preparing   bool      // the next segment's file is being made, or is ready
 	prepareFrom time.Time // not before
 	// ready is the file, when it was made; with filled zero, that it could not be.
@@ -270,7 +276,7 @@ func Open(dir string, o Options) (_ *Buffer, err error) {
 		return nil, err
 	}
 	b := &Buffer{
-		dir: dir, lock: lock, pending: o.Pending, gap: o.Gap, pendAge: o.PendingAfter, onCommit: o.OnCommit,
+		dir: dir, lock: lock, pending: o.Pending, gap: o.Gap, pendAge: o.PendingAfter, onCommit: o.OnCommit, filling: o.filling,
 		wake: make(chan struct{}, 1), full: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{}),
 		clock: time.Now(), next: newGroup(),
 		holding: map[string]int64{}, open: map[uint64]*openIntent{}, headMoved: make(chan struct{}),

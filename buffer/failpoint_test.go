@@ -138,9 +138,16 @@ func (l *ledger) settle(t *testing.T, b *Buffer) {
 	checkConserved(t, b)
 }
 
-func failOptions(g *gaps) Options {
-	return Options{SegmentSize: 64 << 10, MaxWait: 300 * time.Millisecond, OnFault: Pass, Gap: g.entry}
+func failOptions(g *gaps, point string) Options {
+	o := Options{SegmentSize: 64 << 10, MaxWait: 300 * time.Millisecond, OnFault: Pass, Gap: g.entry}
+	if point == "flush" { // only files that had their size are synced there
+		o.SegmentSize, o.filling = 2<<20, soonFilled
+	}
+	return o
 }
+
+// soonFilled has nearly all that is written go into files that had their size before.
+var soonFilled = filling{least: 1 << 20, step: 1 << 20, from: 1, enough: 1}
 
 // harmSealed harms an entry of a sealed segment, so that it has to be salvaged.
 func harmSealed(t *testing.T, dir string) {
@@ -168,7 +175,7 @@ func TestAChangeThatFailsLosesNothing(t *testing.T) {
 				harmSealed(t, dir)
 			}
 			told, l := &gaps{}, newLedger()
-			b := open(t, dir, failOptions(told))
+			b := open(t, dir, failOptions(told, point))
 			var hits, failures atomic.Int64
 			failAt(t, func(name string) error {
 				// A marker is only written when calls pass.
@@ -198,7 +205,7 @@ func TestAChangeThatFailsLosesNothing(t *testing.T) {
 				t.Errorf("%d passed, gaps tell of %d, and %d are counted", l.passed, passed, b.Stats().Calls.Passed)
 			}
 			shut(t, b)
-			b = open(t, dir, failOptions(told))
+			b = open(t, dir, failOptions(told, point))
 			l.settle(t, b)
 		})
 	}
@@ -227,7 +234,7 @@ func killedAt(dir, spec string) {
 		pickyVictim(dir, seed)
 		return
 	}
-	b, err := Open(dir, failOptions(&gaps{}))
+	b, err := Open(dir, failOptions(&gaps{}, point))
 	if err != nil {
 		fmt.Println("error", err)
 		os.Exit(1)
@@ -304,7 +311,7 @@ func TestAKillAtAnyChangeLosesNothing(t *testing.T) {
 				t.Error("it was never reached")
 			}
 			told := &gaps{}
-			o := failOptions(told)
+			o := failOptions(told, point)
 			o.MaxWait = time.Minute
 			b := open(t, dir, o)
 			l.settle(t, b)

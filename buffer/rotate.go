@@ -45,7 +45,7 @@ func (b *Buffer) rotate() bool {
 	// stays used up where nobody else calls.
 	theirs := b.strangers.of(active) >= networkBound(b.shareOfStrangers())/2 && active.size >= b.rotateFrom
 	// A segment that grows is worth no more room than it has once another is ready.
-	better := active.filled == 0 && active.size >= filling.enough && active.size >= b.rotateFrom && b.isReady()
+	better := active.filled == 0 && active.size >= b.filling.enough && active.size >= b.rotateFrom && b.isReady()
 	if active.size < b.rotateAt && !theirs && !better {
 		b.prepare(active)
 		return false
@@ -70,7 +70,7 @@ func (b *Buffer) prepare(active *segment) {
 	if active.filled > 0 && active.size < bound/2 {
 		return // there is time
 	}
-	if b.isReady() || b.preparing || active.size < filling.from || bound < filling.least || time.Now().Before(b.prepareFrom) {
+	if b.isReady() || b.preparing || active.size < b.filling.from || bound < b.filling.least || time.Now().Before(b.prepareFrom) {
 		return
 	}
 	if free := b.free.Load(); free >= 0 && free-b.reserved.Load()-2*bound < b.floor() {
@@ -80,7 +80,7 @@ func (b *Buffer) prepare(active *segment) {
 	b.sealing.Go(func() {
 		f, err := newFile(filepath.Join(b.dir, nextName), bound)
 		if err == nil {
-			if err = f.fill(bound+filling.beyond, b.quit); err != nil {
+			if err = f.fill(bound+b.filling.beyond, b.filling.step, b.quit); err != nil {
 				f.remove()
 			}
 		}

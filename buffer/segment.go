@@ -29,18 +29,19 @@ const (
 	keepFiles = 256
 )
 
-// filling says when a segment is begun in a file that has its size already; tests have
-// smaller ones. In bytes.
-var filling = struct {
+// filling says when a segment is begun in a file that has its size already, in bytes.
+type filling struct {
 	// least is what a segment must have, and step what is filled at a time.
 	least, step int64
-	// from is what a segment has when the file of the next one is made, so that a buffer
-	// that hardly anybody uses takes no room for it, and enough what one that grows has when
-	// it gives way.
+	// from is what a segment that grows has when the file of the next one is made, so that
+	// a buffer that hardly anybody uses takes no room for it, and enough what it has when it
+	// gives way.
 	from, enough int64
 	// beyond is what is filled for the commit with which a segment has its size.
 	beyond int64
-}{least: 16 << 20, step: 1 << 20, from: 256 << 10, enough: 1 << 20, beyond: 2 << 20}
+}
+
+var usualFilling = filling{least: 16 << 20, step: 1 << 20, from: 256 << 10, enough: 1 << 20, beyond: 2 << 20}
 
 var (
 	bucketEntries = []byte("e")
@@ -193,9 +194,9 @@ func newFile(path string, bound int64) (_ *file, err error) {
 // fill writes zeros to all that the file will be and that no page has, and syncs them, so that a commit
 // has nothing to sync but its own pages: without it the filesystem finds them room, and
 // syncs that too. A step at a time, since commits to another file wait for each.
-func (f *file) fill(bound int64, quit <-chan struct{}) error {
-	zeros := make([]byte, filling.step)
-	for at := f.size; at < bound; at += filling.step {
+func (f *file) fill(bound, step int64, quit <-chan struct{}) error {
+	zeros := make([]byte, step)
+	for at := f.size; at < bound; at += step {
 		select {
 		case <-quit:
 			return ErrClosed

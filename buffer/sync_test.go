@@ -9,10 +9,7 @@ import (
 
 // bbolt syncs a commit, or apply does: never neither.
 func TestNoCommitEndsWithoutItsSync(t *testing.T) {
-	before := filling
-	filling.least, filling.step, filling.from, filling.enough = 1<<20, 1<<20, 1, 64<<10
-	defer func() { filling = before }()
-	b, err := Open(filepath.Join(t.TempDir(), "buffer"), Options{SegmentSize: 3 << 20})
+	b, err := Open(filepath.Join(t.TempDir(), "buffer"), Options{SegmentSize: 3 << 20, filling: filling{least: 1 << 20, step: 1 << 20, from: 1, enough: 64 << 10}})
 	if err != nil {
 		t.Fatal(err)
 	}

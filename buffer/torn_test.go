@@ -53,12 +53,8 @@ func (c *cut) tear(rng *rand.Rand) []byte {
 // cuts runs a buffer and takes some of its commits.
 func cuts(t *testing.T, rng *rand.Rand) (all []*cut) {
 	t.Helper()
-	// As of a busy buffer, and small enough to be looked at often.
-	before := filling
-	filling.least, filling.step, filling.from, filling.enough = 1<<20, 1<<20, 1, 1
-	defer func() { filling = before }()
 	dir := filepath.Join(t.TempDir(), "buffer")
-	b, err := Open(dir, Options{SegmentSize: 3 << 20})
+	b, err := Open(dir, Options{SegmentSize: 3 << 20, filling: soonFilled})
 	if err != nil {
 		t.Fatal(err)
 	}

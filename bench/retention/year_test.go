@@ -434,11 +434,7 @@ func (y *year) settle(id string, tr *truth) {
 	next := sort.Search(len(answers), func(i int) bool { return answers[i].at.After(tr.arrived) })
 	after := time.Now()
 	least := 0
-<<<<<<< HEAD
-	if tr.settled {
-=======
 	if tr.settled = next < len(answers); tr.settled {
->>>>>>> 6b11e5654aaa01db98c4c5c3c48e919176f3e227
 		after = answers[next].at
 		least = plans[answers[next].is]
 	}
