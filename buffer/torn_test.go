@@ -69,6 +69,7 @@ func cuts(t *testing.T, rng *rand.Rand) (all []*cut) {
 	var mu sync.Mutex
 	acked, begun := map[string]bool{}, map[string]bool{}
 	var in *cut
+	dice := rand.New(rand.NewPCG(rng.Uint64(), 3)) // the writer's
 	f := func(point string) error {
 		if point != "append" && point != "flush" {
 			return nil
@@ -83,7 +84,7 @@ func cuts(t *testing.T, rng *rand.Rand) (all []*cut) {
 		defer mu.Unlock()
 		if point == "append" {
 			in = &cut{dir: dir, name: filepath.Base(name), before: content, acked: maps.Clone(acked), begun: maps.Clone(begun)}
-		} else if in != nil && in.name == filepath.Base(name) && len(all) < 15 && rng.IntN(4) == 0 {
+		} else if in != nil && in.name == filepath.Base(name) && len(all) < 15 && dice.IntN(4) == 0 {
 			in.after = content
 			all = append(all, in)
 		}
