@@ -8,6 +8,7 @@ import (
 	"bufio"
 	"cmp"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -167,23 +168,18 @@ func speed(ctx context.Context, o options, w io.Writer) (err error) {
 	err = r.run(ctx, parts)
 	stop()
 	longest, watchErr := watched.worst()
-	switch {
-	case err != nil:
-		return fmt.Errorf("%w (the longest fdatasync meanwhile took %s)", err, longest.Round(time.Millisecond))
-	case watchErr != nil:
-		return watchErr
+	if err != nil {
+		err = fmt.Errorf("%w (the longest fdatasync meanwhile took %s)", err, longest.Round(time.Millisecond))
 	}
-	res := r.result()
+	err = errors.Join(err, watchErr)
+	res := r.result() // of the parts that came to their end
 	res.Disk = syncs{ms(watched.syncs.quantile(0.5)), ms(watched.syncs.quantile(0.99)), ms(longest), watched.syncs.n}
 	if o.JSON {
 		res.Figures = &everything{r.requests.figures, r.appends.figures, r.records.figures, r.drains.figures}
 	} else {
 		r.print(w, res)
 	}
-	if err := rig.PrintJSON(w, res); err != nil {
-		return err
-	}
-	return r.change.slower(o.Limit)
+	return errors.Join(err, rig.PrintJSON(w, res), r.change.slower(o.Limit))
 }
 
 // runner has the parts.

@@ -65,7 +65,7 @@ http://:{$PORT} {
 	audit_log {
 		rule * metadata answer
 	}
-	respond {}
+	respond ok
 }
 `
 
