@@ -25,6 +25,11 @@ func readAhead(f *os.File) {
 	_ = unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_WILLNEED)
 }
 
+// release lets go of what memory has of a file that is on the disk. What was written in
+// large steps is kept in memory in large pieces, and whoever changes a page of one later has
+// all of it looked through when it is synced.
+func release(f *os.File) { _ = unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED) }
+
 func fdatasync(f *os.File) error { return unix.Fdatasync(int(f.Fd())) }
 
 // homeOf identifies the place of a directory by its lock: a copy has another inode,

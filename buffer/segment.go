@@ -209,6 +209,7 @@ func (f *file) fill(bound, step int64, quit <-chan struct{}) error {
 			return err
 		}
 	}
+	release(f.file)
 	f.filled = bound
 	return nil
 }
