@@ -30,6 +30,7 @@ type options struct {
 	Parts    string
 	Rounds   int
 	Warmup   time.Duration
+	Start    time.Duration
 	Duration time.Duration
 	Entries  int
 	Pending  int
@@ -54,6 +55,7 @@ func main() {
 	fs.StringVar(&o.Parts, "parts", strings.Join(partNames, ","), "which `parts` to measure")
 	fs.IntVar(&o.Rounds, "rounds", 5, "how `many` times each thing has its turn")
 	fs.DurationVar(&o.Warmup, "warmup", 500*time.Millisecond, "`time` before each measurement")
+	fs.DurationVar(&o.Start, "start", 2*time.Second, "`time` for which a server is called after its start, before it is measured")
 	fs.DurationVar(&o.Duration, "duration", 3*time.Second, "`time` of each measurement")
 	fs.IntVar(&o.Entries, "entries", 200_000, "how `many` entries a store is given")
 	fs.IntVar(&o.Pending, "pending", 10_000_000, "how `many` entries wait in the full buffer")
@@ -131,8 +133,8 @@ func speed(ctx context.Context, o options, w io.Writer) (err error) {
 			return fmt.Errorf("reading the options: there is no part %q: choose of %s", name, strings.Join(partNames, ","))
 		}
 	}
-	if o.Rounds < 1 || o.Duration <= 0 || o.Entries < 1 || o.Pending < 1 || o.Rows < 1 {
-		return fmt.Errorf("reading the options: -rounds, -duration, -entries, -pending and -rows must be positive")
+	if o.Rounds < 1 || o.Duration <= 0 || o.Start <= 0 || o.Entries < 1 || o.Pending < 1 || o.Rows < 1 {
+		return fmt.Errorf("reading the options: -rounds, -start, -duration, -entries, -pending and -rows must be positive")
 	}
 	if o.Quick {
 		o.Entries, o.Pending, o.Rows = max(o.Entries/10, 1), max(o.Pending/10, 1), max(o.Rows/10, 1)

@@ -212,6 +212,12 @@ func (q *requests) start(ctx context.Context, v variant, dir string) (*life, err
 		p.Kill()
 		return nil, err
 	}
+	// As of a server that has run for a while: its heap has its size, and its buffer's
+	// first segment, which grows, has given way.
+	if _, _, _, err := put(ctx, q.self, p.PID, load{Addr: site.Addr, Calls: full.Calls, Duration: q.Start}); err != nil {
+		p.Kill()
+		return nil, fmt.Errorf("warming %s up: %w", v.name, err)
+	}
 	return &life{variant: v, site: site, proc: p}, nil
 }
 

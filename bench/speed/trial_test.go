@@ -13,7 +13,7 @@ import (
 func TestEveryPartOfTheRunningBuild(t *testing.T) {
 	var out bytes.Buffer
 	err := speed(t.Context(), options{
-		Parts: "requests,appends,pending", Rounds: 1, Warmup: 50 * time.Millisecond, Duration: 200 * time.Millisecond,
+		Parts: "requests,appends,pending", Rounds: 1, Warmup: 50 * time.Millisecond, Start: 200 * time.Millisecond, Duration: 200 * time.Millisecond,
 		Entries: 10_000, Pending: 10_000, Rows: 10_000, Quick: true,
 	}, &out)
 	if err != nil {
