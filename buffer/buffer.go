@@ -221,7 +221,7 @@ type Buffer struct {
 	// The writer's own.
 	lock        *os.File // set with mu: quarantine looks at it too
 	arena       []byte   // the frames of the commit in hand
-	written     []byte   // the state as it was last committed
+	written     state    // as it was last committed; nobody changes it
 	failedSince time.Time
 	unlinking   trouble
 	rotateAt    int64 // bytes in the active segment
@@ -366,7 +366,7 @@ func (b *Buffer) recover(adopt bool) error {
 	mayPass := b.state.MayPass
 	b.state, b.head, b.began = c.state, c.head, c.head
 	b.state.MayPass = mayPass
-	b.state.Clean, b.state.Boot = false, thisBoot()
+	b.state.Clean = false
 	if c.harm != nil {
 		// A new segment must not take the harmed one's name.
 		b.head = max(c.head, segs[len(segs)-1].first, inQuarantine.highest())
@@ -417,7 +417,7 @@ func (b *Buffer) recover(adopt bool) error {
 	b.recoverPassing()
 	b.recoverQuarantine(inQuarantine, older)
 	b.state.Head, b.state.Open = b.head, len(b.open)
-	b.written, b.committed = before.encode(), before.Stores
+	b.written, b.committed = before, before.Stores
 	b.strangers.begin(b.state.Strangers, segs)
 	b.mustReplace, b.dirty = true, true
 	b.measure()

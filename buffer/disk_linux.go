@@ -25,10 +25,10 @@ func readAhead(f *os.File) {
 	_ = unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_WILLNEED)
 }
 
-// release lets go of what memory has of a file that is on the disk. What was written in
+// dropCache lets go of what memory has of a file that is on the disk. What was written in
 // large steps is kept in memory in large pieces, and whoever changes a page of one later has
 // all of it looked through when it is synced.
-func release(f *os.File) { _ = unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED) }
+func dropCache(f *os.File) { _ = unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED) }
 
 func fdatasync(f *os.File) error { return unix.Fdatasync(int(f.Fd())) }
 

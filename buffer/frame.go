@@ -13,7 +13,6 @@ import (
 const (
 	frameMagic  = 0x41554431 // "AUD1"
 	frameHeader = 4 + 4 + 4 + 1 + 8 + 8 + 8
-	frameIntent = 4 + 4 + 4 + 1 + 8 // where the intent's number lies
 
 	// flagCompletes marks the entry that ends its call's intent.
 	flagCompletes = 1 << 0
@@ -51,17 +50,15 @@ func (f *frame) append(dst []byte) []byte {
 	dst = binary.BigEndian.AppendUint32(dst, frameMagic)
 	dst = binary.BigEndian.AppendUint32(dst, uint32(frameHeader+len(f.payload)))
 	dst = binary.BigEndian.AppendUint32(dst, 0)
+	body := len(dst)
 	dst = append(dst, f.flags)
 	dst = binary.BigEndian.AppendUint64(dst, f.sequence)
 	dst = binary.BigEndian.AppendUint64(dst, f.intent)
 	dst = binary.BigEndian.AppendUint64(dst, uint64(f.time))
 	dst = append(dst, f.payload...)
-	sealFrame(dst[start:])
+	binary.BigEndian.PutUint32(dst[start+8:], crc32.Checksum(dst[body:], crcTable))
 	return dst
 }
-
-// sealFrame gives a whole frame its checksum.
-func sealFrame(b []byte) { binary.BigEndian.PutUint32(b[8:], crc32.Checksum(b[12:], crcTable)) }
 
 // parseFrame checks a frame whole. The payload is part of b.
 func parseFrame(b []byte) (frame, error) {

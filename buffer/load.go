@@ -59,8 +59,8 @@ func (s *segment) load() (c contents, err error) {
 // loadTree reads an unharmed file. Each frame is checked, and all are held against
 // what the state says, so that a start never builds on a harmed one.
 //
-// A commit is one sync, see Buffer.apply: when the machine goes down meanwhile, any part of
-// it may be on the disk. Its callers were not answered, and the commit before it is whole.
+// A commit may be one sync, see Buffer.apply: when the machine goes down meanwhile, any part
+// of it may be on the disk. Its callers were not answered, and the commit before it is whole.
 // That is what is read then; but not if the machine has been up since, because what a
 // process has written cannot be missing then, and something else has harmed the file.
 func loadTree(f *os.File, first uint64) (contents, error) {

@@ -145,7 +145,7 @@ func (b *Buffer) begin() error {
 	}
 	b.segMu.Unlock()
 	inDoubt := b.mustReplace
-	s, err := createSegment(b.dir, first, b.segmentSize(), b.takeReady(), func(tx *bolt.Tx) error {
+	s, err := createSegment(b.dir, first, b.segmentSize(), b.takeReady(), func(tx *bolt.Tx, boot string) error {
 		i := tx.Bucket(bucketIntents)
 		i.FillPercent = 1
 		for _, n := range sortedKeys(open) {
@@ -157,7 +157,7 @@ func (b *Buffer) begin() error {
 		if err := putSums(tx, sums); err != nil {
 			return err
 		}
-		return putState(tx, state)
+		return putState(tx, state, boot)
 	})
 	if err != nil {
 		return err
@@ -190,9 +190,8 @@ func (b *Buffer) begin() error {
 }
 
 // seal makes the checksum of a file that nothing is appended to any more, while
-// calls go on, and has it stored with one of the next commits. The caller holds
-// segMu.
-// What the file has beyond its pages is given back, unless they are in doubt.
+// calls go on, and has it stored with one of the next commits. What the file has beyond
+// its pages is given back, unless they are in doubt. The caller holds segMu.
 func (b *Buffer) seal(s *segment, last uint64, inDoubt bool) {
 	if s.sum != nil || s.dead {
 		return

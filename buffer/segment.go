@@ -59,15 +59,15 @@ var errFormat = errors.New("its format is not known")
 // bbolt. All others are read through the page reader, which a harmed file cannot
 // bring down.
 type segment struct {
-	path  string
-	first uint64
+	path   string
+	first  uint64
+	filled int64 // bytes that its file had before it was begun; zero if it grows
 
 	// Guarded by Buffer.segMu.
 	db        *bolt.DB // the active one's; closed when it is sealed and refs is 0
 	refs      int
 	dead      bool  // unlinked; closed when refs is 0
 	size      int64 // bytes in use
-	filled    int64 // bytes that its file had before it was begun; zero if it grows
 	sum       *sum  // of the sealed file; nil if none is known
 	lost      bool  // it is harmed, and entries of it cannot be read
 	strangers tally // what callers that were not known have in it; guarded by share.mu
@@ -191,9 +191,9 @@ func newFile(path string, bound int64) (_ *file, err error) {
 	return f, err
 }
 
-// fill writes zeros to all that the file will be and that no page has, and syncs them, so that a commit
-// has nothing to sync but its own pages: without it the filesystem finds them room, and
-// syncs that too. A step at a time, since commits to another file wait for each.
+// fill writes zeros to all that the file will be and that no page has, and syncs them, so
+// that a commit has nothing to sync but its own pages: without it the filesystem finds them
+// room, and syncs that too. A step at a time, since commits to another file wait for each.
 func (f *file) fill(bound, step int64, quit <-chan struct{}) error {
 	zeros := make([]byte, step)
 	for at := f.size; at < bound; at += step {
@@ -209,7 +209,7 @@ func (f *file) fill(bound, step int64, quit <-chan struct{}) error {
 			return err
 		}
 	}
-	release(f.file)
+	dropCache(f.file)
 	f.filled = bound
 	return nil
 }
@@ -230,7 +230,7 @@ func (f *file) remove() {
 // appending. Its file is the one that is ready, if there is one, and else a new one.
 // Until the rename the directory is as it was before; an error from
 // there on is errInDoubt.
-func createSegment(dir string, first uint64, bound int64, ready *file, begin func(*bolt.Tx) error) (_ *segment, err error) {
+func createSegment(dir string, first uint64, bound int64, ready *file, begin func(tx *bolt.Tx, boot string) error) (_ *segment, err error) {
 	path := filepath.Join(dir, segmentName(first))
 	defer func() {
 		if err != nil {
@@ -256,7 +256,9 @@ func createSegment(dir string, first uint64, bound int64, ready *file, begin fun
 			_ = os.Remove(f.path)
 		}
 	}()
-	if err := guarded(func() error { return f.db.Update(begin) }); err != nil {
+	if err := guarded(func() error {
+		return f.db.Update(func(tx *bolt.Tx) error { return begin(tx, s.boot()) })
+	}); err != nil {
 		return nil, err
 	}
 	if err := errors.Join(at("sync"), s.file.Sync()); err != nil {
@@ -274,12 +276,22 @@ func createSegment(dir string, first uint64, bound int64, ready *file, begin fun
 	return s, nil
 }
 
-// syncOnce reports whether a commit of so many bytes is one sync. It is not where a start
-// cannot find out whether the machine went down; and not in a file that grows, since what
-// a sync of that has to do for the filesystem itself may be cut off without an error.
+// boot identifies the machine's boot for the states of a segment of which a commit can be
+// torn, because it is one sync. It is empty where each commit is synced twice: where a start
+// cannot find out whether the machine went down; and in a file that grows, since what a sync
+// of that has to do for the filesystem itself may be cut off without an error.
+func (s *segment) boot() string {
+	if s.filled == 0 {
+		return ""
+	}
+	return thisBoot()
+}
+
+// syncOnce reports whether a commit of so many bytes is one sync: it is if it stays within
+// what the file had before.
 func (s *segment) syncOnce(bytes int64) bool {
 	// Pages are fuller than half, and those of branches, the state and the freelist are few.
-	return s.filled > 0 && s.size+2*bytes+1<<20 <= s.filled && thisBoot() != ""
+	return s.size+2*bytes+1<<20 <= s.filled && s.boot() != ""
 }
 
 // close closes the files. Closing bbolt's can wait for a transaction that a fault

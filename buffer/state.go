@@ -1,8 +1,6 @@
 package buffer
 
 import (
-	"bytes"
-	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -81,7 +79,7 @@ type state struct {
 	// it cannot have; empty where the system does not say.
 	Home string `json:"home,omitempty"`
 	// Boot identifies the time since the machine was started, during which this was
-	// written; empty where the system does not say.
+	// written, in a segment of which a commit can be torn; empty in others.
 	Boot string `json:"boot,omitempty"`
 	// Head is the sequence of the newest entry, and Open the number of intents
 	// without an end, as of the commit that wrote this: a start holds what it
@@ -166,25 +164,18 @@ func (s *state) taken() uint64 {
 	return n
 }
 
-// encode makes the value of bucket s: a frame, so that it can be found in a file
-// whose pages are otherwise lost. putState adds the number of the transaction.
-func (s *state) encode() []byte {
-	b, err := json.Marshal(s)
+// putState writes the state of a commit into its transaction: a frame, so that it can be
+// found in a file whose pages are otherwise lost. It has the transaction's number in the place
+// that an entry has its intent's in: so a page that an earlier transaction wrote cannot pass
+// for this one's.
+func putState(tx *bolt.Tx, s state, boot string) error {
+	s.Boot = boot
+	b, err := json.Marshal(&s)
 	if err != nil { // numbers and strings always encode
 		panic(err)
 	}
-	f := frame{flags: flagState, sequence: s.Head, time: time.Now().UnixMicro(), payload: b}
-	return f.append(make([]byte, 0, frameHeader+len(b)))
-}
-
-// putState writes an encoded state in a transaction, with the transaction's number in the
-// place that an entry has its intent's in: so a page that an earlier transaction wrote
-// cannot pass for this one's.
-func putState(tx *bolt.Tx, encoded []byte) error {
-	b := bytes.Clone(encoded)
-	binary.BigEndian.PutUint64(b[frameIntent:], uint64(tx.ID()))
-	sealFrame(b)
-	return tx.Bucket(bucketState).Put(keyState, b)
+	f := frame{flags: flagState, sequence: s.Head, intent: uint64(tx.ID()), time: time.Now().UnixMicro(), payload: b}
+	return tx.Bucket(bucketState).Put(keyState, f.append(make([]byte, 0, frameHeader+len(b))))
 }
 
 // decodeState reads the value of bucket s. The transaction is zero in one that was

@@ -82,14 +82,11 @@ func (b *Buffer) gather() {
 
 // batch is a group on its way to the disk.
 type batch struct {
-	group     *group
-	head      uint64 // sequence of its last entry
-	calls     Calls  // what the group adds
-	state     []byte // bucket s with the group
-	positions map[string]Position
-	sums      map[uint64]sum
-	mayPass   bool
-	resolved  records[Resolution]
+	group *group
+	head  uint64 // sequence of its last entry
+	calls Calls  // what the group adds
+	state state  // with the group; nobody changes it
+	sums  map[uint64]sum
 }
 
 // take closes the gathering group and fixes what its commit will hold. It
@@ -132,7 +129,7 @@ func (b *Buffer) take(flush bool) *batch {
 	s.Calls.add(t.calls)
 	s.NextIntent, s.Head, s.Open = b.nextIntent, t.head, open
 	s.Strangers = b.strangersIn(t)
-	t.state, t.positions, t.mayPass, t.resolved = s.encode(), s.Stores, s.MayPass, s.Resolved
+	t.state = s
 	b.dirty = false
 	return t
 }
@@ -217,11 +214,12 @@ func (b *Buffer) rest() bool {
 	return true
 }
 
-// apply writes a batch into the active segment in one transaction, and syncs it once.
+// apply writes a batch into the active segment in one transaction, and syncs it: once where
+// syncOnce allows it.
 //
-// bbolt would sync twice, its pages before the meta page that names them. That order is
+// bbolt syncs twice, its pages before the meta page that names them. That order is
 // what keeps a file of its whole when the machine goes down between the two. A segment
-// needs no such order: the state tells a commit that is whole from one that is not, the
+// can do without: the state tells a commit that is whole from one that is not, the
 // commit before it is untouched, and nobody was answered. See loadTree.
 func (b *Buffer) apply(t *batch) error {
 	active := b.active()
@@ -263,7 +261,7 @@ func (b *Buffer) apply(t *batch) error {
 	if err := putSums(tx, t.sums); err != nil {
 		return err
 	}
-	if err := putState(tx, t.state); err != nil {
+	if err := putState(tx, t.state, active.boot()); err != nil {
 		return err
 	}
 	if err := at("commit"); err != nil {
@@ -291,8 +289,8 @@ func (b *Buffer) publish(t *batch) {
 	active := b.active()
 	b.mu.Lock()
 	b.state.Calls.add(t.calls)
-	b.written, b.committed, b.armed = t.state, t.positions, t.mayPass
-	b.quarantine.published(t.resolved)
+	b.written, b.committed, b.armed = t.state, t.state.Stores, t.state.MayPass
+	b.quarantine.published(t.state.Resolved)
 	for i := range t.group.ops {
 		o := &t.group.ops[i]
 		switch {
