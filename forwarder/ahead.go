@@ -13,11 +13,12 @@ type ahead struct {
 	done  chan struct{} // nil if nothing was begun
 }
 
-// begin reads what comes behind b, if it is there already. While entries are under
-// suspicion, or it is being found out how much the store can take, what a batch holds
-// depends on what becomes of the one before.
+// begin reads what comes behind b, if a full batch of it is there already: what is less
+// may be gathered, see Forwarder.wait. While entries are under suspicion, or it is being found
+// out how much the store can take, what a batch holds depends on what becomes of the one
+// before.
 func (a *ahead) begin(f *Forwarder, b *batch, head uint64, entries int) {
-	if head <= b.last || b.pending != nil || f.suspicion.any() || f.ceiling < f.o.MaxBatchEntries {
+	if head < b.last+uint64(entries) || b.pending != nil || f.suspicion.any() || f.ceiling < f.o.MaxBatchEntries {
 		return
 	}
 	a.from, a.done = b.last+1, make(chan struct{})
