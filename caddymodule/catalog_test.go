@@ -18,28 +18,8 @@ import (
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
 	"github.com/caddy-audit-log/caddy-audit-log/audit/description"
 	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/catalogs"
+	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/catalogs/catalogstest"
 )
-
-const ordersAPI = `
-openapi: 3.1.0
-servers: [{url: "https://api.example.com/v1"}]
-paths:
-  /orders/{order_id}:
-    get: {operationId: getOrder, summary: Get an order}
-  /orders/{order_id}/refund:
-    post: {operationId: refundOrder}
-`
-
-const ordersFile = `
-operations:
-  - method: GET
-    path: /v1/orders/{id}
-    changing: true
-  - method: POST
-    path: /v1/orders/{id}/refund
-    name: Refund an order
-    target: {type: refund, parent: id}
-`
 
 func write(t *testing.T, path, text string) string {
 	t.Helper()
@@ -51,8 +31,8 @@ func write(t *testing.T, path, text string) string {
 
 func TestASitesCatalogsNameItsCallsAndAChangeOfThemShows(t *testing.T) {
 	r := newRig(t, ok)
-	api := write(t, filepath.Join(r.dir, "api.yaml"), ordersAPI)
-	file := write(t, filepath.Join(r.dir, "file.yaml"), ordersFile)
+	api := write(t, filepath.Join(r.dir, "api.yaml"), catalogstest.API)
+	file := write(t, filepath.Join(r.dir, "file.yaml"), catalogstest.File)
 	config := strings.Replace(rigCaddyfile, "platform supabase", "platform supabase\ncatalog openapi "+api+"\ncatalog file "+file, 1)
 	r.load(config, proxy)
 	r.send("GET", "/v1/orders/7", nil, "")
@@ -69,7 +49,7 @@ func TestASitesCatalogsNameItsCallsAndAChangeOfThemShows(t *testing.T) {
 	if e := calls[2]; e.Action.Code != "v1-get-project" {
 		t.Errorf("the platform's own operations are gone: %+v", e.Action)
 	}
-	write(t, api, strings.Replace(ordersAPI, "Get an order", "Read an order", 1))
+	write(t, api, strings.Replace(catalogstest.API, "Get an order", "Read an order", 1))
 	r.load(config, proxy)
 	r.send("GET", "/v1/orders/7", nil, "")
 	if e := r.calls(4)[3]; e.Action.Name != "Read an order" {
@@ -93,7 +73,7 @@ func readSite(c *catalogs.Catalog) (string, error) {
 func TestAURLThatIsDownDoesNotKeepTheSidecarDown(t *testing.T) {
 	t.Setenv("XDG_DATA_HOME", t.TempDir())
 	var answer atomic.Value
-	answer.Store(ordersAPI)
+	answer.Store(catalogstest.API)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, answer.Load()) }))
 	defer server.Close()
 	source := server.URL + "/openapi.yaml?key=hunter2"

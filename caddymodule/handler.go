@@ -18,6 +18,7 @@ import (
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
 	"github.com/caddy-audit-log/caddy-audit-log/buffer"
 	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/catalogs"
+	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/operator"
 	"github.com/caddy-audit-log/caddy-audit-log/identity"
 )
 
@@ -36,7 +37,7 @@ const (
 
 	// reserveBytes is the room that is kept for a call's end before the call
 	// is let through. Only an entry made to be large takes more.
-	reserveBytes = 16 << 10
+	reserveBytes = operator.EndRoom
 
 	// retryAfterSeconds is what a refused caller is told to wait.
 	retryAfterSeconds = 5

@@ -5,18 +5,16 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"time"
 
+	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/operator"
 	"github.com/caddy-audit-log/caddy-audit-log/identity"
 )
-
-func knownPath(dir string) string { return filepath.Join(dir, "known") }
 
 // loadKnown reads the callers that the API had accepted before a restart. Without
 // them, a full share of strangers would keep everybody out.
 func loadKnown(dir string, k *identity.Known) error {
-	b, err := os.ReadFile(knownPath(dir))
+	b, err := os.ReadFile(operator.KnownPath(dir))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -24,7 +22,7 @@ func loadKnown(dir string, k *identity.Known) error {
 		err = k.UnmarshalBinary(b)
 	}
 	if err != nil {
-		return fmt.Errorf("reading %q: %w", knownPath(dir), err)
+		return fmt.Errorf("reading %q: %w", operator.KnownPath(dir), err)
 	}
 	return nil
 }
@@ -32,7 +30,7 @@ func loadKnown(dir string, k *identity.Known) error {
 // lastSeenIn is when a sidecar last wrote the callers that are known, which each does
 // every minute; zero if none did.
 func lastSeenIn(dir string) time.Time {
-	info, err := os.Stat(knownPath(dir))
+	info, err := os.Stat(operator.KnownPath(dir))
 	if err != nil {
 		return time.Time{}
 	}
@@ -43,7 +41,7 @@ func lastSeenIn(dir string) time.Time {
 func (s *shared) saveKnown() {
 	b, err := s.known.MarshalBinary()
 	if err == nil {
-		err = writeDurably(knownPath(s.dir), b)
+		err = writeDurably(operator.KnownPath(s.dir), b)
 	}
 	if err == nil {
 		if s.troubles.ended("known") {

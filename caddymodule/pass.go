@@ -6,53 +6,27 @@ import (
 	"fmt"
 	"net/http"
 	"time"
-	"unicode/utf8"
 
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
+	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/operator"
 )
-
-const (
-	// maxPass bounds an order to let calls pass: a fault that lasts for longer
-	// wants another decision.
-	maxPass = 24 * time.Hour
-	// maxPassReason bounds its reason, in bytes.
-	maxPassReason = 1000
-)
-
-// passOrder is the body of a POST to operator.PassPath.
-type passOrder struct {
-	// Seconds is for how long calls may pass; zero ends an order.
-	Seconds float64 `json:"seconds"`
-	// Reason is what the entry says.
-	Reason string `json:"reason"`
-}
-
-// passAnswer says until when calls may pass; it is zero when they may not.
-type passAnswer struct {
-	Until time.Time `json:"until,omitzero"`
-}
 
 // servePass lets calls pass for a time that cannot be recorded, or ends that. What
 // can be recorded still is.
 func (a *App) servePass(w http.ResponseWriter, r *http.Request) error {
-	var o passOrder
+	var o operator.PassOrder
 	bad := func(format string, args ...any) error {
 		return caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: fmt.Errorf(format, args...)}
 	}
 	if err := readOrder(w, r, 64<<10, &o); err != nil {
 		return bad("%w", err)
 	}
-	d := time.Duration(o.Seconds * float64(time.Second))
-	switch {
-	case d < 0 || d > maxPass:
-		return bad("letting calls pass for %s: give a time of up to %s", d, maxPass)
-	case d > 0 && o.Reason == "":
-		return bad("letting calls pass: give a reason, which the audit log keeps")
-	case len(o.Reason) > maxPassReason || !utf8.ValidString(o.Reason):
-		return bad("letting calls pass: the reason must be a text of up to %d bytes", maxPassReason)
+	if err := o.Check(); err != nil {
+		return bad("%w", err)
 	}
+	d := o.Duration()
 	s := a.shared.Load()
 	if s == nil {
 		return caddy.APIError{HTTPStatus: http.StatusServiceUnavailable, Err: errors.New("the audit buffer is not open")}
@@ -63,7 +37,7 @@ func (a *App) servePass(w http.ResponseWriter, r *http.Request) error {
 }
 
 // orderPass lets calls pass for d, or ends that with zero. It ends by itself.
-func (s *shared) orderPass(d time.Duration, reason string) (answer passAnswer) {
+func (s *shared) orderPass(d time.Duration, reason string) (answer operator.PassAnswer) {
 	s.mu.Lock()
 	if s.passEnds != nil {
 		s.passEnds.Stop()
@@ -92,7 +66,7 @@ func (s *shared) resumePass() {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	until = time.Now().Add(min(time.Until(until), maxPass)) // whatever the clock did meanwhile
+	until = time.Now().Add(min(time.Until(until), operator.MaxPass)) // whatever the clock did meanwhile
 	s.buf.PassUntil(until)
 	s.passEnds = time.AfterFunc(time.Until(until), func() { s.passEnded(until) })
 }

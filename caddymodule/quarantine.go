@@ -79,8 +79,8 @@ func (a *App) checkResolve(o *operator.QuarantineOrder) error {
 		return errors.New("name the store whose entries are meant")
 	case o.Do == operator.DoRetry && !a.stores.Has(o.Store):
 		return fmt.Errorf("there is no store %q in the configuration that could be tried", o.Store)
-	case o.Do == operator.DoDrop && (o.Reason == "" || len(o.Reason) > maxPassReason || !utf8.ValidString(o.Reason)):
-		return fmt.Errorf("dropping entries: give a reason of up to %d bytes, which the audit log keeps", maxPassReason)
+	case o.Do == operator.DoDrop && (o.Reason == "" || len(o.Reason) > operator.MaxReason || !utf8.ValidString(o.Reason)):
+		return fmt.Errorf("dropping entries: give a reason of up to %d bytes, which the audit log keeps", operator.MaxReason)
 	case len(o.Sequences) > maxResolve:
 		return fmt.Errorf("%d sequences: name up to %d, or none for all", len(o.Sequences), maxResolve)
 	}

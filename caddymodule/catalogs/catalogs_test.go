@@ -12,17 +12,8 @@ import (
 	"testing"
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
+	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/catalogs/catalogstest"
 )
-
-const shopAPI = `
-openapi: 3.1.0
-servers: [{url: "https://api.example.com/v1"}]
-paths:
-  /orders/{order_id}:
-    get: {operationId: getOrder, summary: Get an order}
-  /orders/{order_id}/refund:
-    post: {operationId: refundOrder}
-`
 
 func writeFile(t *testing.T, path, text string) string {
 	t.Helper()
@@ -47,7 +38,7 @@ func TestARedirectLeadsToNoOtherHost(t *testing.T) {
 	other := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("the other host was asked") }))
 	defer other.Close()
 	mux := http.NewServeMux()
-	mux.HandleFunc("/api", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, shopAPI) })
+	mux.HandleFunc("/api", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, catalogstest.API) })
 	mux.Handle("/here", http.RedirectHandler("/api", http.StatusFound))
 	mux.Handle("/round", http.RedirectHandler("/round", http.StatusFound))
 	mux.Handle("/there", http.RedirectHandler(other.URL, http.StatusFound))

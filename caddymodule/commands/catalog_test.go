@@ -9,35 +9,15 @@ import (
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
+	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/catalogs/catalogstest"
 )
-
-const ordersAPI = `
-openapi: 3.1.0
-servers: [{url: "https://api.example.com/v1"}]
-paths:
-  /orders/{order_id}:
-    get: {operationId: getOrder, summary: Get an order}
-  /orders/{order_id}/refund:
-    post: {operationId: refundOrder}
-`
-
-const ordersFile = `
-operations:
-  - method: GET
-    path: /v1/orders/{id}
-    changing: true
-  - method: POST
-    path: /v1/orders/{id}/refund
-    name: Refund an order
-    target: {type: refund, parent: id}
-`
 
 // inCatalogs runs the command beside a Caddyfile of two sites.
 func inCatalogs(t *testing.T, args ...string) (string, error) {
 	t.Helper()
 	dir := t.TempDir()
-	api := write(t, filepath.Join(dir, "api.yaml"), ordersAPI+"  /ping: {get: {operationId: ping}}\n")
-	file := write(t, filepath.Join(dir, "file.yaml"), ordersFile)
+	api := write(t, filepath.Join(dir, "api.yaml"), catalogstest.API+"  /ping: {get: {operationId: ping}}\n")
+	file := write(t, filepath.Join(dir, "file.yaml"), catalogstest.File)
 	config := write(t, filepath.Join(dir, "Caddyfile"), `:8080 {
 	audit_log {
 		platform supabase

@@ -2,12 +2,11 @@ package commands
 
 import (
 	"context"
-	"errors"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
 
+	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/operator"
 	"github.com/caddy-audit-log/caddy-audit-log/internal/display"
 	"github.com/caddy-audit-log/caddy-audit-log/internal/doctor"
 )
@@ -44,9 +43,9 @@ func (d *examination) lastWritten() (at time.Time, what string) {
 		return at, ""
 	}
 	names, _ := filepath.Glob(filepath.Join(dir, "seg-*.db")) // the pattern is well-formed
-	for _, name := range append(names, filepath.Join(dir, "known")) {
+	for _, name := range append(names, operator.KnownPath(dir)) {
 		info, err := os.Stat(name)
-		if errors.Is(err, fs.ErrNotExist) || err != nil {
+		if err != nil {
 			continue
 		}
 		if info.ModTime().After(at) {

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/catalogs/catalogstest"
 	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/operator"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
 	"github.com/caddy-audit-log/caddy-audit-log/internal/doctor"
@@ -16,7 +17,7 @@ func TestCallsThatNoSiteRecordsAreFound(t *testing.T) {
 	r, _ = newPatient(t, "platform supabase", "platform generic").examined()
 	r.want(t, "routes", doctor.StateWarning, "knows no API")
 	dir := t.TempDir()
-	api := write(t, filepath.Join(dir, "api.yaml"), ordersAPI+"  /ping: {get: {operationId: ping}}\n")
+	api := write(t, filepath.Join(dir, "api.yaml"), catalogstest.API+"  /ping: {get: {operationId: ping}}\n")
 	r, _ = newPatient(t, "platform supabase", "platform supabase\n\t\tcatalog openapi "+api).examined()
 	r.want(t, "routes", doctor.StateWarning, "1 of its own operations have no target, such as GET /v1/ping")
 	r, _ = newPatient(t).examined()

@@ -56,15 +56,12 @@ func notRunning() []doctor.Diagnosis {
 // nearlyFull is the part of a bound from which on it is in sight.
 const nearlyFull = 0.8
 
-// endRoom is what the buffer keeps free for the end of each call, in bytes: with less, it is full.
-const endRoom = 16 << 10
-
 func roomFindings(s *operator.Status) (list []doctor.Diagnosis) {
 	size := func(b int64) string { return humanize.IBytes(uint64(max(0, b))) }
 	switch {
 	case s.FreeBytes > 0 && s.FreeBytes < s.MinFreeBytes:
 		list = append(list, doctor.Wrong("the buffer counts as full: its disk has %s free, and leaves %s to others", size(s.FreeBytes), size(s.MinFreeBytes)).Mend("free some of it"))
-	case s.BufferMaxBytes > 0 && s.BufferBytes+endRoom > s.BufferMaxBytes:
+	case s.BufferMaxBytes > 0 && s.BufferBytes+operator.EndRoom > s.BufferMaxBytes:
 		list = append(list, doctor.Wrong("the buffer is full: %s of %s", size(s.BufferBytes), size(s.BufferMaxBytes)).
 			Mend("mend the store that does not keep up; raising max_size and reloading helps at once, if the disk has room"))
 	case float64(s.BufferBytes) > nearlyFull*float64(s.BufferMaxBytes) && s.BufferMaxBytes > 0:

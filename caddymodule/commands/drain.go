@@ -199,7 +199,7 @@ audit.gap entry, as soon as one can be recorded.`,
 			if end == (d > 0) {
 				return errors.New("letting calls pass: give either --for and --reason, or --end")
 			}
-			order, err := json.Marshal(passRequest{Seconds: d.Seconds(), Reason: reason})
+			order, err := json.Marshal(operator.PassOrder{Seconds: d.Seconds(), Reason: reason})
 			if err != nil {
 				return err
 			}
@@ -207,10 +207,9 @@ audit.gap entry, as soon as one can be recorded.`,
 			if err != nil {
 				return err
 			}
-			defer body.Close()
-			var answer passReply
-			if err := json.NewDecoder(body).Decode(&answer); err != nil {
-				return fmt.Errorf("reading the server's answer: %w", err)
+			answer, err := answerIn[operator.PassAnswer](body)
+			if err != nil {
+				return err
 			}
 			if answer.Until.IsZero() {
 				_, err = fmt.Fprintln(cmd.OutOrStdout(), "calls that cannot be recorded are again handled as on_fault says")
@@ -225,16 +224,4 @@ audit.gap entry, as soon as one can be recorded.`,
 	cmd.Flags().StringVar(&reason, "reason", "", "Why; the audit log keeps it")
 	cmd.Flags().BoolVar(&end, "end", false, "End it now")
 	return cmd
-}
-
-// passRequest is what is asked at operator.PassPath, and passReply the answer.
-type passRequest struct {
-	// Seconds is for how long calls may pass; zero ends an order.
-	Seconds float64 `json:"seconds"`
-	Reason  string  `json:"reason"`
-}
-
-type passReply struct {
-	// Until is when calls may not pass any more; zero if they may not now.
-	Until time.Time `json:"until"`
 }

@@ -60,6 +60,11 @@ func fromServerOr[T any](ctx context.Context, p *place, path string, query url.V
 	if err != nil {
 		return answer, err
 	}
+	return answerIn[T](body)
+}
+
+// answerIn reads what a server has answered, and closes it.
+func answerIn[T any](body io.ReadCloser) (answer T, err error) {
 	defer body.Close()
 	if err := json.NewDecoder(body).Decode(&answer); err != nil {
 		return answer, fmt.Errorf("reading the server's answer: %w", err)
@@ -372,11 +377,7 @@ func (p *place) orderHold(ctx context.Context, o *operator.HoldOrder) (answer op
 	if err != nil {
 		return answer, err
 	}
-	defer body.Close()
-	if err := json.NewDecoder(body).Decode(&answer); err != nil {
-		return answer, fmt.Errorf("reading the server's answer: %w", err)
-	}
-	return answer, nil
+	return answerIn[operator.HoldAnswer](body)
 }
 
 func holdListCommand() *cobra.Command {

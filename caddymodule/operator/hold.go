@@ -33,8 +33,8 @@ const (
 	DoRelease = "release"
 
 	maxHoldText = 400
-	// maxReason bounds the reason of an order, in bytes.
-	maxReason = 1000
+	// MaxReason bounds the reason of an order, of any, in bytes.
+	MaxReason = 1000
 )
 
 // Check says what is wrong with an order.
@@ -43,8 +43,8 @@ func (o *HoldOrder) Check() error {
 	switch {
 	case o.Do != DoSet && o.Do != DoRelease:
 		return fmt.Errorf("do %q: it is set or release", o.Do)
-	case o.Reason == "" || len(o.Reason) > maxReason || !utf8.ValidString(o.Reason):
-		return fmt.Errorf("give a reason of up to %d bytes, which the audit log keeps", maxReason)
+	case o.Reason == "" || len(o.Reason) > MaxReason || !utf8.ValidString(o.Reason):
+		return fmt.Errorf("give a reason of up to %d bytes, which the audit log keeps", MaxReason)
 	case o.Do == DoRelease && h.ID == "":
 		return errors.New("name the hold that is released: caddy audit retention hold list shows them")
 	case o.Do == DoSet && h.Organization == "" && h.Actor == "" && h.From.IsZero() && h.To.IsZero():

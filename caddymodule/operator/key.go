@@ -11,6 +11,9 @@ import (
 // TokenKeyPath is where the key of a buffer's directory is.
 func TokenKeyPath(dir string) string { return filepath.Join(dir, "token.key") }
 
+// KnownPath is where the callers are kept that the API has accepted lately.
+func KnownPath(dir string) string { return filepath.Join(dir, "known") }
+
 // ReadTokenKey reads the directory's key and makes none.
 func ReadTokenKey(dir string) (*audit.TokenKey, error) {
 	path := TokenKeyPath(dir)

@@ -8,6 +8,10 @@ import (
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
 )
 
+// EndRoom is what the buffer keeps free for the end of each call, in bytes: with less, it is
+// full.
+const EndRoom = 16 << 10
+
 // Status is the answer of `caddy audit status --json`: both conservation
 // equations, each term counted on its own, and what they are about.
 type Status struct {
