@@ -198,7 +198,7 @@ func (s *stage) edit(number *regexp.Regexp, add int) error {
 	}
 	defer db.Close()
 	return db.Update(func(tx *bolt.Tx) error {
-		const header, body = 37, 12
+		const header, body, transaction = 37, 12, 21
 		state := tx.Bucket([]byte("s"))
 		frame := slices.Clone(state.Get([]byte("state")))
 		if len(frame) < header {
@@ -214,6 +214,7 @@ func (s *stage) edit(number *regexp.Regexp, add int) error {
 		}
 		frame = slices.Concat(frame[:at[2]], []byte(strconv.Itoa(n+add)), frame[at[3]:])
 		binary.BigEndian.PutUint32(frame[4:], uint32(len(frame)))
+		binary.BigEndian.PutUint64(frame[transaction:], uint64(tx.ID()))
 		binary.BigEndian.PutUint32(frame[8:], crc32.Checksum(frame[body:], crc32.MakeTable(crc32.Castagnoli)))
 		return state.Put([]byte("state"), frame)
 	})
