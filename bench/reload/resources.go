@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/caddy-audit-log/caddy-audit-log/bench/internal/rig"
@@ -23,13 +25,52 @@ type resources struct {
 // resourcesOf counts; profile says where the goroutines are.
 func (a *admin) resourcesOf(ctx context.Context, p *rig.Process) (r resources, profile []byte, err error) {
 	// The files first: the other question opens one.
-	files, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.PID))
+	files, err := openFiles(p)
 	if err != nil {
-		return r, nil, fmt.Errorf("counting open files: %w: they are taken from /proc, so this program needs Linux", err)
+		return r, nil, err
 	}
 	r.Files = len(files)
 	r.Goroutines, profile, err = a.goroutines(ctx)
 	return r, profile, err
+}
+
+// openFiles lists what a process has open, but for the segment that the buffer
+// prepares: it is open, twice, or not by how full the current one is, whoever
+// reloads.
+func openFiles(p *rig.Process) (names []string, err error) {
+	dir := fmt.Sprintf("/proc/%d/fd", p.PID)
+	files, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("listing open files: %w: they are taken from /proc, so this program needs Linux", err)
+	}
+	preparing := 0
+	for _, f := range files {
+		name, err := os.Readlink(filepath.Join(dir, f.Name()))
+		if err != nil {
+			continue // closed meanwhile
+		}
+		if filepath.Base(name) == prepared && preparing < 2 {
+			preparing++
+			continue
+		}
+		names = append(names, name)
+	}
+	return names, nil
+}
+
+const prepared = "seg-next.db.tmp"
+
+// keepFiles writes down which files are open, for who asks what has come since.
+func keepFiles(p *rig.Process, path string) error {
+	names, err := openFiles(p)
+	if err != nil {
+		return err
+	}
+	slices.Sort(names)
+	if err := os.WriteFile(path, []byte(strings.Join(names, "\n")+"\n"), 0o600); err != nil {
+		return fmt.Errorf("keeping the evidence: %w", err)
+	}
+	return nil
 }
 
 // steady waits until the counts do not change any more.
@@ -65,7 +106,7 @@ func (a *admin) back(ctx context.Context, p *rig.Process, before resources, dir 
 		if err := os.WriteFile(filepath.Join(dir, "goroutines.txt"), append(profile, stacks...), 0o600); err != nil {
 			return r, fmt.Errorf("keeping the evidence: %w", err)
 		}
-		return r, nil
+		return r, keepFiles(p, filepath.Join(dir, "files-after.txt"))
 	}
 }
 

@@ -115,6 +115,9 @@ func (t *trial) live(ctx context.Context, r *reloader) error {
 	if t.res.Before, err = t.admin.steady(ctx, p); err != nil {
 		return err
 	}
+	if err := keepFiles(p, filepath.Join(t.site.Dir, "files-before.txt")); err != nil {
+		return err
+	}
 	if err := t.phase(ctx, p, r, t.For, "reloads"); err != nil {
 		return err
 	}
