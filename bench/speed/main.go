@@ -28,6 +28,7 @@ import (
 type options struct {
 	rig.Setup
 	Parts    string
+	Variants string
 	Rounds   int
 	Warmup   time.Duration
 	Start    time.Duration
@@ -53,6 +54,7 @@ func main() {
 	fs := flag.NewFlagSet("speed", flag.ExitOnError)
 	o.Register(fs)
 	fs.StringVar(&o.Parts, "parts", strings.Join(partNames, ","), "which `parts` to measure")
+	fs.StringVar(&o.Variants, "variants", "", "which `variants` of requests to measure, beside plain (default: all: "+strings.Join(variantNames(), ",")+")")
 	fs.IntVar(&o.Rounds, "rounds", 5, "how `many` times each thing has its turn")
 	fs.DurationVar(&o.Warmup, "warmup", 500*time.Millisecond, "`time` before each measurement")
 	fs.DurationVar(&o.Start, "start", 2*time.Second, "`time` for which a server is called after its start, before it is measured")
@@ -209,6 +211,9 @@ func (r *runner) run(ctx context.Context, parts []string) error {
 		return r.compare(ctx)
 	}
 	if err := r.requests.read(); err != nil {
+		return err
+	}
+	if r.requests.chosen, err = chosen(r.Variants); err != nil {
 		return err
 	}
 	r.appends = appends{options: r.options, dir: r.dir}

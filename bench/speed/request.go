@@ -77,10 +77,12 @@ type figures struct {
 	CPU float64 `json:"cpu_us_per_request"`
 	// Total is CPU with what was left to do afterwards: delivering to the
 	// store. Requests that warmed up are in it, on both sides.
-	Total    float64 `json:"cpu_us_per_request_delivered"`
-	Written  float64 `json:"kib_written_per_request"`
-	Allocs   float64 `json:"allocations_per_request"`
-	Bytes    float64 `json:"bytes_allocated_per_request"`
+	Total   float64 `json:"cpu_us_per_request_delivered"`
+	Written float64 `json:"kib_written_per_request"`
+	Allocs  float64 `json:"allocations_per_request"`
+	Bytes   float64 `json:"bytes_allocated_per_request"`
+	// Commits are those of the buffer, for a thousand requests.
+	Commits  float64 `json:"commits_per_1000_requests"`
 	Resident float64 `json:"resident_mib"`
 	Own      float64 `json:"resident_own_mib"`
 }
@@ -93,6 +95,7 @@ type requests struct {
 	dir     string
 	api     string
 	shipped string
+	chosen  []variant
 
 	figures []figures
 }
@@ -117,7 +120,7 @@ func (q *requests) read() error {
 func (q *requests) run(ctx context.Context) error {
 	bar := rig.NewProgress("requests")
 	all := cells(!q.Quick)
-	done, of := 0, q.Rounds*len(variants)*len(all)
+	done, of := 0, q.Rounds*len(q.chosen)*len(all)
 	for round := 1; round <= q.Rounds; round++ {
 		err := q.round(ctx, round, all, func(f figures) {
 			done++
@@ -140,7 +143,7 @@ func (q *requests) round(ctx context.Context, round int, all []cell, did func(fi
 			l.proc.Kill()
 		}
 	}()
-	for _, v := range variants {
+	for _, v := range q.chosen {
 		l, err := q.start(ctx, v, filepath.Join(dir, strings.NewReplacer(" ", "-", ",", "").Replace(v.name)))
 		if err != nil {
 			return err
@@ -231,7 +234,7 @@ func (q *requests) measure(ctx context.Context, l *life, c cell, rate float64) (
 	if err != nil {
 		return figures{}, err
 	}
-	heap0, err := l.heap(ctx)
+	counts0, err := l.counts(ctx)
 	if err != nil {
 		return figures{}, err
 	}
@@ -241,7 +244,7 @@ func (q *requests) measure(ctx context.Context, l *life, c cell, rate float64) (
 	if err != nil {
 		return figures{}, err
 	}
-	heap1, err := l.heap(ctx)
+	counts1, err := l.counts(ctx)
 	if err != nil {
 		return figures{}, err
 	}
@@ -273,7 +276,8 @@ func (q *requests) measure(ctx context.Context, l *life, c cell, rate float64) (
 		CPU:     round3((at2.CPU - at1.CPU).Seconds() * 1e6 / n),
 		Total:   round3((at3.CPU - at0.CPU).Seconds() * 1e6 / all),
 		Written: round3(float64(at3.Written-at0.Written) / 1024 / all),
-		Allocs:  round3((heap1.objects - heap0.objects) / all), Bytes: round3((heap1.bytes - heap0.bytes) / all),
+		Allocs:  round3((counts1.objects - counts0.objects) / all), Bytes: round3((counts1.bytes - counts0.bytes) / all),
+		Commits:  round3((counts1.commits - counts0.commits) / all * 1000),
 		Resident: round3(float64(at2.Resident) / (1 << 20)), Own: round3(float64(at2.Own) / (1 << 20)),
 	}, nil
 }
@@ -295,11 +299,11 @@ func (l *life) recorded(ctx context.Context) (uint64, error) {
 	return st.Calls.Recorded, err
 }
 
-// allocated is what the build has allocated since it began.
-type allocated struct{ objects, bytes float64 }
+// counted is what the build has allocated and committed since it began.
+type counted struct{ objects, bytes, commits float64 }
 
-// heap asks the build's metrics.
-func (l *life) heap(ctx context.Context) (a allocated, err error) {
+// counts asks the build's metrics.
+func (l *life) counts(ctx context.Context) (a counted, err error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+l.site.Metrics+"/metrics", http.NoBody)
 	if err != nil {
 		return a, err
@@ -314,7 +318,7 @@ func (l *life) heap(ctx context.Context) (a allocated, err error) {
 		return a, fmt.Errorf("reading the metrics: %w", err)
 	}
 	for line := range strings.Lines(string(b)) {
-		for name, to := range map[string]*float64{"go_memstats_mallocs_total ": &a.objects, "go_memstats_alloc_bytes_total ": &a.bytes} {
+		for name, to := range map[string]*float64{"go_memstats_mallocs_total ": &a.objects, "go_memstats_alloc_bytes_total ": &a.bytes, "caddy_audit_commits_total ": &a.commits} {
 			if v, ok := strings.CutPrefix(line, name); ok {
 				if *to, err = strconv.ParseFloat(strings.TrimSpace(v), 64); err != nil {
 					return a, fmt.Errorf("reading the metrics: %w", err)
@@ -359,18 +363,27 @@ func put(ctx context.Context, self string, pid int, l load) (m measured, start, 
 	return m, start, end, err
 }
 
-// profile keeps what each variant does under full load, once more.
+// profile keeps what each variant does under full load and under half of that, once more.
 func (q *requests) profile(ctx context.Context, lives []*life) error {
-	for _, l := range lives {
-		name := filepath.Join(q.Profiles, "request "+l.name)
-		profiled := make(chan error, 1)
-		go func() {
-			err := l.save(ctx, fmt.Sprintf("/debug/pprof/profile?seconds=%d", max(1, int(q.Duration.Seconds()))), name+".cpu.pprof")
-			profiled <- errors.Join(err, l.save(ctx, "/debug/pprof/allocs", name+".allocs.pprof"))
-		}()
-		_, _, _, err := put(ctx, q.self, l.proc.PID, load{Addr: l.site.Addr, Calls: full.Calls, Warmup: q.Warmup, Duration: q.Duration + time.Second})
-		if err := errors.Join(err, <-profiled); err != nil {
-			return fmt.Errorf("profiling %s: %w", l.name, err)
+	rates := q.of(plain, full, theRate)
+	for _, c := range []cell{full, half} {
+		what, rate := "", 0.0
+		if c.Half {
+			what, rate = ", half load", rates[len(rates)-1]/2
+		}
+		for _, l := range lives {
+			name := filepath.Join(q.Profiles, "request "+l.name+what)
+			profiled := make(chan error, 1)
+			go func() {
+				err := l.save(ctx, fmt.Sprintf("/debug/pprof/profile?seconds=%d", max(1, int(q.Duration.Seconds()))), name+".cpu.pprof")
+				profiled <- errors.Join(err, l.save(ctx, "/debug/pprof/allocs", name+".allocs.pprof"))
+			}()
+			_, _, _, err := put(ctx, q.self, l.proc.PID, load{
+				Addr: l.site.Addr, Calls: c.Calls, Rate: rate, Warmup: q.Warmup, Duration: q.Duration + time.Second,
+			})
+			if err := errors.Join(err, <-profiled); err != nil {
+				return fmt.Errorf("profiling %s: %w", l.name, err)
+			}
 		}
 	}
 	return nil
@@ -405,6 +418,7 @@ var (
 	theCPU      = func(f figures) float64 { return f.CPU }
 	theTotal    = func(f figures) float64 { return f.Total }
 	theWritten  = func(f figures) float64 { return f.Written }
+	theCommits  = func(f figures) float64 { return f.Commits }
 	theAllocs   = func(f figures) float64 { return f.Allocs }
 	theResident = func(f figures) float64 { return f.Resident }
 	theOwn      = func(f figures) float64 { return f.Own }
@@ -421,6 +435,7 @@ type summary struct {
 	Total    spread `json:"cpu_us_per_request_delivered"`
 	Written  spread `json:"kib_written_per_request"`
 	Allocs   spread `json:"allocations_per_request"`
+	Commits  spread `json:"commits_per_1000_requests"`
 	Resident spread `json:"resident_mib"`
 	Own      spread `json:"resident_own_mib"`
 	// Ratios to plain are taken within each round, and only then summed up.
@@ -432,12 +447,12 @@ type summary struct {
 
 func (q *requests) lines() (lines []summary) {
 	for _, c := range cells(!q.Quick) {
-		for _, v := range variants {
+		for _, v := range q.chosen {
 			pick := func(f func(figures) float64) spread { return spreadOf(q.of(v, c, f)) }
 			lines = append(lines, summary{
 				Variant: v.name, Cell: c,
 				Rate: pick(theRate), P50: pick(theP50), P99: pick(theP99), CPU: pick(theCPU), Total: pick(theTotal), Written: pick(theWritten),
-				Allocs: pick(theAllocs), Resident: pick(theResident), Own: pick(theOwn),
+				Allocs: pick(theAllocs), Commits: pick(theCommits), Resident: pick(theResident), Own: pick(theOwn),
 				RateRatio: ratios(q.of(v, c, theRate), q.of(plain, c, theRate)),
 				P99Ratio:  ratios(q.of(v, c, theP99), q.of(access, c, theP99)),
 				CPUExtra:  pairs(q.of(v, c, theCPU), q.of(plain, c, theCPU), func(a, b float64) float64 { return a - b }),
@@ -454,10 +469,10 @@ func (q *requests) print(w io.Writer, lines []summary) {
 		}
 
 		if i == 0 || l.Cell != lines[i-1].Cell {
-			fmt.Fprintln(w, columns("", "REQUESTS/S", "OF PLAIN", "P50 MS", "P99 MS", "CPU µS/REQUEST", "ABOVE PLAIN", "DELIVERED", "KIB WRITTEN", "ALLOCS", "RESIDENT MIB"))
+			fmt.Fprintln(w, columns("", "REQUESTS/S", "OF PLAIN", "P50 MS", "P99 MS", "CPU µS/REQUEST", "ABOVE PLAIN", "DELIVERED", "KIB WRITTEN", "COMMITS/1000", "ALLOCS", "RESIDENT MIB"))
 		}
 		fmt.Fprintln(w, columns(l.Variant, l.Rate.text("%.0f"), l.RateRatio.text("%.2f"), l.P50.text("%.1f"), l.P99.text("%.1f"),
-			l.CPU.text("%.0f"), l.CPUExtra.text("%+.0f"), fmt.Sprintf("%.0f", l.Total.Median), fmt.Sprintf("%.1f", l.Written.Median), fmt.Sprintf("%.0f", l.Allocs.Median),
+			l.CPU.text("%.0f"), l.CPUExtra.text("%+.0f"), fmt.Sprintf("%.0f", l.Total.Median), fmt.Sprintf("%.1f", l.Written.Median), fmt.Sprintf("%.0f", l.Commits.Median), fmt.Sprintf("%.0f", l.Allocs.Median),
 			fmt.Sprintf("%.0f", l.Resident.Median)))
 
 	}
@@ -465,7 +480,7 @@ func (q *requests) print(w io.Writer, lines []summary) {
 
 // columns makes a line of a table whose columns are as wide in every table.
 func columns(texts ...string) string {
-	width := []int{20, 22, 18, 16, 18, 18, 14, 11, 13, 8, 12}
+	width := []int{20, 22, 18, 16, 18, 18, 14, 11, 13, 14, 8, 12}
 	var b strings.Builder
 	for i, t := range texts {
 		fmt.Fprintf(&b, "%-*s", width[i], t)

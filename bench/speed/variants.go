@@ -29,13 +29,38 @@ var (
 	relaxed  = variant{name: "relaxed", level: "metadata", durability: "relaxed", held: true}
 	answer   = variant{name: "answer", level: "metadata", durability: "answer", held: true}
 	strict   = variant{name: "strict", level: "metadata", durability: "strict", held: true}
-	answered = variant{name: "answer, delivering", level: "metadata", durability: "answer"}
-	intended = variant{name: "strict, delivering", level: "metadata", durability: "strict"}
+	answered = variant{name: "answer delivering", level: "metadata", durability: "answer"}
+	intended = variant{name: "strict delivering", level: "metadata", durability: "strict"}
 )
 
 // variants are all of them. plain comes first: the others are compared with it, and half
 // of its load is what latency is measured at.
 var variants = []variant{plain, access, unlisted, relaxed, answer, strict, answered, intended}
+
+// chosen are the variants of a list of names, and plain.
+func chosen(names string) ([]variant, error) {
+	if names == "" {
+		return variants, nil
+	}
+	some := []variant{plain}
+	for name := range strings.SplitSeq(names, ",") {
+		i := slices.IndexFunc(variants, func(v variant) bool { return v.name == strings.TrimSpace(name) })
+		if i < 0 {
+			return nil, fmt.Errorf("reading the options: there is no variant %q: choose of %s", name, strings.Join(variantNames(), ","))
+		}
+		if variants[i] != plain {
+			some = append(some, variants[i])
+		}
+	}
+	return some, nil
+}
+
+func variantNames() (names []string) {
+	for _, v := range variants {
+		names = append(names, v.name)
+	}
+	return names
+}
 
 func (v variant) audits() bool { return v.level != "" }
 
