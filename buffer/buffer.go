@@ -194,6 +194,7 @@ type Buffer struct {
 	mu         sync.Mutex
 	ending     bool
 	next       *group // gathers until the writer takes it
+	lastGroup  int    // how many operations the one had that it took last
 	nextIntent uint64
 	state      state // as committed, but for positions that wait for a commit
 	committed  map[string]Position
@@ -278,7 +279,7 @@ func Open(dir string, o Options) (_ *Buffer, err error) {
 	b := &Buffer{
 		dir: dir, lock: lock, pending: o.Pending, gap: o.Gap, pendAge: o.PendingAfter, onCommit: o.OnCommit, filling: o.filling,
 		wake: make(chan struct{}, 1), full: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{}),
-		clock: time.Now(), next: newGroup(),
+		clock: time.Now(), next: newGroup(0),
 		holding: map[string]int64{}, open: map[uint64]*openIntent{}, headMoved: make(chan struct{}),
 		sums: map[uint64]sum{}, witnesses: map[string]bool{},
 	}

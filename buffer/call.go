@@ -211,7 +211,10 @@ type group struct {
 	err  error // set before done is closed
 }
 
-func newGroup() *group { return &group{done: make(chan struct{})} }
+// newGroup makes a group that is expected to have so many operations.
+func newGroup(expected int) *group {
+	return &group{ops: make([]operation, 0, expected), done: make(chan struct{})}
+}
 
 // ticket is where a submitted operation lies.
 type ticket struct {
@@ -239,7 +242,8 @@ func (b *Buffer) submit(o operation) (ticket, error) {
 		b.nextIntent++
 	}
 	b.next.ops = append(b.next.ops, o)
-	enough := 2*int64(len(b.next.ops)) >= b.inFlight.Load()
+	n := len(b.next.ops)
+	enough := n >= b.lastGroup && 2*int64(n) >= b.inFlight.Load()
 	b.mu.Unlock()
 	if enough {
 		signal(b.full)

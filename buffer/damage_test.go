@@ -156,8 +156,17 @@ func TestWhatIsHarmedIsInAGapAndTheRestIsRead(t *testing.T) {
 			b := open(t, dir, Options{Gap: told.entry, Adopt: true, SegmentSize: 128 << 10})
 			got, lost := taken(t, b, 1)
 			var count uint64
-			least := false
+			least, mayBeTaken := false, false
 			for _, g := range told.of(GapDamaged) {
+				if newest := filepath.Base(files[len(files)-1]); g.First == n+1 && g.Count == 1 && g.Segment == newest {
+					// Its last commit cannot be told from one that had an entry; see
+					// TestAHarmedLastCommitIsTold.
+					if !slices.ContainsFunc(done, func(d string) bool { return strings.HasPrefix(d, newest) }) {
+						t.Errorf("%v: nothing was done to %s, and a gap tells of it: %+v", done, newest, g)
+					}
+					mayBeTaken = mayBeTaken || g.AtLeast
+					continue
+				}
 				count += g.Count
 				least = least || g.AtLeast
 			}
@@ -185,7 +194,7 @@ func TestWhatIsHarmedIsInAGapAndTheRestIsRead(t *testing.T) {
 					}
 				}
 			}
-			if least && b.Stats().Instance == b.Instance(1) {
+			if (least || mayBeTaken) && b.Stats().Instance == b.Instance(1) {
 				t.Errorf("%v: numbers that may be taken are given again under the same UUID", done)
 			}
 			checkConserved(t, b)

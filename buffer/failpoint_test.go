@@ -277,11 +277,11 @@ func runVictim(t *testing.T, dir, kill, picky string, note func(word, what strin
 	return cmd.Wait() != nil
 }
 
-// often is how often work comes by a failpoint, about.
+// often is how often work comes by a failpoint, at least.
 func often(point string) int {
 	switch point {
 	case "append", "commit", "flush", "committed":
-		return 200
+		return 100
 	case "create", "sync", "rename", "renamed", "seal", "unlink":
 		return 8
 	default:

@@ -9,11 +9,11 @@ import (
 	bolt "go.etcd.io/bbolt"
 )
 
-// pace is how soon after a commit the next one may begin while most of the calls
-// in flight are not waiting for it. A commit costs processor time whatever it
-// holds, so fewer and fuller ones leave more of it to the calls; one that is alone,
-// or that everybody waits for, waits for nothing.
-const pace = 2 * time.Millisecond
+// pace is how soon after a commit the next one may begin while fewer calls wait for it
+// than for the one before, or most of those in flight do not wait. A commit costs processor
+// time whatever it holds, so fewer and fuller ones leave more of it to the calls; a call
+// that is alone waits for nothing.
+const pace = 4 * time.Millisecond
 
 // write is the writer: the one goroutine that changes segments. It commits
 // whatever was submitted while its last commit ran.
@@ -56,8 +56,8 @@ func (b *Buffer) write() {
 	}
 }
 
-// gather waits until the next commit is worth its cost: at least half of the calls
-// in flight wait for it, or the last one is long enough ago.
+// gather waits until the next commit is worth its cost: as many wait for it as for the
+// last one, and at least half of the calls in flight, or the last one is long enough ago.
 func (b *Buffer) gather() {
 	// Those whom the last commit woke are about to submit again: let them, or
 	// groups catch only half of the callers.
@@ -104,7 +104,8 @@ func (b *Buffer) take(flush bool) *batch {
 	}
 	passed := b.tellPassed()
 	t := &batch{group: b.next, head: b.head, calls: passed, sums: b.sums}
-	b.next, b.sums = newGroup(), map[uint64]sum{}
+	b.lastGroup = len(b.next.ops)
+	b.next, b.sums = newGroup(b.lastGroup), map[uint64]sum{}
 	open := len(b.open)
 	for i := range t.group.ops {
 		o := &t.group.ops[i]
