@@ -135,6 +135,10 @@ func speed(ctx context.Context, o options, w io.Writer) (err error) {
 			return fmt.Errorf("reading the options: there is no part %q: choose of %s", name, strings.Join(partNames, ","))
 		}
 	}
+	some, err := chosen(o.Variants)
+	if err != nil {
+		return err
+	}
 	if o.Rounds < 1 || o.Duration <= 0 || o.Start <= 0 || o.Entries < 1 || o.Pending < 1 || o.Rows < 1 {
 		return fmt.Errorf("reading the options: -rounds, -start, -duration, -entries, -pending and -rows must be positive")
 	}
@@ -164,7 +168,7 @@ func speed(ctx context.Context, o options, w io.Writer) (err error) {
 		}
 		err = os.RemoveAll(dir)
 	}()
-	r := &runner{options: o, setup: setup, self: self, dir: dir}
+	r := &runner{options: o, chosen: some, setup: setup, self: self, dir: dir}
 	watched, stop, err := watchDisk(dir)
 	if err != nil {
 		return err
@@ -189,6 +193,7 @@ func speed(ctx context.Context, o options, w io.Writer) (err error) {
 // runner has the parts.
 type runner struct {
 	options
+	chosen    []variant
 	setup     rig.Setup
 	self, dir string
 
@@ -213,9 +218,7 @@ func (r *runner) run(ctx context.Context, parts []string) error {
 	if err := r.requests.read(); err != nil {
 		return err
 	}
-	if r.requests.chosen, err = chosen(r.Variants); err != nil {
-		return err
-	}
+	r.requests.chosen = r.chosen
 	r.appends = appends{options: r.options, dir: r.dir}
 	r.records = records{options: r.options, setup: r.setup, self: r.self, dir: r.dir}
 	r.pending = pending{options: r.options, dir: r.dir}

@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -142,5 +143,18 @@ func TestFilesHoldWhatWasAppended(t *testing.T) {
 		if err != nil || info.Size() == 0 || info.Size()%(payloadSize+8) != 0 {
 			t.Errorf("%v, %d bytes", err, info.Size())
 		}
+	}
+}
+
+func TestPlainIsAlwaysAmongTheVariants(t *testing.T) {
+	for names, want := range map[string][]variant{
+		"": variants, "answer, strict delivering": {plain, answer, intended}, "plain,none": {plain, unlisted},
+	} {
+		if got, err := chosen(names); err != nil || !slices.Equal(got, want) {
+			t.Errorf("%q: got %v, %v", names, got, err)
+		}
+	}
+	if _, err := chosen("answers"); err == nil || !strings.Contains(err.Error(), "access log") {
+		t.Errorf("what there is is not said: %v", err)
 	}
 }
