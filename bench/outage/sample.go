@@ -82,7 +82,7 @@ func (s *stage) look(ctx context.Context, p *sampler) {
 		if !ok {
 			continue
 		}
-		short, cancel := context.WithTimeout(ctx, look)
+		short, cancel := context.WithTimeout(ctx, 3*look)
 		ranges, err := r.ranges(short)
 		cancel()
 		// One that is down, or is only being made, says nothing.
