@@ -29,6 +29,9 @@ func fakeRun(t *testing.T, fault string) (v *verdict, out string, err error) {
 	t.Helper()
 	o := short(trialOutage, httpKind)
 	o.Warm, o.After = 500*time.Millisecond, 500*time.Millisecond
+	if fault == aHole {
+		o.Down = 4 * look // on a busy machine, too, somebody looks meanwhile
+	}
 	if o.Caddy, err = os.Executable(); err != nil {
 		t.Fatal(err)
 	}
@@ -59,7 +62,7 @@ func TestAWholeRunAgainstAProductThatBreaksThePromise(t *testing.T) {
 		"calls are refused meanwhile":    func(v *verdict) int { return v.Trials[0].Refused },
 		"calls are broken off meanwhile": func(v *verdict) int { return v.Trials[0].Unanswered },
 		"the terms do not add up":        func(v *verdict) int { return v.Trials[0].NotConserved },
-		"sqlite has a hole for a moment": func(v *verdict) int { return v.Trials[0].Stores[0].WrongRanges },
+		aHole:                            func(v *verdict) int { return v.Trials[0].Stores[0].WrongRanges },
 		"sqlite has one twice":           func(v *verdict) int { return v.Trials[0].Stores[0].WrongRepeats },
 	} {
 		t.Run(fault, func(t *testing.T) {
