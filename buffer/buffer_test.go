@@ -263,6 +263,7 @@ func TestADirectoryThatCannotBeMadeIsNamed(t *testing.T) {
 }
 
 func TestAFullBufferRefusesNewCallsAndTakesTheEndsOfAdmittedOnes(t *testing.T) {
+	t.Parallel()
 	b := open(t, newDir(t), Options{MaxSize: 1 << 20, SegmentSize: 256 << 10})
 	b.Hold("s")
 	admitted := admit(t, b)
@@ -412,6 +413,7 @@ func TestACallThatTheDiskDoesNotTakeInTimeIsRefused(t *testing.T) {
 }
 
 func TestACallOpenForLongIsToldOnce(t *testing.T) {
+	t.Parallel()
 	dir := newDir(t)
 	b := open(t, dir, Options{
 		PendingAfter: time.Millisecond,
@@ -505,6 +507,7 @@ func TestNothingIsTakenAfterClose(t *testing.T) {
 // A random run of everything that callers and stores do, with restarts, against
 // a plain slice.
 func TestRandomUseMatchesASlice(t *testing.T) {
+	t.Parallel()
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	rnd := rand.New(rand.NewPCG(seed, 0))

@@ -8,6 +8,7 @@ import (
 
 // The gap that tells that a store is detached must not be what detaches it again.
 func TestADeadStoreWithASmallShareMakesNoGapsForEver(t *testing.T) {
+	t.Parallel()
 	var g gaps
 	b := open(t, newDir(t), Options{Gap: g.entry, MaxSize: 1 << 20, SegmentSize: 1 << 20})
 	if err := b.Attach("s", Attachment{Destination: "host-a", MaxLag: 1 << 20 / 1000}); err != nil { // detachable 0.1%

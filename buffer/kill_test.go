@@ -47,6 +47,7 @@ func victim(dir string) {
 }
 
 func TestAKilledProcessLosesNothingThatItWasToldIsDurable(t *testing.T) {
+	t.Parallel()
 	dir := newDir(t)
 	self, err := os.Executable()
 	if err != nil {

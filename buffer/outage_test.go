@@ -154,6 +154,7 @@ func TestADiskThatTakesNewSegmentsAndNoCommitsLetsGo(t *testing.T) {
 // Their share must come back when the stores have everything, also where nobody
 // else calls.
 func TestStrangersWhoseEntriesAreDeliveredAreLetIn(t *testing.T) {
+	t.Parallel()
 	for _, size := range []int64{32 << 20, 256 << 20} {
 		b := open(t, newDir(t), Options{MaxSize: size, MinFree: 1})
 		b.Hold("store")
@@ -182,6 +183,7 @@ func TestStrangersWhoseEntriesAreDeliveredAreLetIn(t *testing.T) {
 }
 
 func TestASlowReaderKeepsNoCallWaiting(t *testing.T) {
+	t.Parallel()
 	b := sealed(t, newDir(t), 200, Options{})
 	reads, heal := make(chan struct{}), make(chan struct{})
 	done := make(chan struct{})
@@ -369,6 +371,7 @@ func TestManyNetworksLeaveNothingBehind(t *testing.T) {
 }
 
 func TestManyOpenCallsDoNotMakeASegmentOfEachCommit(t *testing.T) {
+	t.Parallel()
 	b := open(t, newDir(t), Options{SegmentSize: 64 << 10})
 	for range 200 {
 		c, err := b.Admit(100, Caller{Known: true})

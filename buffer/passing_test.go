@@ -229,6 +229,7 @@ func TestStrangersCannotFillTheBuffer(t *testing.T) {
 }
 
 func TestWhatStrangersHaveInTheBufferCountsUntilItIsGone(t *testing.T) {
+	t.Parallel()
 	dir := newDir(t)
 	o := Options{SegmentSize: 128 << 10}
 	b := open(t, dir, o)

@@ -93,6 +93,7 @@ func TestAnotherDestinationMustSayWhereItBegins(t *testing.T) {
 }
 
 func TestALaggingStoreIsDetachedWithAnExactGap(t *testing.T) {
+	t.Parallel()
 	dir := newDir(t)
 	var g gaps
 	b := open(t, dir, Options{MaxSize: 8 << 20, SegmentSize: 512 << 10, Gap: g.entry})
@@ -142,6 +143,7 @@ func TestALaggingStoreIsDetachedWithAnExactGap(t *testing.T) {
 }
 
 func TestARemovedStoreIsKeptForATimeAndThenForgotten(t *testing.T) {
+	t.Parallel()
 	dir := newDir(t)
 	var g gaps
 	o := Options{MaxSize: 256 << 20, SegmentSize: 256 << 10, Gap: g.entry}
@@ -186,6 +188,7 @@ func TestARemovedStoreIsKeptForATimeAndThenForgotten(t *testing.T) {
 
 // What nobody comes back for must not fill the buffer.
 func TestARemovedStoreIsDetachedBeyondItsShare(t *testing.T) {
+	t.Parallel()
 	var g gaps
 	b := open(t, newDir(t), Options{MaxSize: 8 << 20, SegmentSize: 256 << 10, Gap: g.entry})
 	for _, name := range []string{"removed", "stays"} {

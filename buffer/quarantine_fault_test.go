@@ -233,6 +233,7 @@ func TestAKillAtAnyChangeOfQuarantineLosesNothing(t *testing.T) {
 }
 
 func TestAHarmedQuarantineIsReadAsFarAsItCanBeAndTheRestIsTold(t *testing.T) {
+	t.Parallel()
 	origin := newDir(t)
 	b := open(t, origin, Options{})
 	b.Hold("a")
@@ -428,6 +429,7 @@ func TestAFileOfQuarantineThatIsHarmedWhileItIsUsedIsNoted(t *testing.T) {
 }
 
 func TestTheFileOfQuarantineIsWrittenAgainWhenSomebodyDeletesIt(t *testing.T) {
+	t.Parallel()
 	for name, vandal := range map[string]func(dir string) error{
 		"deleted":    func(dir string) error { return os.Remove(filepath.Join(dir, quarantineName)) },
 		"replaced":   func(dir string) error { return replaceFile(filepath.Join(dir, quarantineName)) },
@@ -590,6 +592,7 @@ func TestARepairedQuarantineIsWhole(t *testing.T) {
 
 // Two servers on one directory must not both write in its quarantine.
 func TestWhoHasLostTheLockPutsNothingIntoQuarantine(t *testing.T) {
+	t.Parallel()
 	dir := newDir(t)
 	b := open(t, dir, Options{})
 	b.Hold("s")

@@ -456,6 +456,7 @@ func TestACopiedDirectoryKeepsItsQuarantine(t *testing.T) {
 }
 
 func TestManyRecordsArePagedAndSortedAndResolved(t *testing.T) {
+	t.Parallel()
 	dir := newDir(t)
 	b := open(t, dir, Options{})
 	stores := []string{"a", "aa", "b", strings.Repeat("long ", 50)}

@@ -103,6 +103,7 @@ func TestThatCallsPassIsToldOnceAndThatTheyAreRecordedAgain(t *testing.T) {
 
 // Each second it is tried again.
 func TestAMarkerThatCannotBeMadeAnewIsToldOnce(t *testing.T) {
+	t.Parallel()
 	const begins, ends = "making the marker of passed calls anew; it is tried again each second", "the marker of passed calls was deleted or replaced behind our back; it is made anew"
 	var log said
 	dir := newDir(t)

@@ -12,6 +12,7 @@ import (
 
 // As long as the process lives, nobody can take entries away by deleting files.
 func TestFilesThatAreDeletedOrReplacedAreWrittenAgain(t *testing.T) {
+	t.Parallel()
 	for name, vandal := range map[string]func(dir string, files []string) error{
 		"a sealed one":    func(_ string, files []string) error { return os.Remove(files[1]) },
 		"the active one":  func(_ string, files []string) error { return os.Remove(files[len(files)-1]) },
