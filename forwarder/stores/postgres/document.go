@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"bytes"
 	"strings"
 	"unicode/utf16"
 	"unicode/utf8"
@@ -17,6 +18,9 @@ const replacement = `\ufffd`
 // of half a surrogate pair. Bytes that are not UTF-8 it does not store at all. All of
 // these become U+FFFD in the column that is queried, and Read returns the raw bytes.
 func document(doc []byte) (text string, raw []byte) {
+	if bytes.IndexByte(doc, '\\') < 0 && bytes.IndexByte(doc, 0) < 0 && utf8.Valid(doc) {
+		return string(doc), nil // as nearly all are
+	}
 	var b strings.Builder
 	copied := 0 // what of doc is in b
 	replace := func(from, to int) {

@@ -19,7 +19,7 @@ import (
 const SchemaVersion = schemaVersion
 
 // schemaVersion is the newest of migrations.
-const schemaVersion = 3
+const schemaVersion = 4
 
 //go:embed migrations/*.sql
 var migrations embed.FS
