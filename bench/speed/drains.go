@@ -108,7 +108,7 @@ func (d *drains) fillMany(ctx context.Context) error {
 // round fills a buffer with entries that nobody has seen yet, and drains it into everything.
 func (d *drains) round(ctx context.Context, round int, did func(drained)) error {
 	dir := filepath.Join(d.dir, "drains")
-	if err := d.fill(ctx, filepath.Join(dir, "buffer"), uint64(round+1)); err != nil {
+	if err := d.fill(ctx, filepath.Join(dir, "buffer"), organizations, uint64(round+1)); err != nil {
 		return err
 	}
 	path := filepath.Join(dir, "audit.db")
@@ -148,7 +148,8 @@ func (d *drains) round(ctx context.Context, round int, did func(drained)) error 
 	return os.RemoveAll(dir)
 }
 
-func (d *drains) fill(ctx context.Context, dir string, seed uint64) (err error) {
+// fill makes a buffer of entries of so many organizations.
+func (d *drains) fill(ctx context.Context, dir string, organizations int, seed uint64) (err error) {
 	b, err := buffer.Open(dir, buffer.Options{MaxSize: 1 << 40, MaxWait: time.Minute})
 	if err != nil {
 		return err

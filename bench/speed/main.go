@@ -44,7 +44,7 @@ type options struct {
 }
 
 // The parts, in the order in which they run.
-var partNames = []string{"requests", "appends", "records", "pending", "drains"}
+var partNames = []string{"requests", "appends", "records", "pending", "drains", "growth"}
 
 func main() {
 	if played, err := helper(os.Args[1:]); played {
@@ -101,6 +101,7 @@ type result struct {
 	Records  []recordLine `json:"records,omitempty"`
 	Pending  *pendingLine `json:"pending,omitempty"`
 	Drains   []drainLine  `json:"drains,omitempty"`
+	Growth   []curve      `json:"growth,omitempty"`
 	Change   []changeLine `json:"change,omitempty"`
 	// Figures are those of each round, printed with -json.
 	Figures *everything `json:"figures,omitempty"`
@@ -134,6 +135,9 @@ func speed(ctx context.Context, o options, w io.Writer) (err error) {
 		if !slices.Contains(partNames, name) {
 			return fmt.Errorf("reading the options: there is no part %q: choose of %s", name, strings.Join(partNames, ","))
 		}
+	}
+	if o.Quick && o.Parts == strings.Join(partNames, ",") {
+		parts = parts[:len(parts)-1] // no bar is about growth
 	}
 	some, err := chosen(o.Variants)
 	if err != nil {
@@ -202,6 +206,7 @@ type runner struct {
 	records  records
 	pending  pending
 	drains   drains
+	growth   growth
 	change   change
 }
 
@@ -223,8 +228,10 @@ func (r *runner) run(ctx context.Context, parts []string) error {
 	r.records = records{options: r.options, setup: r.setup, self: r.self, dir: r.dir}
 	r.pending = pending{options: r.options, dir: r.dir}
 	r.drains = drains{options: r.options, dir: r.dir}
+	r.growth = growth{options: r.options, requests: r.requests, dir: r.dir}
 	run := map[string]func(context.Context) error{
 		"requests": r.requests.run, "appends": r.appends.run, "records": r.records.run, "pending": r.pending.run, "drains": r.drains.run,
+		"growth": r.growth.run,
 	}
 	for _, name := range partNames {
 		if !slices.Contains(parts, name) {
@@ -263,7 +270,7 @@ func (r *runner) result() *result {
 	if len(r.drains.figures) > 0 {
 		res.Drains = r.drains.lines()
 	}
-	res.Pending, res.Change = r.pending.line, r.change.lines
+	res.Pending, res.Growth, res.Change = r.pending.line, r.growth.curves, r.change.lines
 	res.Bars = r.bars()
 	return res
 }
@@ -285,6 +292,9 @@ func (r *runner) print(w io.Writer, res *result) {
 	}
 	if res.Drains != nil {
 		r.drains.print(w, res.Drains)
+	}
+	for _, c := range res.Growth {
+		c.plot(w)
 	}
 	if res.Change != nil {
 		r.change.print(w)

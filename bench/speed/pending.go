@@ -33,29 +33,45 @@ type pendingLine struct {
 }
 
 func (p *pending) run(ctx context.Context) (err error) {
-	dir := filepath.Join(p.dir, "pending")
-	open := func(name string) (toBuffer, error) {
-		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return toBuffer{}, err
-		}
-		b, err := buffer.Open(filepath.Join(dir, name), buffer.Options{MaxSize: 1 << 40, MaxWait: time.Minute})
-		return toBuffer{b}, err
-	}
-	full, err := open("full")
+	full, err := p.open("full")
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, full.close(), os.RemoveAll(dir)) }()
+	defer func() { err = errors.Join(err, full.close(), os.RemoveAll(p.at(""))) }()
 	if err := p.fill(ctx, full); err != nil {
 		return fmt.Errorf("filling a buffer: %w", err)
 	}
 	line := &pendingLine{Pending: full.Stats().Head}
-	var fulls, empties []float64
+	fulls, empties, err := p.turns(ctx, full)
+	if err != nil {
+		return err
+	}
+	line.Full, line.Empty, line.Ratio = spreadOf(fulls), spreadOf(empties), ratios(fulls, empties)
+	p.line = line
+	return nil
+}
+
+func (p *pending) at(name string) string { return filepath.Join(p.dir, "pending", name) }
+
+func (p *pending) open(name string) (toBuffer, error) {
+	if err := os.MkdirAll(p.at(""), 0o700); err != nil {
+		return toBuffer{}, err
+	}
+	b, err := buffer.Open(p.at(name), buffer.Options{MaxSize: 1 << 40, MaxWait: time.Minute})
+	return toBuffer{b}, err
+}
+
+// turns appends to a full buffer and to empty ones, and returns how many a second went into
+// either, by round.
+func (p *pending) turns(ctx context.Context, full toBuffer) (fulls, empties []float64, err error) {
 	bar := rig.NewProgress("appends with much pending")
 	for round := 1; round <= p.Rounds; round++ {
-		empty, err := open("empty")
+		if err := ctx.Err(); err != nil {
+			return nil, nil, err
+		}
+		empty, err := p.open("empty")
 		if err != nil {
-			return err
+			return nil, nil, err
 		}
 		turns := []struct {
 			to    toBuffer
@@ -67,18 +83,16 @@ func (p *pending) run(ctx context.Context) (err error) {
 		for _, t := range turns {
 			f, err := pour(t.to, 64, p.Warmup, p.Duration)
 			if err != nil {
-				return errors.Join(err, empty.close())
+				return nil, nil, errors.Join(err, empty.close())
 			}
 			*t.rates = append(*t.rates, f.Rate)
 		}
-		if err := errors.Join(empty.close(), os.RemoveAll(filepath.Join(dir, "empty"))); err != nil {
-			return err
+		if err := errors.Join(empty.close(), os.RemoveAll(p.at("empty"))); err != nil {
+			return nil, nil, err
 		}
 		bar.Step(round, p.Rounds, fmt.Sprintf("%.0f/s, and %.0f/s with nothing", fulls[round-1], empties[round-1]))
 	}
-	line.Full, line.Empty, line.Ratio = spreadOf(fulls), spreadOf(empties), ratios(fulls, empties)
-	p.line = line
-	return nil
+	return fulls, empties, nil
 }
 
 func (p *pending) fill(ctx context.Context, to toBuffer) error {

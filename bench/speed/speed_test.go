@@ -158,3 +158,16 @@ func TestPlainIsAlwaysAmongTheVariants(t *testing.T) {
 		t.Errorf("what there is is not said: %v", err)
 	}
 }
+
+func TestACurveIsDrawnToItsHighestPoint(t *testing.T) {
+	c := curve{Of: "stores", Cost: "µs an entry", Points: []point{{1, spread{10, 9, 11}}, {2, spread{20, 19, 21}}, {4, spread{-1, -2, 0}}}}
+	var b strings.Builder
+	c.plot(&b)
+	want := "\nµs an entry\n" +
+		"            stores          1 " + strings.Repeat("█", 20) + strings.Repeat(" ", 20) + " 10.00 (9.00–11.00)\n" +
+		"                            2 " + strings.Repeat("█", 40) + " 20.00 (19.00–21.00)\n" +
+		"                            4 " + strings.Repeat(" ", 40) + " -1.00 (-2.00–0.00)\n"
+	if b.String() != want {
+		t.Errorf("got\n%s\nwant\n%s", b.String(), want)
+	}
+}
