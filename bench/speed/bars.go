@@ -78,6 +78,9 @@ func (r *runner) bars() (all []bar) {
 }
 
 func printBars(w io.Writer, bars []bar) {
+	if len(bars) == 0 {
+		return
+	}
 	fmt.Fprintln(w)
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(tw, "\tGOT\tBAR\tAIM\tREACHED")

@@ -58,10 +58,12 @@ type drains struct {
 	figures []drained
 
 	server *pgtest.Server
-	many   string // a database of many rows
+	many   string    // a database of many rows
+	since  time.Time // the rows are from before, and each round's entries of an hour of their own after it
 }
 
 func (d *drains) run(ctx context.Context) (err error) {
+	d.since = time.Now().Add(-time.Duration(d.Rounds+1) * time.Hour)
 	if d.server, err = pgtest.Start(nil); err != nil {
 		return err
 	}
@@ -94,7 +96,7 @@ func (d *drains) fillMany(ctx context.Context) error {
 	}
 	to := sample.Writer{Store: s, Instance: "0198c0de-0000-7000-8000-000000000004"}
 	bar, n := rig.NewProgress("rows"), 0
-	for e, stamp := range sample.Entries(sample.Options{Organizations: organizations, Entries: d.Rows, Until: time.Now().Add(-time.Hour), Span: 30 * 24 * time.Hour, Seed: 1}) {
+	for e, stamp := range sample.Entries(sample.Options{Organizations: organizations, Entries: d.Rows, Until: d.since, Span: 30 * 24 * time.Hour, Seed: 1}) {
 		if _, err := to.Add(ctx, e, stamp); err != nil {
 			return errors.Join(err, s.Close())
 		}
@@ -105,10 +107,18 @@ func (d *drains) fillMany(ctx context.Context) error {
 	return errors.Join(to.Flush(ctx), s.Summarize(ctx), s.Close())
 }
 
+func (d *drains) summarizeMany(ctx context.Context) error {
+	s, err := sqlite.Open(ctx, sqlite.Config{Path: d.many}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return err
+	}
+	return errors.Join(s.Summarize(ctx), s.Close())
+}
+
 // round fills a buffer with entries that nobody has seen yet, and drains it into everything.
 func (d *drains) round(ctx context.Context, round int, did func(drained)) error {
 	dir := filepath.Join(d.dir, "drains")
-	if err := d.fill(ctx, filepath.Join(dir, "buffer"), organizations, uint64(round+1)); err != nil {
+	if err := d.fill(ctx, filepath.Join(dir, "buffer"), organizations, d.since.Add(time.Duration(round)*time.Hour), uint64(round+1)); err != nil {
 		return err
 	}
 	path := filepath.Join(dir, "audit.db")
@@ -134,6 +144,10 @@ func (d *drains) round(ctx context.Context, round int, did func(drained)) error 
 		return err
 	}
 	did(drained{What: intoManyRows, Rate: rate})
+	// What is left to do for these rows is not the next round's.
+	if err := d.summarizeMany(ctx); err != nil {
+		return err
+	}
 	rate, err = d.drain(ctx, dir, intoPostgres, round, func() (forwarder.Store, error) {
 		return postgres.Open(ctx, postgres.Config{DSN: func() (string, error) { return d.server.DSN(nil), nil }}, slog.New(slog.DiscardHandler))
 	})
@@ -148,8 +162,8 @@ func (d *drains) round(ctx context.Context, round int, did func(drained)) error 
 	return os.RemoveAll(dir)
 }
 
-// fill makes a buffer of entries of so many organizations.
-func (d *drains) fill(ctx context.Context, dir string, organizations int, seed uint64) (err error) {
+// fill makes a buffer of entries of so many organizations, from the hour before a time.
+func (d *drains) fill(ctx context.Context, dir string, organizations int, until time.Time, seed uint64) (err error) {
 	b, err := buffer.Open(dir, buffer.Options{MaxSize: 1 << 40, MaxWait: time.Minute})
 	if err != nil {
 		return err
@@ -169,7 +183,7 @@ func (d *drains) fill(ctx context.Context, dir string, organizations int, seed u
 			}
 		})
 	}
-	for e := range sample.Entries(sample.Options{Organizations: organizations, Entries: d.Entries, Until: time.Now(), Span: time.Hour, Seed: seed}) {
+	for e := range sample.Entries(sample.Options{Organizations: organizations, Entries: d.Entries, Until: until, Span: time.Hour, Seed: seed}) {
 		p, encodeErr := e.Encode()
 		if encodeErr != nil {
 			err = errors.Join(err, encodeErr)

@@ -163,7 +163,7 @@ func (g *growth) routes(ctx context.Context) error {
 func (g *growth) stores(ctx context.Context) error {
 	dir := filepath.Join(g.dir, "buffer")
 	d := drains{options: g.options, dir: g.dir}
-	if err := d.fill(ctx, dir, organizations, 1); err != nil {
+	if err := d.fill(ctx, dir, organizations, time.Now(), 1); err != nil {
 		return err
 	}
 	attempt := 0
@@ -217,7 +217,7 @@ func (g *growth) organizations(ctx context.Context) error {
 	return sweep(ctx, g, "organizations", "µs to deliver an entry to SQLite", theOrganizations, func(n int) (float64, error) {
 		dir := filepath.Join(g.dir, "organizations")
 		seed++
-		if err := d.fill(ctx, filepath.Join(dir, "buffer"), n, seed); err != nil {
+		if err := d.fill(ctx, filepath.Join(dir, "buffer"), n, time.Now(), seed); err != nil {
 			return 0, err
 		}
 		rate, err := d.drain(ctx, dir, intoSQLite, 0, func() (forwarder.Store, error) {
