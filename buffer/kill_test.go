@@ -87,6 +87,9 @@ func TestAKilledProcessLosesNothingThatItWasToldIsDurable(t *testing.T) {
 			}
 		}
 		_ = cmd.Wait()
+		if len(ended) < enough {
+			t.Fatalf("the process ended by itself after %d calls", len(ended))
+		}
 	}
 	b := open(t, dir, Options{})
 	if !b.Recovered().Unclean {

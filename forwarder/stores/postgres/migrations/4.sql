@@ -119,7 +119,7 @@ BEGIN
 	END IF;
 
 	-- A plan for these very arrays would be made with several copies of all of them, which
-	-- takes a third of a batch's time, and an INSERT looks into no partition. Beside each
+	-- took 29 % of the server's time, and an INSERT looks into no partition. Beside each
 	-- other in one row the arrays are read as they go by; as a table of their own they would
 	-- all be copied first.
 	SET LOCAL plan_cache_mode = force_generic_plan;
@@ -138,7 +138,7 @@ BEGIN
 			unnest(pendings) AS pending, unnest(owners) AS owner, unnest(actors) AS actor, unnest(emails) AS email,
 			unnest(token_types) AS token_type, unnest(addresses) AS address, unnest(actions) AS action, unnest(methods) AS method,
 			unnest(target_types) AS target_type, unnest(targets) AS target, unnest(outcomes) AS outcome, unnest(statuses) AS status,
-			unnest(events) AS event, generate_subscripts(ids, 1) AS n
+			unnest(events) AS event, generate_series(1, wanted) AS n
 	) AS u
 	WHERE (known IS NULL OR NOT u.n = ANY (known)) AND (refused IS NULL OR NOT u.n = ANY (refused))
 	ON CONFLICT (timestamp, id, class) DO NOTHING;
