@@ -56,6 +56,7 @@ func (c *chunk) rest() block {
 // at least one. It returns an error only when there is none. What it returns is valid until
 // the next call.
 func (c *chunk) read(source Source, from uint64, entries, size int) ([]decoded, error) {
+	c.clear()
 	c.payloads, c.entries, c.given = c.payloads[:0], c.entries[:0], 0
 	if cap(c.entries) < entries {
 		c.entries = make([]decoded, 0, entries) // which blocks point into
@@ -92,5 +93,5 @@ func (c *chunk) read(source Source, from uint64, entries, size int) ([]decoded, 
 	return c.entries, nil
 }
 
-// clear lets go of what was read: the records that were taken belong to the batch.
-func (c *chunk) clear() { clear(c.entries[:cap(c.entries)]) }
+// clear lets go of what was read last: the records that were taken belong to the batch.
+func (c *chunk) clear() { clear(c.entries) }

@@ -7,7 +7,7 @@ import (
 )
 
 // A chunk is what one would get by decoding one entry after the other, however many there
-// are, and its memory is another's only with the next.
+// are.
 func TestAChunkIsWhatItsSourceHolds(t *testing.T) {
 	t.Parallel()
 	rng := rand.New(rand.NewPCG(1, 2))

@@ -24,30 +24,34 @@ type parameter struct {
 func parameterOf(arg any) (parameter, error) {
 	switch v := arg.(type) {
 	case int64:
-		return parameter{binary.BigEndian.AppendUint64(nil, uint64(v)), pgtype.Int8OID}, nil
+		return parameter{appendBigint(nil, v), pgtype.Int8OID}, nil
 	case []string:
-		return array(pgtype.TextArrayOID, pgtype.TextOID, v, func(s string) int { return len(s) }, appendText), nil
+		bytes := 0
+		for _, s := range v {
+			bytes += len(s)
+		}
+		return array(pgtype.TextArrayOID, pgtype.TextOID, v, bytes, appendText), nil
 	case []*string:
-		return array(pgtype.TextArrayOID, pgtype.TextOID, v, ofKnown(func(s string) int { return len(s) }), known(appendText)), nil
+		return array(pgtype.TextArrayOID, pgtype.TextOID, v, 8*len(v), orNull(appendText)), nil
 	case [][]byte:
-		return array(pgtype.ByteaArrayOID, pgtype.ByteaOID, v, func(raw []byte) int { return len(raw) }, func(b, raw []byte) []byte {
+		return array(pgtype.ByteaArrayOID, pgtype.ByteaOID, v, 8*len(v), func(b, raw []byte) []byte {
 			if raw == nil {
 				return nil
 			}
 			return append(b, raw...)
 		}), nil
 	case []int64:
-		return array(pgtype.Int8ArrayOID, pgtype.Int8OID, v, size[int64](8), appendBigint), nil
+		return array(pgtype.Int8ArrayOID, pgtype.Int8OID, v, 8*len(v), appendBigint), nil
 	case []*int64:
-		return array(pgtype.Int8ArrayOID, pgtype.Int8OID, v, size[*int64](8), known(appendBigint)), nil
+		return array(pgtype.Int8ArrayOID, pgtype.Int8OID, v, 8*len(v), orNull(appendBigint)), nil
 	case []int32:
-		return array(pgtype.Int4ArrayOID, pgtype.Int4OID, v, size[int32](4), appendInteger), nil
+		return array(pgtype.Int4ArrayOID, pgtype.Int4OID, v, 4*len(v), appendInteger), nil
 	case []*int32:
-		return array(pgtype.Int4ArrayOID, pgtype.Int4OID, v, size[*int32](4), known(appendInteger)), nil
+		return array(pgtype.Int4ArrayOID, pgtype.Int4OID, v, 4*len(v), orNull(appendInteger)), nil
 	case []bool:
-		return array(pgtype.BoolArrayOID, pgtype.BoolOID, v, size[bool](1), appendBool), nil
+		return array(pgtype.BoolArrayOID, pgtype.BoolOID, v, len(v), appendBool), nil
 	case []*bool:
-		return array(pgtype.BoolArrayOID, pgtype.BoolOID, v, size[*bool](1), known(appendBool)), nil
+		return array(pgtype.BoolArrayOID, pgtype.BoolOID, v, len(v), orNull(appendBool)), nil
 	}
 	return parameter{}, fmt.Errorf("encoding an argument: a %T is of no known type", arg)
 }
@@ -55,7 +59,6 @@ func parameterOf(arg any) (parameter, error) {
 func appendText(b []byte, s string) []byte   { return append(b, s...) }
 func appendBigint(b []byte, n int64) []byte  { return binary.BigEndian.AppendUint64(b, uint64(n)) }
 func appendInteger(b []byte, n int32) []byte { return binary.BigEndian.AppendUint32(b, uint32(n)) }
-func size[T any](bytes int) func(T) int      { return func(T) int { return bytes } }
 
 func appendBool(b []byte, is bool) []byte {
 	if is {
@@ -64,8 +67,8 @@ func appendBool(b []byte, is bool) []byte {
 	return append(b, 0)
 }
 
-// known makes of what encodes an element what encodes a pointer to one, of which nil is NULL.
-func known[T any](put func([]byte, T) []byte) func([]byte, *T) []byte {
+// orNull makes of what encodes an element what encodes a pointer to one, of which nil is NULL.
+func orNull[T any](put func([]byte, T) []byte) func([]byte, *T) []byte {
 	return func(b []byte, e *T) []byte {
 		if e == nil {
 			return nil
@@ -74,28 +77,14 @@ func known[T any](put func([]byte, T) []byte) func([]byte, *T) []byte {
 	}
 }
 
-// ofKnown is known for what measures an element.
-func ofKnown[T any](size func(T) int) func(*T) int {
-	return func(e *T) int {
-		if e == nil {
-			return 0
-		}
-		return size(*e)
-	}
-}
-
-// array encodes a slice. put appends an element, or returns nil for NULL, and size is how many
-// bytes it takes at most: an array of documents is not moved while it grows.
-func array[T any](oid, element uint32, v []T, size func(T) int, put func([]byte, T) []byte) parameter {
+// array encodes a slice. put appends an element, or returns nil for NULL. bytes is what the
+// elements take, about: an array of documents is not to be moved while it grows.
+func array[T any](oid, element uint32, v []T, bytes int, put func([]byte, T) []byte) parameter {
 	if v == nil {
 		return parameter{nil, oid}
 	}
 	dimensions := uint32(min(len(v), 1))
-	bytes := 20 + 4*len(v)
-	for _, e := range v {
-		bytes += size(e)
-	}
-	b := binary.BigEndian.AppendUint32(make([]byte, 0, bytes), dimensions)
+	b := binary.BigEndian.AppendUint32(make([]byte, 0, 20+4*len(v)+bytes), dimensions)
 	b = binary.BigEndian.AppendUint32(b, 0) // there may be NULLs, see below
 	b = binary.BigEndian.AppendUint32(b, element)
 	if dimensions > 0 {
