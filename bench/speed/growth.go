@@ -44,10 +44,10 @@ type growth struct {
 
 // How much of each there is. Of calls it is per second.
 var (
-	theRates         = []float64{100, 250, 500, 1000, 2000}
-	theRoutes        = []int{10, 100, 1000, 10_000}
-	theStores        = []int{1, 2, 4, 8}
-	theOrganizations = []int{1, 100, 10_000, 100_000}
+	callRates          = []float64{100, 250, 500, 1000, 2000}
+	routeCounts        = []int{10, 100, 1000, 10_000}
+	storeCounts        = []int{1, 2, 4, 8}
+	organizationCounts = []int{1, 100, 10_000, 100_000}
 )
 
 func (g *growth) run(ctx context.Context) error {
@@ -109,16 +109,16 @@ func (g *growth) rates(ctx context.Context) error {
 		}
 		lives[v.name] = l
 	}
-	return sweep(ctx, g, "calls a second", "percent of a processor that recording at answer takes", theRates, func(rate float64) (float64, error) {
-		var cpu [2]float64
+	return sweep(ctx, g, "calls a second", "percent of a processor that recording at answer takes", callRates, func(rate float64) (float64, error) {
+		var percent [2]float64
 		for i, v := range []variant{answer, plain} {
-			f, err := g.requests.measure(ctx, lives[v.name], cell{Calls: full.Calls, Half: true}, rate)
+			f, err := g.requests.measure(ctx, lives[v.name], half, rate)
 			if err != nil {
 				return 0, err
 			}
-			cpu[i] = f.CPU
+			percent[i] = f.CPU * f.Rate / 1e4 // of what came, should it not be what was asked for
 		}
-		return round3((cpu[0] - cpu[1]) * rate / 1e4), nil
+		return round3(percent[0] - percent[1]), nil
 	})
 }
 
@@ -126,7 +126,7 @@ func (g *growth) rates(ctx context.Context) error {
 func (g *growth) routes(ctx context.Context) error {
 	const calls = 50_000
 	derivers := map[int]*audit.Deriver{}
-	for _, n := range theRoutes {
+	for _, n := range routeCounts {
 		var operations []audit.Operation
 		for i := range n {
 			operations = append(operations, audit.Operation{
@@ -139,7 +139,7 @@ func (g *growth) routes(ctx context.Context) error {
 		}
 		derivers[n] = &audit.Deriver{Platform: &audit.Platform{Name: "growth", Catalog: catalog}, Key: new(audit.TokenKey)}
 	}
-	return sweep(ctx, g, "routes", "µs to derive an entry", theRoutes, func(n int) (float64, error) {
+	return sweep(ctx, g, "routes", "µs to derive an entry", routeCounts, func(n int) (float64, error) {
 		rng := rand.New(rand.NewPCG(1, uint64(n)))
 		paths := make([]string, 4096)
 		for i := range paths {
@@ -167,7 +167,7 @@ func (g *growth) stores(ctx context.Context) error {
 		return err
 	}
 	attempt := 0
-	return sweep(ctx, g, "stores", "µs of processor time an entry for all of them", theStores, func(n int) (cost float64, err error) {
+	return sweep(ctx, g, "stores", "µs of processor time an entry for all of them", storeCounts, func(n int) (cost float64, err error) {
 		attempt++
 		b, err := buffer.Open(dir, buffer.Options{MaxSize: 1 << 40, MaxWait: time.Minute})
 		if err != nil {
@@ -214,7 +214,7 @@ func (g *growth) stores(ctx context.Context) error {
 func (g *growth) organizations(ctx context.Context) error {
 	d := drains{options: g.options, dir: g.dir}
 	seed := uint64(0)
-	return sweep(ctx, g, "organizations", "µs to deliver an entry to SQLite", theOrganizations, func(n int) (float64, error) {
+	return sweep(ctx, g, "organizations", "µs to deliver an entry to SQLite", organizationCounts, func(n int) (float64, error) {
 		dir := filepath.Join(g.dir, "organizations")
 		seed++
 		if err := d.fill(ctx, filepath.Join(dir, "buffer"), n, time.Now(), seed); err != nil {

@@ -53,7 +53,7 @@ func main() {
 	var o options
 	fs := flag.NewFlagSet("speed", flag.ExitOnError)
 	o.Register(fs)
-	fs.StringVar(&o.Parts, "parts", strings.Join(partNames, ","), "which `parts` to measure")
+	fs.StringVar(&o.Parts, "parts", "", "which `parts` to measure (default: all: "+strings.Join(partNames, ",")+"; with -quick not the last)")
 	fs.StringVar(&o.Variants, "variants", "", "which `variants` of requests to measure, beside plain (default: all: "+strings.Join(variantNames(), ",")+")")
 	fs.IntVar(&o.Rounds, "rounds", 5, "how `many` times each thing has its turn")
 	fs.DurationVar(&o.Warmup, "warmup", 500*time.Millisecond, "`time` before each measurement")
@@ -131,13 +131,16 @@ type syncs struct {
 
 func speed(ctx context.Context, o options, w io.Writer) (err error) {
 	parts := strings.Split(o.Parts, ",")
+	switch {
+	case o.Parts == "" && o.Quick:
+		parts = partNames[:len(partNames)-1] // no bar is about growth
+	case o.Parts == "":
+		parts = partNames
+	}
 	for _, name := range parts {
 		if !slices.Contains(partNames, name) {
 			return fmt.Errorf("reading the options: there is no part %q: choose of %s", name, strings.Join(partNames, ","))
 		}
-	}
-	if o.Quick && o.Parts == strings.Join(partNames, ",") {
-		parts = parts[:len(parts)-1] // no bar is about growth
 	}
 	some, err := chosen(o.Variants)
 	if err != nil {
