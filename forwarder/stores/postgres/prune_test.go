@@ -4,8 +4,11 @@ package postgres
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -13,6 +16,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
@@ -84,6 +88,34 @@ func TestWhatHasExpiredLeavesAReceiptAndIsNotLost(t *testing.T) {
 	}
 	if n := len(documents(t, s, forwarder.Query{})); n != 0 || late != 3 {
 		t.Errorf("%d entries and %d late ones in receipts, want 0 and 3", n, late)
+	}
+}
+
+// Who may write and nothing else cannot bring back what has expired by arrays of which the
+// first element is not number 1.
+func TestWhatHasExpiredIsNotTakenWhateverBoundsTheArraysHave(t *testing.T) {
+	s := newStore(t)
+	clockAt(s, 100)
+	stamp := terms{"default": 30}.tag("default", at(10))
+	batch := []forwarder.Record{stampedRecord(t, 1, 10, stamp), stampedRecord(t, 2, 10, stamp)}
+	var values [][]byte
+	var oids []uint32
+	for _, arg := range arguments(batch, s.now().UnixMicro(), names{}) {
+		p, err := parameterOf(arg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if slice := reflect.ValueOf(arg); slice.Kind() == reflect.Slice && slice.Len() == len(batch) {
+			binary.BigEndian.PutUint32(p.value[16:], 5) // the lower bound
+		}
+		values, oids = append(values, p.value), append(oids, p.oid)
+	}
+	formats := slices.Repeat([]int16{pgtype.BinaryFormatCode}, len(values))
+	if err := s.conn.PgConn().ExecParams(t.Context(), writeSQL(s.at.schema), values, oids, formats, nil).Read().Err; err != nil {
+		t.Fatal(err)
+	}
+	if n := len(documents(t, s, forwarder.Query{})); n != 0 {
+		t.Errorf("%d entries that have expired are stored", n)
 	}
 }
 
