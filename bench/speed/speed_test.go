@@ -3,12 +3,12 @@
 package main
 
 import (
-	"errors"
 	"math"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -126,21 +126,32 @@ func TestRatiosAreTakenWithinARound(t *testing.T) {
 
 // What the files promise is what the buffer is held against, so they must keep it.
 func TestFilesHoldWhatWasAppended(t *testing.T) {
+	const callers, each = 8, 20
 	for _, way := range ways {
 		dir := t.TempDir()
 		to, err := open(way, dir)
 		if err != nil {
 			t.Fatal(err)
 		}
-		f, err := pour(to, 8, 0, 50*time.Millisecond)
-		if err := errors.Join(err, to.close()); err != nil || f.Rate == 0 {
-			t.Errorf("%s: %v, %+v", way, err, f)
+		var wg sync.WaitGroup
+		for range callers {
+			wg.Go(func() {
+				for range each {
+					if err := to.append(make([]byte, payloadSize)); err != nil {
+						t.Errorf("%s: %v", way, err)
+					}
+				}
+			})
+		}
+		wg.Wait()
+		if err := to.close(); err != nil {
+			t.Errorf("%s: %v", way, err)
 		}
 		if way != viaGrowing {
 			continue
 		}
 		info, err := os.Stat(filepath.Join(dir, "file"))
-		if err != nil || info.Size() == 0 || info.Size()%(payloadSize+8) != 0 {
+		if err != nil || info.Size() != callers*each*(payloadSize+8) {
 			t.Errorf("%v, %d bytes", err, info.Size())
 		}
 	}
