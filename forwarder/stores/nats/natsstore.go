@@ -115,6 +115,9 @@ func (s *Store) Close() error {
 // during returns a context that ends with ctx and with the store.
 func (s *Store) during(ctx context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
+	if s.closed.Err() != nil { // AfterFunc would say so a moment too late, and a link be made that nobody closes
+		cancel(errClosed)
+	}
 	stop := context.AfterFunc(s.closed, func() { cancel(errClosed) })
 	return ctx, func() {
 		stop()
