@@ -306,7 +306,9 @@ func TestQuarantineHasItsShareAndGivesItBack(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	awaitTrue(t, "the room comes back", func() bool { return b.Stats().QuarantineBytes < 2<<20 })
+	// How much is left depends on when the keeper comes by: what is of use twice, what bbolt
+	// needs beside it, and the MiB from which on it is worth while.
+	awaitTrue(t, "the room comes back", func() bool { return b.Stats().QuarantineBytes < 3<<20 })
 	if err := b.Quarantine(Quarantined{Store: "s", Sequence: n, Payload: payload}); err != nil {
 		t.Error(err)
 	}
