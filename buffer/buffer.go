@@ -221,7 +221,8 @@ type Buffer struct {
 
 	// The writer's own.
 	lock        *os.File // set with mu: quarantine looks at it too
-	arena       []byte   // the frames of the commit in hand
+	entries     frames   // of the commit in hand
+	intents     frames   // the same
 	written     state    // as it was last committed; nobody changes it
 	failedSince time.Time
 	unlinking   trouble

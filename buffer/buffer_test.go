@@ -74,6 +74,22 @@ func admit(t *testing.T, b *Buffer) *Call {
 	return c
 }
 
+// together appends entries with one commit.
+func together(t testing.TB, b *Buffer, payloads [][]byte) {
+	t.Helper()
+	b.mu.Lock()
+	g := b.next
+	for _, p := range payloads {
+		g.ops = append(g.ops, operation{kind: opEntry, payload: p, at: time.Now().UnixMicro()})
+	}
+	b.mu.Unlock()
+	signal(b.full)
+	signal(b.wake)
+	if err := b.await(g); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // entries reads everything and checks that sequences have no gap.
 func entries(t *testing.T, b *Buffer, from uint64) []string {
 	t.Helper()

@@ -47,12 +47,14 @@ func fill(t *testing.T, dir string, n int, clean bool) (payloads []string) {
 	b := open(t, dir, Options{SegmentSize: 128 << 10})
 	b.Hold("store")
 	rnd := rand.New(rand.NewPCG(1, 2))
-	for i := range n {
-		p := fmt.Sprintf("entry %d %s", i+1, strings.Repeat("x", rnd.IntN(1500)))
-		if err := b.Append([]byte(p)); err != nil {
-			t.Fatal(err)
+	for len(payloads) < n {
+		var group [][]byte
+		for range min(n-len(payloads), []int{1, 1, 1, 1, 2, 30}[rnd.IntN(6)]) { // the last is a run
+			p := fmt.Sprintf("entry %d %s", len(payloads)+1, strings.Repeat("x", rnd.IntN(1500)))
+			group = append(group, []byte(p))
+			payloads = append(payloads, p)
 		}
-		payloads = append(payloads, p)
+		together(t, b, group)
 	}
 	for i := range 3 {
 		if err := admit(t, b).Begin(fmt.Appendf(nil, "intent %d", i)); err != nil {

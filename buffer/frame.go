@@ -45,10 +45,13 @@ type frame struct {
 func (f *frame) isState() bool  { return f.flags&flagState != 0 }
 func (f *frame) isIntent() bool { return f.flags&flagState == 0 && f.sequence == 0 }
 
+// size is what it takes, in bytes.
+func (f *frame) size() int { return frameHeader + len(f.payload) }
+
 func (f *frame) append(dst []byte) []byte {
 	start := len(dst)
 	dst = binary.BigEndian.AppendUint32(dst, frameMagic)
-	dst = binary.BigEndian.AppendUint32(dst, uint32(frameHeader+len(f.payload)))
+	dst = binary.BigEndian.AppendUint32(dst, uint32(f.size()))
 	dst = binary.BigEndian.AppendUint32(dst, 0)
 	body := len(dst)
 	dst = append(dst, f.flags)
@@ -60,7 +63,7 @@ func (f *frame) append(dst []byte) []byte {
 	return dst
 }
 
-// parseFrame checks a frame whole. The payload is part of b.
+// parseFrame checks the frame with which b begins. The payload is part of b.
 func parseFrame(b []byte) (frame, error) {
 	if len(b) < frameHeader {
 		return frame{}, fmt.Errorf("%w: %d bytes are too few", errFrame, len(b))

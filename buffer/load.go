@@ -109,12 +109,8 @@ func contentsOf(tree *pages.File, first uint64) (c contents, err error) {
 	var bad error
 	each := func(bucket []byte, visit func(frame) error) error {
 		err := tree.Each(bucket, nil, func(_, v []byte) bool {
-			f, err := parseFrame(v)
-			if err == nil {
-				err = visit(f)
-			}
-			bad = err
-			return err == nil
+			bad = eachFrame(v, visit)
+			return bad == nil
 		})
 		return errors.Join(bad, err)
 	}

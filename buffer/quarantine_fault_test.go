@@ -417,7 +417,7 @@ func TestAFileOfQuarantineThatIsHarmedWhileItIsUsedIsNoted(t *testing.T) {
 	if err := b.Quarantine(refused("s", 20)); err != nil {
 		t.Fatal(err)
 	}
-	buried(t, b) // a commit that is under way would make a file whole again that is so small
+	buried(t, b)                                                               // a commit that is under way would make a file whole again that is so small
 	if err := os.Truncate(filepath.Join(dir, quarantineName), 0); err != nil { // its map faults
 		t.Fatal(err)
 	}

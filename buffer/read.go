@@ -109,23 +109,38 @@ func (b *Buffer) read(from uint64, visit func(frame) bool) error {
 func readActive(db *bolt.DB, from, last uint64, visit func(frame) bool) error {
 	return guarded(func() error {
 		return db.View(func(tx *bolt.Tx) error {
-			c := tx.Bucket(bucketEntries).Cursor()
-			k, v := c.Seek(putKey(new([8]byte), from))
-			for ; from <= last; from++ {
+			e := tx.Bucket(bucketEntries)
+			c := e.Cursor()
+			next := from
+			for k, v := c.Seek(putKey(new([8]byte), from)); next <= last; k, v = c.Next() {
 				if k == nil {
-					return fmt.Errorf("reading entry %d: it is missing", from)
+					return fmt.Errorf("reading entry %d: it is missing", next)
 				}
-				f, err := parseFrame(v)
-				if err != nil {
-					return fmt.Errorf("reading entry %d: %w", from, err)
+				if v == nil {
+					if run := e.Bucket(k); run != nil {
+						v = run.Get(k)
+					}
 				}
-				if f.sequence != from {
-					return fmt.Errorf("reading entry %d: entry %d lies in its place", from, f.sequence)
-				}
-				if !visit(f) {
+				err := eachFrame(v, func(f frame) error {
+					switch {
+					case f.sequence < from: // a run begins before it
+						return nil
+					case next > last:
+						return errStop
+					case f.sequence != next:
+						return fmt.Errorf("entry %d lies in its place", f.sequence)
+					case !visit(f):
+						return errStop
+					}
+					next++
+					return nil
+				})
+				if errors.Is(err, errStop) {
 					return nil
 				}
-				k, v = c.Next()
+				if err != nil {
+					return fmt.Errorf("reading entry %d: %w", next, err)
+				}
 			}
 			return nil
 		})
@@ -247,20 +262,24 @@ func (v *view) walkTree(from, last uint64, visit func(frame) bool) (next uint64,
 		if next > last {
 			return false
 		}
-		f, err := parseFrame(value)
-		if err == nil && f.sequence != next {
-			err = fmt.Errorf("%w: entry %d lies in the place of entry %d", errHarmed, f.sequence, next)
-		}
-		if err == nil && f.flags&flagLost != 0 {
-			err = fmt.Errorf("%w: entry %d was lost before it was repaired", errHarmed, next)
-		}
-		if err != nil {
-			bad = err
-			return false
-		}
-		next++
-		stopped = !visit(f)
-		return !stopped
+		bad = eachFrame(value, func(f frame) error {
+			switch {
+			case f.sequence < from: // a run begins before it
+				return nil
+			case next > last:
+				return errStop
+			case f.sequence != next:
+				return fmt.Errorf("%w: entry %d lies in the place of entry %d", errHarmed, f.sequence, next)
+			case f.flags&flagLost != 0:
+				return fmt.Errorf("%w: entry %d was lost before it was repaired", errHarmed, next)
+			}
+			next++
+			if stopped = !visit(f); stopped {
+				return errStop
+			}
+			return nil
+		})
+		return bad == nil
 	})
 	if next > last || stopped {
 		return next, stopped, nil

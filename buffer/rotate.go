@@ -146,13 +146,12 @@ func (b *Buffer) begin() error {
 	b.segMu.Unlock()
 	inDoubt := b.mustReplace
 	s, err := createSegment(b.dir, first, b.segmentSize(), b.takeReady(), func(tx *bolt.Tx, boot string) error {
-		i := tx.Bucket(bucketIntents)
-		i.FillPercent = 1
+		var intents frames
 		for _, n := range sortedKeys(open) {
-			f := frame{intent: n, time: open[n].at, payload: open[n].payload}
-			if err := i.Put(putKey(new([8]byte), n), f.append(nil)); err != nil {
-				return err
-			}
+			intents.add(&frame{intent: n, time: open[n].at, payload: open[n].payload}, n)
+		}
+		if err := intents.put(tx.Bucket(bucketIntents)); err != nil {
+			return err
 		}
 		if err := putSums(tx, sums); err != nil {
 			return err

@@ -15,12 +15,16 @@ import (
 	bolt "go.etcd.io/bbolt"
 )
 
-// FormatVersion is the version of a buffer's files. A process reads no other one.
-const FormatVersion = 1
+// FormatVersion is the version of a buffer's files that is written, and those from
+// ReadsFormatFrom on are read. A directory of an older one has segments of both until those
+// are delivered; one of a newer version is not opened.
+const (
+	FormatVersion   = 2
+	ReadsFormatFrom = 1
+)
 
 const (
-	formatVersion = FormatVersion
-	segmentMode   = 0o600
+	segmentMode = 0o600
 	// growBy is how much a segment's file grows at a time. Each growth is one
 	// more sync for one commit.
 	growBy = 4 << 20
@@ -159,6 +163,8 @@ func newFile(path string, bound int64) (_ *file, err error) {
 	f.db, err = bolt.Open(path, segmentMode, &bolt.Options{
 		Timeout:      time.Second,
 		FreelistType: bolt.FreelistMapType,
+		// Only who opens it for writing again would need the list, and nobody does.
+		NoFreelistSync: true,
 		// Beyond any size the segment reaches, so that the map never moves
 		// and a reader never makes the writer wait. It is address space, not
 		// memory.

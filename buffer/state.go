@@ -112,7 +112,7 @@ type state struct {
 }
 
 func newState(instance string) state {
-	return state{Format: formatVersion, Origins: []origin{{Instance: instance, First: 1}}, NextIntent: 1, Stores: map[string]Position{}, Resolved: records[Resolution]{}}
+	return state{Format: FormatVersion, Origins: []origin{{Instance: instance, First: 1}}, NextIntent: 1, Stores: map[string]Position{}, Resolved: records[Resolution]{}}
 }
 
 func (s *state) clone() state {
@@ -169,7 +169,7 @@ func (s *state) taken() uint64 {
 // that an entry has its intent's in: so a page that an earlier transaction wrote cannot pass
 // for this one's.
 func putState(tx *bolt.Tx, s state, boot string) error {
-	s.Boot = boot
+	s.Format, s.Boot = FormatVersion, boot
 	b, err := json.Marshal(&s)
 	if err != nil { // numbers and strings always encode
 		panic(err)
@@ -196,8 +196,9 @@ func stateOf(f frame) (s state, err error) {
 	if err := json.Unmarshal(f.payload, &s); err != nil {
 		return s, fmt.Errorf("decoding state: %w", err)
 	}
-	if s.Format != formatVersion {
-		return s, fmt.Errorf("%w: it is version %d and this program reads version %d: use the release that wrote it, or drain it there first", errFormat, s.Format, formatVersion)
+	if s.Format < ReadsFormatFrom || s.Format > FormatVersion {
+		return s, fmt.Errorf("%w: it is version %d and this program reads versions %d to %d: use the release that wrote it, or drain it there first",
+			errFormat, s.Format, ReadsFormatFrom, FormatVersion)
 	}
 	if len(s.Origins) == 0 || s.Origins[0].Instance == "" || s.NextIntent == 0 {
 		return s, fmt.Errorf("decoding state: %w: origins or next_intent is missing", errFrame)

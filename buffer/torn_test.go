@@ -96,7 +96,7 @@ func cuts(t *testing.T, rng *rand.Rand, o Options, taken string) (all []*cut) {
 	defer failpoint.Store(nil)
 	for round := range 60 {
 		var callers sync.WaitGroup
-		for g := range 1 + rng.IntN(12) {
+		for g := range 1 + rng.IntN([]int{3, 30}[rng.IntN(2)]) {
 			id := fmt.Sprintf("call-%d-%d", round, g)
 			size, ends, strict := rng.IntN(3000), rng.IntN(10) > 0, rng.IntN(2) == 0
 			callers.Go(func() {

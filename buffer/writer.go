@@ -231,33 +231,29 @@ func (b *Buffer) apply(t *batch) error {
 		return err
 	}
 	defer func() { _ = tx.Rollback() }() // does nothing after Commit
-	e, in := tx.Bucket(bucketEntries), tx.Bucket(bucketIntents)
-	e.FillPercent, in.FillPercent = 1, 1
-	b.arena = b.arena[:0]
 	if err := at("append"); err != nil {
 		return err
 	}
-	var key [8]byte
+	b.entries.reset()
+	b.intents.reset()
 	for i := range t.group.ops {
 		o := &t.group.ops[i]
 		f := frame{sequence: o.sequence, intent: o.intent, time: o.at, payload: o.payload}
 		if o.completes {
 			f.flags = flagCompletes
 		}
-		// The transaction keeps the value until it ends. When the arena grows
-		// by moving, earlier values keep its old memory alive.
-		at := len(b.arena)
 		switch o.kind {
 		case opIntent:
-			b.arena = f.append(b.arena)
-			err = in.Put(putKey(&key, o.intent), b.arena[at:len(b.arena):len(b.arena)])
+			b.intents.add(&f, o.intent)
 		case opEntry:
-			b.arena = f.append(b.arena)
-			err = e.Put(putKey(&key, o.sequence), b.arena[at:len(b.arena):len(b.arena)])
+			b.entries.add(&f, o.sequence)
 		}
-		if err != nil {
-			return err
-		}
+	}
+	if err := b.entries.put(tx.Bucket(bucketEntries)); err != nil {
+		return err
+	}
+	if err := b.intents.put(tx.Bucket(bucketIntents)); err != nil {
+		return err
 	}
 	if err := putSums(tx, t.sums); err != nil {
 		return err

@@ -91,7 +91,7 @@ var modulesThatMatter = []string{
 
 // formats are those that outlive a process.
 var formats = []formatVersion{
-	{Name: "buffer", Writes: buffer.FormatVersion, ReadsFrom: buffer.FormatVersion},
+	{Name: "buffer", Writes: buffer.FormatVersion, ReadsFrom: buffer.ReadsFormatFrom, Upgrade: "when a server starts"},
 	{Name: "entry", Writes: audit.SchemaVersion, ReadsFrom: 1},
 	{Name: "sqlite", Writes: sqlite.SchemaVersion, ReadsFrom: 1, Upgrade: "when a server starts"},
 	{Name: "postgres", Writes: postgres.SchemaVersion, ReadsFrom: 1, Upgrade: "when a server starts without migrate off"},

@@ -170,7 +170,8 @@ func (f *File) Used() int64 {
 // Each calls visit for each key and value of a top-level bucket, beginning
 // with the first key that is not below from, until visit returns false. Keys
 // come in strictly ascending order. They and the values are valid only during
-// the call. A bucket within the bucket is visited with a nil value.
+// the call. A bucket within the bucket stands for its own keys, which must lie in
+// its place: above the key before it, and none above its name.
 //
 // A page that cannot be read or believed is skipped, with the pages below it,
 // and everything else is still visited. Then the error is ErrDamaged, and also
@@ -206,26 +207,9 @@ func (f *File) Each(bucket, from []byte, visit func(k, v []byte) bool) error {
 	}
 	// The way to the bucket stays on the stack below the bucket's own pages:
 	// an inline bucket is part of it, and a page of it must not be met again.
-	base := w.depth
-	w.from, w.leaves = from, 0
-	var root uint64
-	if len(header) >= bucketSize {
-		root = order.Uint64(header)
-	}
-	switch {
-	case len(header) < bucketSize, root != 0 && len(header) > bucketSize:
-		w.skip(w.levels[base-1].id, fault("a bucket's header is impossible"))
-	case root == 0:
-		w.push(0, header[bucketSize:], nil, nil)
-	default:
-		w.push(root, nil, nil, nil)
-	}
-	w.run(base, func(k, v []byte, isBucket bool) bool {
-		if isBucket {
-			v = nil
-		}
-		return visit(k, v)
-	})
+	w.base, w.within, w.from = w.depth, true, from
+	w.pushBucket(header, nil, nil)
+	w.run(w.base, func(k, v []byte, _ bool) bool { return visit(k, v) })
 	return w.err(bucket)
 }
 
@@ -284,7 +268,8 @@ type walk struct {
 	levels [maxDepth]level // the way to where the walk is; the first depth of them count
 	depth  int
 	from   []byte // where to begin
-	leaves int    // how deep the first leaf lies; -1: not all lie as deep
+	base   int    // how deep the bucket lies
+	within bool   // buckets are entered
 	// budget is how many bytes may still be read. A page that is believed is
 	// read once, since no key lies in two ranges; but pages that are not
 	// believed could be named any number of times and overlap.
@@ -299,10 +284,17 @@ type walk struct {
 // level is a page that the walk is in.
 type level struct {
 	page
-	id   uint64
-	buf  []byte // kept from page to page; page.b is part of it unless inline
-	next int    // element
-	to   []byte // all keys are below; nil: no bound
+	id     uint64
+	buf    []byte // kept from page to page; page.b is part of it unless inline
+	next   int    // element
+	from   []byte // no key is below
+	to     []byte // all keys are below; nil: no bound
+	bucket int    // the level of its bucket's first page
+
+	// Of a bucket's first page: how deep its first leaf lies (-1: not all lie as deep); its
+	// last key so far; and the bounds of the bucket in it that the walk is in.
+	leaves            int
+	last, above, upTo []byte
 }
 
 func (w *walk) begin(from []byte) {
@@ -340,7 +332,24 @@ func (w *walk) run(base int, visit func(k, v []byte, isBucket bool) bool) {
 		}
 		l.next++
 		if l.leaf {
-			if k, v, isBucket := l.item(i); !visit(k, v, isBucket) {
+			k, v, isBucket := l.item(i)
+			if isBucket && w.within {
+				of := &w.levels[l.bucket]
+				from := of.from
+				if len(of.last) > 0 {
+					of.above = behind(of.above, of.last)
+					from = of.above
+				}
+				of.last = append(of.last[:0], k...)
+				of.upTo = behind(of.upTo, k)
+				w.pushBucket(v, from, of.upTo)
+				continue
+			}
+			if w.within {
+				of := &w.levels[l.bucket]
+				of.last = append(of.last[:0], k...)
+			}
+			if !visit(k, v, isBucket) {
 				return
 			}
 			continue
@@ -364,6 +373,25 @@ func (w *walk) push(id uint64, inline, from, to []byte) {
 	}
 }
 
+// pushBucket enters the first page of a bucket, by what the page above has of it.
+func (w *walk) pushBucket(header, from, to []byte) {
+	var root uint64
+	if len(header) >= bucketSize {
+		root = order.Uint64(header)
+	}
+	switch {
+	case len(header) < bucketSize, root != 0 && len(header) > bucketSize:
+		w.skip(w.levels[w.depth-1].id, fault("a bucket's header is impossible"))
+	case root == 0:
+		w.push(0, header[bucketSize:], from, to)
+	default:
+		w.push(root, nil, from, to)
+	}
+}
+
+// behind returns the first key that is above another one, in the memory of a third.
+func behind(memory, key []byte) []byte { return append(append(memory[:0], key...), 0) }
+
 func (w *walk) enter(id uint64, inline, from, to []byte) error {
 	if w.depth == maxDepth {
 		return fault("it lies too deep")
@@ -374,7 +402,10 @@ func (w *walk) enter(id uint64, inline, from, to []byte) error {
 		}
 	}
 	l := &w.levels[w.depth]
-	l.id, l.to, l.next = id, to, 0
+	l.id, l.from, l.to, l.next, l.bucket, l.leaves, l.last = id, from, to, 0, w.depth, 0, l.last[:0]
+	if w.depth > w.base && !w.levels[w.depth-1].leaf {
+		l.bucket = w.levels[w.depth-1].bucket
+	}
 	var err error
 	if inline != nil {
 		err = l.readInline(inline)
@@ -396,12 +427,12 @@ func (w *walk) enter(id uint64, inline, from, to []byte) error {
 	// In bbolt's trees all leaves lie equally deep. A branch that names not its
 	// child but one further below passes over what is between, and no key is
 	// out of order. Which one it was is not known: nothing is skipped for it.
-	if l.leaf && w.leaves >= 0 {
-		if w.leaves > 0 && w.leaves != w.depth+1 {
+	if of := &w.levels[l.bucket]; l.leaf && of.leaves >= 0 {
+		if of.leaves > 0 && of.leaves != w.depth+1 {
 			w.skip(id, fault("it does not lie as deep as other leaves"))
-			w.leaves = -1
+			of.leaves = -1
 		} else {
-			w.leaves = w.depth + 1
+			of.leaves = w.depth + 1
 		}
 	}
 	w.depth++

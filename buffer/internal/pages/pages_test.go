@@ -71,7 +71,7 @@ func randomValue(r *rand.Rand, largest int) []byte {
 }
 
 // randomFile makes a file like those of the buffer and unlike them: "append"
-// is only appended to, "random" takes any key and loses some, "emptied" loses
+// is only appended to, now and then by a bucket of its own, "random" takes any key and loses some, "emptied" loses
 // all, "inline" stays small, "state" has one key; and there are many further
 // small buckets, so that the buckets themselves take a branch.
 func randomFile(t testing.TB, r *rand.Rand, pageSize, commits, largest int, further int) []byte {
@@ -103,9 +103,23 @@ func randomFile(t testing.TB, r *rand.Rand, pageSize, commits, largest int, furt
 			b.FillPercent = 1.0
 			for range r.IntN(60) {
 				next++
-				if err := b.Put(bigEndian(next), randomValue(r, largest)); err != nil {
+				if r.IntN(10) > 0 {
+					if err := b.Put(bigEndian(next), randomValue(r, largest)); err != nil {
+						return err
+					}
+					continue
+				}
+				n := uint64([]int{1, 1, 1, 3, 200}[r.IntN(5)])
+				within, err := b.CreateBucket(bigEndian(next + n - 1))
+				if err != nil {
 					return err
 				}
+				for i := range n {
+					if err := within.Put(bigEndian(next+i), randomValue(r, largest)); err != nil {
+						return err
+					}
+				}
+				next += n - 1
 			}
 			b = tx.Bucket([]byte("random"))
 			for range r.IntN(60) {
@@ -153,10 +167,17 @@ func cursorPairs(t testing.TB, file []byte) (all []pair) {
 	defer db.Close()
 	err = db.View(func(tx *bolt.Tx) error {
 		return tx.ForEach(func(name []byte, b *bolt.Bucket) error {
-			return b.ForEach(func(k, v []byte) error {
-				all = append(all, pair{string(name), string(k), string(v)})
-				return nil
-			})
+			var each func(b *bolt.Bucket) error
+			each = func(b *bolt.Bucket) error {
+				return b.ForEach(func(k, v []byte) error {
+					if v == nil {
+						return each(b.Bucket(k))
+					}
+					all = append(all, pair{string(name), string(k), string(v)})
+					return nil
+				})
+			}
+			return each(b)
 		})
 	})
 	if err != nil {
