@@ -3,6 +3,7 @@ package buffer
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"time"
 )
 
@@ -203,17 +204,39 @@ type operation struct {
 	call      *Call // nil for what belongs to none
 }
 
-// group is what one commit makes durable. Its callers wait for done together,
-// which wakes all of them at once.
+// group is what one commit makes durable. Its callers wait for one channel together, without a
+// timer each: it is closed when the group is durable, or when the first of them has waited for
+// long enough.
 type group struct {
 	ops  []operation
-	done chan struct{}
-	err  error // set before done is closed
+	done chan struct{} // closed when the writer is done with it
+	err  error         // set before that
+
+	answer   chan struct{}
+	answered atomic.Bool
+	waited   atomic.Bool // by somebody, so that there is a limit
+	limit    atomic.Pointer[time.Timer]
 }
 
 // newGroup makes a group that is expected to have so many operations.
 func newGroup(expected int) *group {
-	return &group{ops: make([]operation, 0, expected), done: make(chan struct{})}
+	return &group{ops: make([]operation, 0, expected), done: make(chan struct{}), answer: make(chan struct{})}
+}
+
+// finish wakes all who wait. The writer calls it once.
+func (g *group) finish(err error) {
+	g.err = err
+	close(g.done)
+	g.wake()
+	if t := g.limit.Load(); t != nil {
+		t.Stop()
+	}
+}
+
+func (g *group) wake() {
+	if g.answered.CompareAndSwap(false, true) {
+		close(g.answer)
+	}
 }
 
 // ticket is where a submitted operation lies.
@@ -243,7 +266,7 @@ func (b *Buffer) submit(o operation) (ticket, error) {
 	}
 	b.next.ops = append(b.next.ops, o)
 	n := len(b.next.ops)
-	enough := n >= b.lastGroup && 2*int64(n) >= b.inFlight.Load()
+	enough := n >= fullGroup || n >= b.lastGroup && 2*int64(n) >= b.inFlight.Load()
 	b.mu.Unlock()
 	if enough {
 		signal(b.full)
@@ -288,8 +311,20 @@ func (b *Buffer) await(g *group) error {
 	return err
 }
 
+// await waits until the group is durable, at most d.
 func (g *group) await(d time.Duration) error {
-	t := time.NewTimer(d)
+	begun := time.Now()
+	if !g.answered.Load() && g.waited.CompareAndSwap(false, true) {
+		g.limit.Store(time.AfterFunc(d, g.wake))
+	}
+	<-g.answer
+	select {
+	case <-g.done:
+		return g.err
+	default:
+	}
+	// The disk is slow, and who came after the first one has some time left.
+	t := time.NewTimer(d - time.Since(begun))
 	defer t.Stop()
 	select {
 	case <-g.done:

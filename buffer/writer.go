@@ -15,6 +15,10 @@ import (
 // that is alone waits for nothing.
 const pace = 4 * time.Millisecond
 
+// fullGroup is how many operations are worth a commit at once: more would cost each hardly
+// less, and the calls can go on while these are written.
+const fullGroup = 256
+
 // write is the writer: the one goroutine that changes segments. It commits
 // whatever was submitted while its last commit ran.
 func (b *Buffer) write() {
@@ -57,7 +61,8 @@ func (b *Buffer) write() {
 }
 
 // gather waits until the next commit is worth its cost: as many wait for it as for the
-// last one, and at least half of the calls in flight, or the last one is long enough ago.
+// last one, and at least half of the calls in flight; or very many do; or the last one is long
+// enough ago.
 func (b *Buffer) gather() {
 	// Those whom the last commit woke are about to submit again: let them, or
 	// groups catch only half of the callers.
@@ -200,8 +205,7 @@ func (b *Buffer) busy() { b.busySince.Store(max(1, int64(time.Since(b.clock)))) 
 
 // abandon answers the callers of a batch that the disk did not take before Close.
 func (b *Buffer) abandon(t *batch, err error) {
-	t.group.err = fmt.Errorf("%w: %w", ErrClosed, err)
-	close(t.group.done)
+	t.group.finish(fmt.Errorf("%w: %w", ErrClosed, err))
 }
 
 // rest waits before another attempt. It reports false if the buffer is being closed.
@@ -311,7 +315,7 @@ func (b *Buffer) publish(t *batch) {
 			b.strangers.wrote(active, o.call.caller.Network, o.size())
 		}
 	}
-	close(t.group.done)
+	t.group.finish(nil)
 	if healed {
 		b.log().Info("buffer's disk works again", "directory", b.dir, "after", time.Since(b.failedSince).Round(time.Millisecond))
 	}
