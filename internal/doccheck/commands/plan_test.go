@@ -45,7 +45,7 @@ func tree(t *testing.T) (names []string) {
 
 // runnable are the programs that may be run in the sandbox.
 var runnable = []string{
-	"caddy", "./caddy", "caddy-new", "go", "export", "printf", "echo", "cat", "cp", "curl", "install", "jq", "sqlite3", "zstd", "sha256sum",
+	"caddy", "./caddy", "caddy-new", "go", "export", "printf", "echo", "cat", "cp", "curl", "mv", "install", "jq", "sqlite3", "zstd", "sha256sum",
 	"systemd-sysusers", "systemctl", "nats", "aws", "pg_dump", "pg_restore",
 }
 
