@@ -323,39 +323,63 @@ func (r *reference) readSegment(path string, ids map[string]bool) (*segment, err
 	clear(r.open)
 	err = db.View(func(tx *bolt.Tx) error {
 		s.used = int(tx.Size())
-		err := tx.Bucket([]byte("i")).ForEach(func(_, v []byte) error {
-			f, ok := parse(v)
-			if !ok || !f.isIntent() {
-				return errors.New("an intent's frame is not what it should be")
+		err := framesOf(tx.Bucket([]byte("i")), func(f frame) (uint64, error) {
+			if !f.isIntent() {
+				return 0, errors.New("what should be an intent's frame is none")
 			}
 			id, _, err := read(f.payload)
 			r.intents[f.intent], r.open[id] = id, true
-			return err
+			return f.intent, err
 		})
 		if err != nil {
 			return err
 		}
-		return tx.Bucket([]byte("e")).ForEach(func(k, v []byte) error {
-			f, ok := parse(v)
-			if !ok || !f.isEntry() || f.sequence != r.head+1 || binary.BigEndian.Uint64(k) != f.sequence {
-				return fmt.Errorf("the frame of entry %d is not what it should be", r.head+1)
+		return framesOf(tx.Bucket([]byte("e")), func(f frame) (uint64, error) {
+			if !f.isEntry() || f.sequence != r.head+1 {
+				return 0, fmt.Errorf("the frame of entry %d is not what it should be", r.head+1)
 			}
 			id, c, err := read(f.payload)
 			if err != nil {
-				return err
+				return 0, err
 			}
 			if ids[id] {
-				return fmt.Errorf("entry %d has the id of another, so that a store would have only one of them", f.sequence)
+				return 0, fmt.Errorf("entry %d has the id of another, so that a store would have only one of them", f.sequence)
 			}
 			ids[id] = true
 			delete(r.open, id)
 			r.head++
 			r.entries = append(r.entries, entry{id, c, f.intent})
-			return nil
+			return f.sequence, nil
 		})
 	})
 	s.last = r.head
 	return s, err
+}
+
+// framesOf visits the frames of a bucket, those of runs too. visit returns what a frame's number
+// is, and the last one's must be the key.
+func framesOf(b *bolt.Bucket, visit func(frame) (uint64, error)) error {
+	return b.ForEach(func(k, v []byte) error {
+		if v == nil {
+			v = b.Bucket(k).Get(k)
+		}
+		var last uint64
+		for first := true; first || len(v) > 0; first = false {
+			f, ok := parse(v)
+			if !ok {
+				return fmt.Errorf("behind number %d there is no frame", last)
+			}
+			var err error
+			if last, err = visit(f); err != nil {
+				return err
+			}
+			v = v[frameHeader+len(f.payload):]
+		}
+		if binary.BigEndian.Uint64(k) != last {
+			return fmt.Errorf("what ends with number %d has the key %x", last, k)
+		}
+		return nil
+	})
 }
 
 // restore makes the buffer what the reference is, but for what was harmed. The
