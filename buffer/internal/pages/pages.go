@@ -334,21 +334,10 @@ func (w *walk) run(base int, visit func(k, v []byte, isBucket bool) bool) {
 		if l.leaf {
 			k, v, isBucket := l.item(i)
 			if isBucket && w.within {
-				of := &w.levels[l.bucket]
-				from := of.from
-				if len(of.last) > 0 {
-					of.above = behind(of.above, of.last)
-					from = of.above
-				}
-				of.last = append(of.last[:0], k...)
-				of.upTo = behind(of.upTo, k)
-				w.pushBucket(v, from, of.upTo)
+				w.pushWithin(&w.levels[l.bucket], k, v)
 				continue
 			}
-			if w.within {
-				of := &w.levels[l.bucket]
-				of.last = append(of.last[:0], k...)
-			}
+			w.levels[l.bucket].passed(k)
 			if !visit(k, v, isBucket) {
 				return
 			}
@@ -372,6 +361,21 @@ func (w *walk) push(id uint64, inline, from, to []byte) {
 		w.skip(id, err)
 	}
 }
+
+// pushWithin enters a bucket that stands for its keys among those of another one.
+func (w *walk) pushWithin(outer *level, name, header []byte) {
+	from := outer.from
+	if len(outer.last) > 0 {
+		outer.above = behind(outer.above, outer.last)
+		from = outer.above
+	}
+	outer.upTo = behind(outer.upTo, name)
+	outer.passed(name)
+	w.pushBucket(header, from, outer.upTo)
+}
+
+// passed notes a key of the bucket of which the level is the first page.
+func (l *level) passed(key []byte) { l.last = append(l.last[:0], key...) }
 
 // pushBucket enters the first page of a bucket, by what the page above has of it.
 func (w *walk) pushBucket(header, from, to []byte) {
