@@ -1,16 +1,121 @@
 package main
 
 import (
+	"bytes"
+	"compress/gzip"
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
 	"database/sql"
+	"encoding/base64"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/caddy-audit-log/caddy-audit-log/forwarder/stores/httpclient"
 )
+
+// rewrite appends the same lines to another file, and syncs it after each batch.
+func (s *fileStore) rewrite(_ context.Context, size int) (n int, took time.Duration, err error) {
+	lines, err := linesOf(s.files())
+	if err != nil {
+		return 0, 0, err
+	}
+	f, err := os.OpenFile(filepath.Join(filepath.Dir(s.dir), "bare.ndjson"), os.O_CREATE|os.O_EXCL|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	began := time.Now()
+	for i := 0; i < len(lines); i += size {
+		_, err := f.Write(bytes.Join(lines[i:min(i+size, len(lines))], nil))
+		if err := errors.Join(err, f.Sync()); err != nil {
+			return 0, 0, err
+		}
+	}
+	return len(lines), time.Since(began), nil
+}
+
+// linesOf are the lines of files, those that are not there left out.
+func linesOf(names []string) (lines [][]byte, err error) {
+	for _, name := range names {
+		b, err := os.ReadFile(name)
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return nil, err
+		}
+		for line := range bytes.Lines(b) {
+			lines = append(lines, line)
+		}
+	}
+	return lines, nil
+}
+
+// rewrite posts the same documents to another receiver of the same kind, compressed and signed
+// as it wants them.
+func (s *httpStore) rewrite(ctx context.Context, size int) (n int, took time.Duration, err error) {
+	lines, err := linesOf([]string{s.file.Name()})
+	if err != nil {
+		return 0, 0, err
+	}
+	second, err := newReceiver(s.file.Name()+".bare", httpKind, "")
+	if err != nil {
+		return 0, 0, err
+	}
+	defer func() { err = errors.Join(err, second.close()) }()
+	size = min(size, httpclient.MaxBatchEntries)
+	client := &http.Client{Transport: &http.Transport{}}
+	defer client.CloseIdleConnections()
+	began := time.Now()
+	for i := 0; i < len(lines); i += size {
+		var body bytes.Buffer
+		z := gzip.NewWriter(&body)
+		for n, line := range lines[i:min(i+size, len(lines))] {
+			_, _ = z.Write([]byte{"[,"[min(n, 1)]}) // to memory: never fails
+			_, _ = z.Write(bytes.TrimSuffix(line, []byte("\n")))
+		}
+		_, _ = z.Write([]byte("]"))
+		_ = z.Close()
+		if err := second.post(ctx, client, strconv.Itoa(i), body.Bytes()); err != nil {
+			return 0, 0, err
+		}
+	}
+	return len(lines), time.Since(began), nil
+}
+
+// post sends one request that is compressed.
+func (s *httpStore) post(ctx context.Context, client *http.Client, id string, body []byte) error {
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+s.addr+"/ingest", bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	stamp := strconv.FormatInt(time.Now().Unix(), 10)
+	mac := hmac.New(sha256.New, secretBytes)
+	_, _ = fmt.Fprintf(mac, "%s.%s.", id, stamp) // never fails
+	_, _ = mac.Write(body)
+	for name, value := range map[string]string{
+		"Content-Type": "application/json", "Content-Encoding": "gzip", "Webhook-Id": id, "Webhook-Timestamp": stamp,
+		"Webhook-Signature": "v1," + base64.StdEncoding.EncodeToString(mac.Sum(nil)),
+	} {
+		r.Header.Set(name, value)
+	}
+	answer, err := client.Do(r)
+	if err != nil {
+		return err
+	}
+	defer answer.Body.Close()
+	if said, err := io.ReadAll(answer.Body); err != nil || answer.StatusCode != http.StatusOK {
+		return fmt.Errorf("posting: %s: %s: %w", answer.Status, said, err)
+	}
+	return nil
+}
 
 // rewrite copies the schema as SQLite has it and inserts with a prepared statement,
 // with the same settings for syncs that a store has.

@@ -35,7 +35,7 @@ const (
 var (
 	kinds = []string{sqliteKind, postgresKind, httpKind, fileKind, natsKind, s3Kind, otlpKind, syslogKind}
 	// bareKinds are those with a client of their own, against which drain measures.
-	bareKinds = []string{sqliteKind, postgresKind, natsKind, s3Kind, otlpKind, syslogKind}
+	bareKinds = []string{sqliteKind, postgresKind, fileKind, httpKind, natsKind, s3Kind, otlpKind, syslogKind}
 )
 
 // The trials.
