@@ -106,40 +106,51 @@ func (b *Buffer) read(from uint64, visit func(frame) bool) error {
 	}
 }
 
+// stretch is a range of entries, read in their order.
+type stretch struct {
+	next, last uint64
+	from       uint64 // where it began
+	visit      func(frame) bool
+	stopped    bool // by visit
+}
+
+// take visits what a value has of the range. After an error the entry that comes next is not
+// where it should be; errStop says that no more is wanted.
+func (s *stretch) take(value []byte) error {
+	return eachFrame(value, func(f frame) error {
+		switch {
+		case f.sequence < s.from: // a run begins before it
+			return nil
+		case s.next > s.last:
+			return errStop
+		case f.sequence != s.next:
+			return fmt.Errorf("%w: entry %d lies in the place of entry %d", errHarmed, f.sequence, s.next)
+		case f.flags&flagLost != 0:
+			return fmt.Errorf("%w: entry %d was lost before it was repaired", errHarmed, s.next)
+		}
+		s.next++
+		if s.stopped = !s.visit(f); s.stopped {
+			return errStop
+		}
+		return nil
+	})
+}
+
 func readActive(db *bolt.DB, from, last uint64, visit func(frame) bool) error {
 	return guarded(func() error {
 		return db.View(func(tx *bolt.Tx) error {
 			e := tx.Bucket(bucketEntries)
 			c := e.Cursor()
-			next := from
-			for k, v := c.Seek(putKey(new([8]byte), from)); next <= last; k, v = c.Next() {
+			s := stretch{next: from, last: last, from: from, visit: visit}
+			for k, v := c.Seek(putKey(new([8]byte), from)); s.next <= last && !s.stopped; k, v = c.Next() {
 				if k == nil {
-					return fmt.Errorf("reading entry %d: it is missing", next)
+					return fmt.Errorf("reading entry %d: it is missing", s.next)
 				}
 				if v == nil {
-					if run := e.Bucket(k); run != nil {
-						v = run.Get(k)
-					}
+					v = e.Bucket(k).Get(k)
 				}
-				err := eachFrame(v, func(f frame) error {
-					switch {
-					case f.sequence < from: // a run begins before it
-						return nil
-					case next > last:
-						return errStop
-					case f.sequence != next:
-						return fmt.Errorf("entry %d lies in its place", f.sequence)
-					case !visit(f):
-						return errStop
-					}
-					next++
-					return nil
-				})
-				if errors.Is(err, errStop) {
-					return nil
-				}
-				if err != nil {
-					return fmt.Errorf("reading entry %d: %w", next, err)
+				if err := s.take(v); err != nil && !errors.Is(err, errStop) {
+					return fmt.Errorf("reading entry %d: %w", s.next, err)
 				}
 			}
 			return nil
@@ -256,35 +267,16 @@ func (v *view) walk(from, last uint64, visit func(frame) bool) (next uint64, sto
 }
 
 func (v *view) walkTree(from, last uint64, visit func(frame) bool) (next uint64, stopped bool, err error) {
-	next = from
+	s := stretch{next: from, last: last, from: from, visit: visit}
 	var bad error
 	err = v.tree.Each(bucketEntries, putKey(new([8]byte), from), func(_, value []byte) bool {
-		if next > last {
-			return false
-		}
-		bad = eachFrame(value, func(f frame) error {
-			switch {
-			case f.sequence < from: // a run begins before it
-				return nil
-			case next > last:
-				return errStop
-			case f.sequence != next:
-				return fmt.Errorf("%w: entry %d lies in the place of entry %d", errHarmed, f.sequence, next)
-			case f.flags&flagLost != 0:
-				return fmt.Errorf("%w: entry %d was lost before it was repaired", errHarmed, next)
-			}
-			next++
-			if stopped = !visit(f); stopped {
-				return errStop
-			}
-			return nil
-		})
-		return bad == nil
+		bad = s.take(value)
+		return bad == nil && s.next <= last
 	})
-	if next > last || stopped {
-		return next, stopped, nil
+	if s.next > last || s.stopped {
+		return s.next, s.stopped, nil
 	}
-	return next, false, errors.Join(bad, err, fmt.Errorf("%w: entry %d is not in its tree", errHarmed, next))
+	return s.next, false, errors.Join(bad, err, fmt.Errorf("%w: entry %d is not in its tree", errHarmed, s.next))
 }
 
 // find reads by the index.

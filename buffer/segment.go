@@ -296,7 +296,7 @@ func (s *segment) boot() string {
 // syncOnce reports whether a commit of so many bytes is one sync: it is if it stays within
 // what the file had before.
 func (s *segment) syncOnce(bytes int64) bool {
-	// Pages are fuller than half, and those of branches, the state and the freelist are few.
+	// Pages are fuller than half, and those of branches and the state are few.
 	return s.size+2*bytes+1<<20 <= s.filled && s.boot() != ""
 }
 

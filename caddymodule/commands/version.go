@@ -76,7 +76,7 @@ type formatVersion struct {
 	Name      string `json:"name"`
 	Writes    int    `json:"writes"`
 	ReadsFrom int    `json:"reads_from"`
-	// Upgrade says what becomes of an earlier one.
+	// Upgrade says when an earlier one becomes this one. Empty: it stays as it is.
 	Upgrade string `json:"upgrade,omitempty"`
 }
 
@@ -91,7 +91,7 @@ var modulesThatMatter = []string{
 
 // formats are those that outlive a process.
 var formats = []formatVersion{
-	{Name: "buffer", Writes: buffer.FormatVersion, ReadsFrom: buffer.ReadsFormatFrom, Upgrade: "when a server starts"},
+	{Name: "buffer", Writes: buffer.FormatVersion, ReadsFrom: buffer.ReadsFormatFrom},
 	{Name: "entry", Writes: audit.SchemaVersion, ReadsFrom: 1},
 	{Name: "sqlite", Writes: sqlite.SchemaVersion, ReadsFrom: 1, Upgrade: "when a server starts"},
 	{Name: "postgres", Writes: postgres.SchemaVersion, ReadsFrom: 1, Upgrade: "when a server starts without migrate off"},
@@ -162,11 +162,12 @@ func (v *programVersion) text() string {
 			label = "formats"
 		}
 		text := fmt.Sprintf("%-9s writes %d", f.Name, f.Writes)
-		switch {
-		case f.ReadsFrom < f.Writes:
-			text += fmt.Sprintf(", reads %d to %d; an earlier one is brought to %d %s", f.ReadsFrom, f.Writes, f.Writes, f.Upgrade)
-		default:
-			text += fmt.Sprintf(", reads %d", f.ReadsFrom)
+		text += fmt.Sprintf(", reads %d", f.ReadsFrom)
+		if f.ReadsFrom < f.Writes {
+			text += fmt.Sprintf(" to %d", f.Writes)
+		}
+		if f.Upgrade != "" {
+			text += fmt.Sprintf("; an earlier one is brought to %d %s", f.Writes, f.Upgrade)
 		}
 		line(label, text)
 	}

@@ -27,7 +27,7 @@ func TestTheVersionNamesWhatReadsAndWritesFiles(t *testing.T) {
 		t.Errorf("%+v", v)
 	}
 	text, _, err := runAlone(t, versionCommand())
-	if err != nil || !strings.Contains(text, "sqlite    writes 4, reads 1 to 4") {
+	if err != nil || !strings.Contains(text, "sqlite    writes 4, reads 1 to 4; an earlier one") || !strings.Contains(text, "buffer    writes 2, reads 1 to 2\n") {
 		t.Errorf("%v: %s", err, text)
 	}
 }
