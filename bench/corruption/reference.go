@@ -364,7 +364,7 @@ func framesOf(b *bolt.Bucket, visit func(frame) (uint64, error)) error {
 			v = b.Bucket(k).Get(k)
 		}
 		var last uint64
-		for first := true; first || len(v) > 0; first = false {
+		for {
 			f, ok := parse(v)
 			if !ok {
 				return fmt.Errorf("behind number %d there is no frame", last)
@@ -373,7 +373,9 @@ func framesOf(b *bolt.Bucket, visit func(frame) (uint64, error)) error {
 			if last, err = visit(f); err != nil {
 				return err
 			}
-			v = v[frameHeader+len(f.payload):]
+			if v = v[frameHeader+len(f.payload):]; len(v) == 0 {
+				break
+			}
 		}
 		if binary.BigEndian.Uint64(k) != last {
 			return fmt.Errorf("what ends with number %d has the key %x", last, k)

@@ -4,10 +4,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
-	"crypto/hmac"
-	"crypto/sha256"
 	"database/sql"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -25,7 +22,11 @@ import (
 
 // rewrite appends the same lines to another file, and syncs it after each batch.
 func (s *fileStore) rewrite(_ context.Context, size int) (n int, took time.Duration, err error) {
-	lines, err := linesOf(s.files())
+	names, err := s.files()
+	if err != nil {
+		return 0, 0, err
+	}
+	lines, err := linesOf(names)
 	if err != nil {
 		return 0, 0, err
 	}
@@ -97,15 +98,17 @@ func (s *httpStore) post(ctx context.Context, client *http.Client, id string, bo
 		return err
 	}
 	stamp := strconv.FormatInt(time.Now().Unix(), 10)
-	mac := hmac.New(sha256.New, secretBytes)
-	_, _ = fmt.Fprintf(mac, "%s.%s.", id, stamp) // never fails
-	_, _ = mac.Write(body)
 	for name, value := range map[string]string{
 		"Content-Type": "application/json", "Content-Encoding": "gzip", "Webhook-Id": id, "Webhook-Timestamp": stamp,
-		"Webhook-Signature": "v1," + base64.StdEncoding.EncodeToString(mac.Sum(nil)),
+		"Webhook-Signature": signature(id, stamp, body),
 	} {
 		r.Header.Set(name, value)
 	}
+	return exchange(client, r)
+}
+
+// exchange sends a request whose answer must be 200.
+func exchange(client *http.Client, r *http.Request) error {
 	answer, err := client.Do(r)
 	if err != nil {
 		return err

@@ -54,15 +54,16 @@ func (s *fileStore) close() error { return s.up(context.Background()) }
 // arrivals reads the files in their order: the rotated ones by name, and then
 // the one that is appended to.
 func (s *fileStore) arrivals(context.Context) ([]rig.Entry, error) {
-	return readFiles(s.files())
+	names, err := s.files()
+	if err != nil {
+		return nil, err
+	}
+	return readFiles(names)
 }
 
-func (s *fileStore) files() []string {
+func (s *fileStore) files() ([]string, error) {
 	names, err := filepath.Glob(filepath.Join(s.dir, "audit-*.ndjson"))
-	if err != nil {
-		panic(err) // of the pattern
-	}
-	return append(names, filepath.Join(s.dir, "audit.ndjson"))
+	return append(names, filepath.Join(s.dir, "audit.ndjson")), err
 }
 
 // readFiles reads files of one entry a line, one behind the other.

@@ -224,13 +224,5 @@ func (s *otlpStore) post(ctx context.Context, client *http.Client, body []byte) 
 	}
 	r.Header.Set("Content-Type", "application/x-protobuf")
 	r.Header.Set("Content-Encoding", "gzip")
-	answer, err := client.Do(r)
-	if err != nil {
-		return err
-	}
-	defer answer.Body.Close()
-	if said, err := io.ReadAll(answer.Body); err != nil || answer.StatusCode != http.StatusOK {
-		return fmt.Errorf("posting: %s: %s: %w", answer.Status, said, err)
-	}
-	return nil
+	return exchange(client, r)
 }
