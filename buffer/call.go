@@ -14,6 +14,7 @@ type Call struct {
 	b      *Buffer
 	caller Caller
 	intent ticket // its intent is zero until Begin
+	last   *group // of what was appended last; nil until then
 	size   int64  // reserved
 	held   bool   // size is reserved
 	seen   bool
@@ -91,14 +92,19 @@ func (c *Call) count(n Calls) Calls {
 // again; until then the call's intent stands. Under OnFault Pass a marker on the
 // disk then says that answers leave before their record.
 func (c *Call) Append(payload []byte) error {
-	if c.passed {
-		return nil
-	}
-	t, err := c.append(payload, Calls{Recorded: 1})
-	if err != nil {
+	if err := c.AppendLater(payload); err != nil {
 		return err
 	}
-	err = c.b.await(t.group)
+	return c.Settle()
+}
+
+// Settle waits until what was appended last is durable, and returns what Append would
+// have. Between AppendLater and Settle the caller can do what need not wait for the disk.
+func (c *Call) Settle() error {
+	if c.last == nil {
+		return nil
+	}
+	err := c.b.await(c.last)
 	if errors.Is(err, ErrSlow) && c.b.passes() {
 		_ = c.b.pass(err, 0) // the answer leaves in any case
 	}
@@ -123,13 +129,12 @@ func (c *Call) Intended() bool {
 func (c *Call) Lenient() bool { return c.b.passes() }
 
 // AppendLater is Append without the wait: the entry is durable with one of the
-// next commits.
+// next commits. Settle waits for that.
 func (c *Call) AppendLater(payload []byte) error {
 	if c.passed {
 		return nil
 	}
-	_, err := c.append(payload, Calls{Recorded: 1})
-	return err
+	return c.append(payload, Calls{Recorded: 1})
 }
 
 // Refuse ends a call whose intent could not be made durable, with an entry
@@ -137,20 +142,19 @@ func (c *Call) AppendLater(payload []byte) error {
 // the entry only when it has healed.
 func (c *Call) Refuse(payload []byte) error {
 	c.b.cancel(c)
-	_, err := c.append(payload, Calls{Refused: 1})
-	return err
+	return c.append(payload, Calls{Refused: 1})
 }
 
-func (c *Call) append(payload []byte, term Calls) (ticket, error) {
+func (c *Call) append(payload []byte, term Calls) error {
 	o := operation{kind: opEntry, payload: payload, call: c}
 	if !c.ended {
 		o.completes, o.intent, o.calls = true, c.intent.intent, c.count(term)
 	}
 	t, err := c.b.submit(o)
 	if err == nil {
-		c.ended = true
+		c.ended, c.last = true, t.group
 	}
-	return t, err
+	return err
 }
 
 // Release gives back what Admit reserved. Every admitted call is released

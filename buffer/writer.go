@@ -13,7 +13,7 @@ import (
 // than for the one before, or most of those in flight do not wait. A commit costs processor
 // time whatever it holds, so fewer and fuller ones leave more of it to the calls; a call
 // that is alone waits for nothing.
-const pace = 4 * time.Millisecond
+const pace = 6 * time.Millisecond
 
 // fullGroup is how many operations are worth a commit at once: more would cost each hardly
 // less, and the calls can go on while these are written.

@@ -44,8 +44,18 @@ type call struct {
 	// late is a question that the answer did not wait for.
 	late *identity.Pending
 
+	// recording is what became of recording the outcome.
+	recording recording
+
 	// failed says that the handlers behind returned an error and wrote nothing.
 	failed bool
+}
+
+// recording is an outcome on its way to the disk.
+type recording struct {
+	err     error
+	took    time.Duration // until the buffer had it
+	settled bool          // and it was waited for
 }
 
 // room is what the buffer keeps free for the call's end.
@@ -88,7 +98,8 @@ func (c *call) begin() error {
 func (c *call) serve(w http.ResponseWriter) (err error) {
 	trusted := c.handler.trusted
 	var rw *responseWriter
-	rw = newResponseWriter(w, c.request, trusted, func(h http.Header, status int) bool { return c.headers(rw, h, status) })
+	rw = newResponseWriter(w, c.request, trusted, func(h http.Header, status int) { c.headers(rw, h, status) })
+	rw.settle = func(h http.Header) bool { return c.headersLeave(rw, h) }
 	if op := c.facts.Operation; op != nil && op.Born != "" {
 		rw.born = c.born
 		// What is to be read must not be encoded.
@@ -97,7 +108,7 @@ func (c *call) serve(w http.ResponseWriter) (err error) {
 	defer func() {
 		trusted.strip(w.Header()) // trailers, and what an error route would send on
 		if p := recover(); p != nil {
-			_ = rw.letGo()                                // as much as there is: the panic cuts it
+			_ = rw.end()                                  // as much as there is: the panic cuts it
 			if rw.withheld && p == http.ErrAbortHandler { //nolint:errorlint // a panic's value, compared as net/http does
 				return // the proxy gives up what we do not let out
 			}
@@ -106,7 +117,7 @@ func (c *call) serve(w http.ResponseWriter) (err error) {
 		}
 	}()
 	err = c.api.ServeHTTP(rw, c.request)
-	_ = rw.letGo() // shorter than announced; the server will cut it
+	_ = rw.end() // shorter than announced; the server will cut it
 	if rw.withheld {
 		return nil
 	}
@@ -149,21 +160,18 @@ func (c *call) again(h *Handler, w http.ResponseWriter, r *http.Request, next ca
 			return next.ServeHTTP(w, r)
 		}
 		defer trusted.strip(w.Header())
-		return next.ServeHTTP(newResponseWriter(w, r, trusted, func(answer http.Header, _ int) bool {
-			c.assert(trusted.values(answer))
-			return true
-		}), r)
+		return next.ServeHTTP(newResponseWriter(w, r, trusted, func(answer http.Header, _ int) { c.assert(trusted.values(answer)) }), r)
 	}
 	defer trusted.strip(w.Header())
 	return next.ServeHTTP(newResponseWriter(w, r, trusted, c.errorAnswered), r)
 }
 
 // errorAnswered records the status that an error route writes.
-func (c *call) errorAnswered(h http.Header, status int) bool {
+func (c *call) errorAnswered(h http.Header, status int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.foldedInto != "" || status == c.entry.Action.Status {
-		return true
+		return
 	}
 	c.entry.Answered(audit.Answer{
 		At: time.Now(), Status: status, Source: audit.StatusWritten, Bytes: contentLength(h), ClientGone: c.entry.ClientGone,
@@ -173,7 +181,6 @@ func (c *call) errorAnswered(h http.Header, status int) bool {
 		c.handler.log.Error("recording the answer of an error route; the entry stands with the error's status",
 			"id", c.entry.ID, "error", err)
 	}
-	return true
 }
 
 // append records a revision of a call that has been released, and the buffer with
@@ -293,12 +300,15 @@ func (c *call) revise(rw *responseWriter) {
 	}
 }
 
-// answered makes the outcome durable before it returns. If the disk does not take it
-// within max_wait, the answer to a call that may have changed something leaves all
-// the same: a client must never be told to repeat what was done. It reports false
-// when the answer must not leave: that of a read of which nothing is on the disk,
-// unless on_fault lets calls pass.
+// answered makes the outcome durable before it returns; see settled.
 func (c *call) answered(a audit.Answer) (leave bool) {
+	c.outcome(a)
+	return c.settled()
+}
+
+// outcome has the outcome recorded, and waits for what is behind it (a service that is
+// asked, a fold's entry) but not for the disk. settled must follow.
+func (c *call) outcome(a audit.Answer) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	a.Platform = c.handler.platform
@@ -309,10 +319,21 @@ func (c *call) answered(a audit.Answer) (leave bool) {
 		c.known.Succeeded(&c.entry.Actor)
 	}
 	c.handedOver()
-	err := c.recordOrFold(a)
+	c.recordOrFold(a)
+}
+
+// settled waits until the outcome is durable. If the disk does not take it
+// within max_wait, the answer to a call that may have changed something leaves all
+// the same: a client must never be told to repeat what was done. It reports false
+// when the answer must not leave: that of a read of which nothing is on the disk,
+// unless on_fault lets calls pass.
+func (c *call) settled() (leave bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if c.foldedInto != "" {
 		return true
 	}
+	err := c.waitForOutcome()
 	if c.late != nil {
 		c.late.Then(c.learned)
 	}
@@ -323,7 +344,7 @@ func (c *call) answered(a audit.Answer) (leave bool) {
 		c.handler.log.Error("recording the outcome of a call", "id", c.entry.ID, "error", err)
 	}
 	if !c.facts.Changing && !c.record.Intended() && !c.record.Lenient() && c.entry.Policy.Durability != audit.DurabilityRelaxed {
-		c.withhold(a.Status)
+		c.withhold(c.entry.Action.Status)
 		return false
 	}
 	lateAnswers.Inc()
@@ -370,44 +391,54 @@ func (c *call) withhold(status int) {
 	}
 }
 
-// recordOrFold records the outcome, unless an entry stands for it that is durable
-// already.
-func (c *call) recordOrFold(a audit.Answer) (err error) {
+// recordOrFold has the outcome recorded, unless an entry stands for it that is durable
+// already. What a fold stands on is durable before it returns, since others wait for it.
+func (c *call) recordOrFold(a audit.Answer) {
 	own, first := c.handler.folds.place(c, a)
 	switch {
 	case own == nil:
 		c.identify(a.Status)
 		c.captured()
-		return c.recordOutcome()
+		c.recordOutcome()
 	case first:
-		err = errors.New("its recording did not end")
+		err := errors.New("its recording did not end")
 		defer func() { c.handler.folds.founded(own, err) }()
-		if err = c.recordOutcome(); err == nil {
+		c.recordOutcome()
+		if err = c.waitForOutcome(); err == nil {
 			c.foldedInto = own.id // from here on the entry is the fold's
 		}
-		return err
 	case c.handler.folds.join(own, c.entry.Actor.TokenHash):
 		c.record.Fold()
 		c.foldedInto = own.id
-		return nil
 	default:
-		return c.recordOutcome()
+		c.recordOutcome()
 	}
 }
 
-// recordOutcome makes the entry as it is durable, unless nobody waits for that.
-func (c *call) recordOutcome() error {
+// recordOutcome gives the entry as it is to the buffer.
+func (c *call) recordOutcome() {
 	start := time.Now()
-	defer func() { waited(outcomeOverhead, start) }()
 	payload, err := c.entry.Encode()
-	switch {
-	case err != nil:
-	case c.entry.Policy.Durability == audit.DurabilityRelaxed:
+	if err == nil {
 		err = c.record.AppendLater(payload)
-	default:
-		err = c.record.Append(payload)
 	}
-	return err
+	c.recording = recording{err: err, took: time.Since(start)}
+}
+
+// waitForOutcome waits until what recordOutcome gave is durable, unless nobody waits for
+// that.
+func (c *call) waitForOutcome() error {
+	r := &c.recording
+	if r.settled {
+		return r.err
+	}
+	r.settled = true
+	start := time.Now()
+	if r.err == nil && c.entry.Policy.Durability != audit.DurabilityRelaxed {
+		r.err = c.record.Settle()
+	}
+	outcomeOverhead.Observe((r.took + time.Since(start)).Seconds())
+	return r.err
 }
 
 // note adds a fact to the entry's metadata.
@@ -418,9 +449,8 @@ func (c *call) note(name string, value any) {
 	c.entry.Action.Metadata[name] = value
 }
 
-// headers records the answer whose headers are about to be written. It reports
-// false if they must not be.
-func (c *call) headers(rw *responseWriter, h http.Header, status int) bool {
+// headers has the answer recorded whose headers are about to be written.
+func (c *call) headers(rw *responseWriter, h http.Header, status int) {
 	h.Set(auditIDHeader, c.entry.ID) // the API's own, if it sent one back, is gone
 	c.assert(c.handler.trusted.values(h))
 	if t := c.entry.Target; rw.born != nil && status >= 200 && status < 300 && (t == nil || t.ID == "") {
@@ -436,7 +466,13 @@ func (c *call) headers(rw *responseWriter, h http.Header, status int) bool {
 	default:
 		a.Bytes = contentLength(h)
 	}
-	if !c.answered(a) {
+	c.outcome(a)
+}
+
+// headersLeave waits until the answer is durable. It reports false if its headers must
+// not be written.
+func (c *call) headersLeave(rw *responseWriter, h http.Header) bool {
+	if !c.settled() {
 		return false
 	}
 	if c.foldedInto != "" {

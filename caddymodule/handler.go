@@ -309,7 +309,7 @@ func (h *Handler) unrecorded(w http.ResponseWriter, r *http.Request, next caddyh
 		return next.ServeHTTP(w, r)
 	}
 	defer h.trusted.strip(w.Header()) // trailers
-	return next.ServeHTTP(newResponseWriter(w, r, h.trusted, func(http.Header, int) bool { return true }), r)
+	return next.ServeHTTP(newResponseWriter(w, r, h.trusted, func(http.Header, int) {}), r)
 }
 
 // snapshot takes what later handlers may change. The strings are shared with

@@ -4,8 +4,10 @@ import (
 	"bufio"
 	"errors"
 	"io"
+	"maps"
 	"net"
 	"net/http"
+	"slices"
 	"sync/atomic"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -15,16 +17,24 @@ import (
 
 // responseWriter records the outcome before the first byte of the answer can
 // leave, whichever way it leaves: WriteHeader, Write, ReadFrom, Flush or
-// Hijack. It holds and buffers nothing, but for the few answers whose target is
-// born in them; see heldAnswer.
+// Hijack.
+//
+// The headers of a call's answer are on their way to the disk while its body is read:
+// they leave with the first of it, or of whatever else wants to leave. So a proxy has read
+// a short body, and given its connection to the API back, before it has to wait. Nothing of
+// a body is held, but for the few answers whose target is born in them; see heldAnswer.
 type responseWriter struct {
 	*caddyhttp.ResponseWriterWrapper
 	request *http.Request
 	// trusted are taken away from everything that leaves.
 	trusted answerHeaders
-	// record makes the answer's headers durable. It reports false if the answer
-	// must not leave.
-	record func(h http.Header, status int) bool
+	// record has the answer's headers recorded.
+	record func(h http.Header, status int)
+	// settle waits until they are durable, before they leave. It reports false if the
+	// answer must not leave. Nil: record has done all.
+	settle func(h http.Header) bool
+	// waiting are headers that are recorded, or about to be, and have not left.
+	waiting *waitingHeader
 	// born reads the body of an answer whose target is born in it; nil for all
 	// other calls.
 	born func(body []byte)
@@ -38,7 +48,14 @@ type responseWriter struct {
 	sent      atomic.Int64
 }
 
-func newResponseWriter(w http.ResponseWriter, r *http.Request, trusted answerHeaders, record func(http.Header, int) bool) *responseWriter {
+// waitingHeader is what WriteHeader was told. What a handler changes in the headers
+// afterwards has no effect on them.
+type waitingHeader struct {
+	status int
+	header http.Header
+}
+
+func newResponseWriter(w http.ResponseWriter, r *http.Request, trusted answerHeaders, record func(http.Header, int)) *responseWriter {
 	return &responseWriter{
 		ResponseWriterWrapper: &caddyhttp.ResponseWriterWrapper{ResponseWriter: w}, request: r, trusted: trusted, record: record,
 	}
@@ -47,17 +64,30 @@ func newResponseWriter(w http.ResponseWriter, r *http.Request, trusted answerHea
 // errWithheld ends what would go on writing an answer that must not leave.
 var errWithheld = errors.New("the answer is withheld, because it could not be recorded")
 
-// commit records the answer once, before its first byte. After errWithheld nothing of
-// it may leave.
+// begin has the answer recorded, once.
+func (w *responseWriter) begin(status int) {
+	if !w.committed {
+		w.committed = true
+		w.record(w.Header(), status)
+	}
+}
+
+// commit records the answer once, and waits for it, before its first byte. After
+// errWithheld nothing of it may leave.
 func (w *responseWriter) commit(status int) error {
-	if w.withheld {
+	switch {
+	case w.withheld:
 		return errWithheld
+	case w.committed:
+		return w.letHeaderGo()
 	}
-	if w.committed {
-		return nil
-	}
-	w.committed = true
-	if !w.record(w.Header(), status) {
+	w.begin(status)
+	return w.conclude()
+}
+
+// conclude waits for the record. It answers by itself if the answer must not leave.
+func (w *responseWriter) conclude() error {
+	if w.settle != nil && !w.settle(w.Header()) {
 		w.withheld = true
 		id := w.Header().Get(auditIDHeader)
 		clear(w.Header())
@@ -69,15 +99,55 @@ func (w *responseWriter) commit(status int) error {
 	return nil
 }
 
+// letHeaderGo sends the headers that wait, if there are any, as soon as they may leave.
+func (w *responseWriter) letHeaderGo() error {
+	waiting := w.waiting
+	if waiting == nil {
+		return nil
+	}
+	w.waiting = nil
+	header := w.Header()
+	var later http.Header // trailers may be among it
+	if !maps.EqualFunc(header, waiting.header, slices.Equal) {
+		later = maps.Clone(header)
+		clear(header)
+		maps.Copy(header, waiting.header)
+	}
+	if err := w.conclude(); err != nil {
+		return err
+	}
+	w.ResponseWriter.WriteHeader(waiting.status)
+	if later != nil {
+		clear(header)
+		maps.Copy(header, later)
+	}
+	return nil
+}
+
+// end lets go of whatever is left when the handler has returned or panicked.
+func (w *responseWriter) end() error {
+	if err := w.letGo(); err != nil {
+		return err
+	}
+	return w.letHeaderGo()
+}
+
 // WriteHeader implements http.ResponseWriter. An informational status is not an
 // answer, except for 101.
 func (w *responseWriter) WriteHeader(status int) {
-	if status >= 200 || status == http.StatusSwitchingProtocols {
-		if w.hold(status) || w.commit(status) != nil {
-			return
-		}
-	} else {
+	switch {
+	case w.waiting != nil: // there is one status
+		return
+	case status < 200 && status != http.StatusSwitchingProtocols:
 		w.trusted.strip(w.Header())
+	case w.hold(status):
+		return
+	case w.settle != nil && status >= 200 && !w.committed:
+		w.begin(status)
+		w.waiting = &waitingHeader{status: status, header: maps.Clone(w.Header())}
+		return
+	case w.commit(status) != nil:
+		return
 	}
 	w.ResponseWriter.WriteHeader(status)
 }

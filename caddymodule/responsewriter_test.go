@@ -1,0 +1,103 @@
+package caddymodule
+
+import (
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// A call that waits for the disk has what it needs of the API, and others can have its
+// connection.
+func TestACallThatWaitsForItsRecordKeepsNoConnectionToTheAPI(t *testing.T) {
+	var reached atomic.Int32
+	r := newRig(t, func(w http.ResponseWriter, _ *http.Request) {
+		reached.Add(1)
+		_, _ = io.WriteString(w, "the answer")
+	})
+	disk := newSlowDisk(t)
+	r.load(strings.Replace(rigCaddyfile, "max_size 1MiB", "max_size 64MiB\n\t\t\tmax_wait 1m", 1),
+		"reverse_proxy %API% {\n transport http {\n max_conns_per_host 1\n }\n }")
+	disk.mu.Lock()
+	var answered atomic.Int32
+	answers := make(chan string)
+	for i := range int32(3) {
+		go func() {
+			_, body := r.send("GET", "/v1/projects", nil, "")
+			answered.Add(1)
+			answers <- body
+		}()
+		await(t, "a call at the API", func() bool { return reached.Load() == i+1 })
+	}
+	time.Sleep(20 * time.Millisecond) // an answer that leaves too early would have time to
+	if n := answered.Load(); n != 0 {
+		t.Errorf("%d answers left before their record", n)
+	}
+	disk.mu.Unlock()
+	for range 3 {
+		if body := <-answers; body != "the answer" {
+			t.Errorf("answered %q", body)
+		}
+	}
+}
+
+// What a handler does to the headers after it has written them has no effect, although
+// they leave later; but for trailers.
+func TestHeadersLeaveAsTheyWereWritten(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		rest func(w *responseWriter)
+		body string
+	}{
+		{"with the body", func(w *responseWriter) { _, _ = io.WriteString(w, "body") }, "body"},
+		{"at a flush", func(w *responseWriter) { _ = w.FlushError() }, ""},
+		{"at the end", func(w *responseWriter) {}, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var did []string
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				rw := newResponseWriter(w, r, nil, func(h http.Header, status int) {
+					did = append(did, "record "+http.StatusText(status)+" "+h.Get("X-Value"))
+				})
+				rw.settle = func(h http.Header) bool {
+					did = append(did, "settle "+h.Get("X-Value"))
+					return true
+				}
+				h := rw.Header()
+				h.Set("X-Value", "1")
+				h.Set("Trailer", "X-Sum")
+				rw.WriteHeader(http.StatusCreated)
+				h.Set("X-Value", "2")
+				h.Set("X-Late", "yes")
+				h.Set("X-Sum", "3")
+				rw.WriteHeader(http.StatusTeapot)
+				did = append(did, "goes on")
+				c.rest(rw)
+				_ = rw.end()
+			}))
+			defer server.Close()
+			resp, err := server.Client().Get(server.URL)
+			if err != nil {
+				t.Fatal(err)
+			}
+			body, err := io.ReadAll(resp.Body)
+			_ = resp.Body.Close()
+			if err != nil || string(body) != c.body {
+				t.Errorf("%q, %v", body, err)
+			}
+			if want := []string{"record Created 1", "goes on", "settle 1"}; !slices.Equal(did, want) {
+				t.Errorf("%q", did)
+			}
+			if resp.StatusCode != http.StatusCreated || resp.Header.Get("X-Value") != "1" || resp.Header.Get("X-Late") != "" || resp.Header.Get("X-Sum") != "" {
+				t.Errorf("%d %v", resp.StatusCode, resp.Header)
+			}
+			if resp.Trailer.Get("X-Sum") != "3" {
+				t.Errorf("trailers: %v", resp.Trailer)
+			}
+		})
+	}
+}
