@@ -359,7 +359,7 @@ func (t *table) read(ctx context.Context, from *sql.DB) error {
 	if err != nil {
 		return err
 	}
-	t.insert = "INSERT OR REPLACE INTO " + t.name + " VALUES (?"
+	t.insert = "INSERT INTO " + t.name + " VALUES (?"
 	for range len(names) - 1 {
 		t.insert += ", ?"
 	}
