@@ -227,8 +227,11 @@ func newGroup(expected int) *group {
 	return &group{ops: make([]operation, 0, expected), done: make(chan struct{}), answer: make(chan struct{})}
 }
 
-// finish wakes all who wait. The writer calls it once.
+// finish wakes all who wait. The writer calls it once, and nobody looks at the operations
+// afterwards. They are let go of: a call holds the group of its intent, in which there are
+// other calls' outcomes, and so would keep all calls since the last lull in memory.
 func (g *group) finish(err error) {
+	g.ops = nil
 	g.err = err
 	close(g.done)
 	g.wake()
