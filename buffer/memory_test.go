@@ -20,10 +20,10 @@ func TestACallThatHasEndedIsNotKeptInMemory(t *testing.T) {
 		}
 		return c
 	}
-	payload := make([]byte, 1<<10)
-	first := weak.Make(&payload[0])
-	last := begin(payload)
-	payload = nil
+	last, first := func() (*Call, weak.Pointer[byte]) {
+		payload := make([]byte, 1<<10)
+		return begin(payload), weak.Make(&payload[0])
+	}()
 	for range 50 {
 		if err := last.AppendLater(make([]byte, 1<<10)); err != nil {
 			t.Fatal(err)
