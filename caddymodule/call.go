@@ -82,7 +82,7 @@ func (c *call) begin() error {
 	if err == nil {
 		err = c.record.Begin(intent)
 	}
-	waited(intentOverhead, start)
+	waited(intentOverhead, time.Since(start))
 	if err == nil {
 		return nil
 	}
@@ -306,8 +306,8 @@ func (c *call) answered(a audit.Answer) (leave bool) {
 	return c.settled()
 }
 
-// outcome has the outcome recorded, and waits for what is behind it (a service that is
-// asked, a fold's entry) but not for the disk. settled must follow.
+// outcome has the outcome recorded. It waits for a service that is asked, and for the entry
+// of a fold, but not for the disk to have the call's own. settled must follow.
 func (c *call) outcome(a audit.Answer) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -344,7 +344,7 @@ func (c *call) settled() (leave bool) {
 		c.handler.log.Error("recording the outcome of a call", "id", c.entry.ID, "error", err)
 	}
 	if !c.facts.Changing && !c.record.Intended() && !c.record.Lenient() && c.entry.Policy.Durability != audit.DurabilityRelaxed {
-		c.withhold(c.entry.Action.Status)
+		c.withhold()
 		return false
 	}
 	lateAnswers.Inc()
@@ -378,9 +378,9 @@ func (c *call) handedOver() {
 
 // withhold has the entry say, once the disk takes anything again, that the client
 // never got the answer. The caller holds mu.
-func (c *call) withhold(status int) {
+func (c *call) withhold() {
 	withheldAnswers.Inc()
-	c.note("withheld", status)
+	c.note("withheld", c.entry.Action.Status)
 	c.entry.Refused(time.Now(), http.StatusServiceUnavailable)
 	payload, err := c.entry.Encode()
 	if err == nil {
@@ -437,7 +437,7 @@ func (c *call) waitForOutcome() error {
 	if r.err == nil && c.entry.Policy.Durability != audit.DurabilityRelaxed {
 		r.err = c.record.Settle()
 	}
-	outcomeOverhead.Observe((r.took + time.Since(start)).Seconds())
+	waited(outcomeOverhead, r.took+time.Since(start))
 	return r.err
 }
 

@@ -234,4 +234,4 @@ func registerMetrics(r *prometheus.Registry) error {
 }
 
 // waited observes how long a call waited for its record.
-func waited(h prometheus.Observer, since time.Time) { h.Observe(time.Since(since).Seconds()) }
+func waited(h prometheus.Observer, d time.Duration) { h.Observe(d.Seconds()) }

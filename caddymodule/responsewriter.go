@@ -33,7 +33,7 @@ type responseWriter struct {
 	// settle waits until they are durable, before they leave. It reports false if the
 	// answer must not leave. Nil: record has done all.
 	settle func(h http.Header) bool
-	// waiting are headers that are recorded, or about to be, and have not left.
+	// waiting are headers that record was told of and that have not left.
 	waiting *waitingHeader
 	// born reads the body of an answer whose target is born in it; nil for all
 	// other calls.
@@ -64,12 +64,10 @@ func newResponseWriter(w http.ResponseWriter, r *http.Request, trusted answerHea
 // errWithheld ends what would go on writing an answer that must not leave.
 var errWithheld = errors.New("the answer is withheld, because it could not be recorded")
 
-// begin has the answer recorded, once.
+// begin has the answer recorded. It is called once.
 func (w *responseWriter) begin(status int) {
-	if !w.committed {
-		w.committed = true
-		w.record(w.Header(), status)
-	}
+	w.committed = true
+	w.record(w.Header(), status)
 }
 
 // commit records the answer once, and waits for it, before its first byte. After

@@ -6,6 +6,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -23,21 +24,21 @@ func TestACallThatWaitsForItsRecordKeepsNoConnectionToTheAPI(t *testing.T) {
 	r.load(strings.Replace(rigCaddyfile, "max_size 1MiB", "max_size 64MiB\n\t\t\tmax_wait 1m", 1),
 		"reverse_proxy %API% {\n transport http {\n max_conns_per_host 1\n }\n }")
 	disk.mu.Lock()
-	var answered atomic.Int32
-	answers := make(chan string)
+	heal := sync.OnceFunc(disk.mu.Unlock)
+	t.Cleanup(heal)
+	answers := make(chan string, 3)
 	for i := range int32(3) {
 		go func() {
 			_, body := r.send("GET", "/v1/projects", nil, "")
-			answered.Add(1)
 			answers <- body
 		}()
 		await(t, "a call at the API", func() bool { return reached.Load() == i+1 })
 	}
 	time.Sleep(20 * time.Millisecond) // an answer that leaves too early would have time to
-	if n := answered.Load(); n != 0 {
+	if n := len(answers); n != 0 {
 		t.Errorf("%d answers left before their record", n)
 	}
-	disk.mu.Unlock()
+	heal()
 	for range 3 {
 		if body := <-answers; body != "the answer" {
 			t.Errorf("answered %q", body)
@@ -45,8 +46,45 @@ func TestACallThatWaitsForItsRecordKeepsNoConnectionToTheAPI(t *testing.T) {
 	}
 }
 
+// answer has a handler write headers, change them, and go on with rest, before a client.
+// did is what happened in which order.
+func answer(t *testing.T, leave bool, rest func(w *responseWriter)) (resp *http.Response, body string, did []string) {
+	t.Helper()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		rw := newResponseWriter(w, r, nil, func(h http.Header, status int) {
+			did = append(did, "record "+http.StatusText(status)+" "+h.Get("X-Value"))
+		})
+		rw.settle = func(h http.Header) bool {
+			did = append(did, "settle "+h.Get("X-Value"))
+			return leave
+		}
+		h := rw.Header()
+		h.Set("X-Value", "1")
+		h.Set("Trailer", "X-Sum")
+		rw.WriteHeader(http.StatusCreated)
+		h.Set("X-Value", "2")
+		h.Set("X-Late", "yes")
+		h.Set("X-Sum", "3")
+		rw.WriteHeader(http.StatusTeapot)
+		did = append(did, "goes on")
+		rest(rw)
+		_ = rw.end()
+	}))
+	defer server.Close()
+	resp, err := server.Client().Get(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := io.ReadAll(resp.Body)
+	_ = resp.Body.Close()
+	if err != nil {
+		t.Error(err)
+	}
+	return resp, string(b), did
+}
+
 // What a handler does to the headers after it has written them has no effect, although
-// they leave later; but for trailers.
+// they leave later; but for trailers. Of an answer that must not leave, none of it does.
 func TestHeadersLeaveAsTheyWereWritten(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -58,45 +96,19 @@ func TestHeadersLeaveAsTheyWereWritten(t *testing.T) {
 		{"at the end", func(w *responseWriter) {}, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			var did []string
-			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				rw := newResponseWriter(w, r, nil, func(h http.Header, status int) {
-					did = append(did, "record "+http.StatusText(status)+" "+h.Get("X-Value"))
-				})
-				rw.settle = func(h http.Header) bool {
-					did = append(did, "settle "+h.Get("X-Value"))
-					return true
-				}
-				h := rw.Header()
-				h.Set("X-Value", "1")
-				h.Set("Trailer", "X-Sum")
-				rw.WriteHeader(http.StatusCreated)
-				h.Set("X-Value", "2")
-				h.Set("X-Late", "yes")
-				h.Set("X-Sum", "3")
-				rw.WriteHeader(http.StatusTeapot)
-				did = append(did, "goes on")
-				c.rest(rw)
-				_ = rw.end()
-			}))
-			defer server.Close()
-			resp, err := server.Client().Get(server.URL)
-			if err != nil {
-				t.Fatal(err)
-			}
-			body, err := io.ReadAll(resp.Body)
-			_ = resp.Body.Close()
-			if err != nil || string(body) != c.body {
-				t.Errorf("%q, %v", body, err)
-			}
+			resp, body, did := answer(t, true, c.rest)
 			if want := []string{"record Created 1", "goes on", "settle 1"}; !slices.Equal(did, want) {
 				t.Errorf("%q", did)
 			}
-			if resp.StatusCode != http.StatusCreated || resp.Header.Get("X-Value") != "1" || resp.Header.Get("X-Late") != "" || resp.Header.Get("X-Sum") != "" {
-				t.Errorf("%d %v", resp.StatusCode, resp.Header)
+			if body != c.body || resp.StatusCode != http.StatusCreated || resp.Header.Get("X-Value") != "1" || resp.Header.Get("X-Late") != "" || resp.Header.Get("X-Sum") != "" {
+				t.Errorf("%d %v %q", resp.StatusCode, resp.Header, body)
 			}
 			if resp.Trailer.Get("X-Sum") != "3" {
 				t.Errorf("trailers: %v", resp.Trailer)
+			}
+			resp, body, _ = answer(t, false, c.rest)
+			if resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get("X-Value") != "" || resp.Trailer.Get("X-Sum") != "" || !strings.Contains(body, "withheld") {
+				t.Errorf("withheld: %d %v %q", resp.StatusCode, resp.Header, body)
 			}
 		})
 	}
