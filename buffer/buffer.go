@@ -220,7 +220,7 @@ type Buffer struct {
 	quarantine quarantine
 
 	// The writer's own.
-	lock        *os.File // set with mu: quarantine looks at it too
+	lock        *dirLock // set with mu: quarantine looks at it too
 	entries     frames   // of the commit in hand
 	intents     frames   // the same
 	written     state    // as it was last committed; nobody changes it
@@ -316,17 +316,33 @@ func makeDir(dir string) error {
 	return syncDir(filepath.Dir(dir))
 }
 
+// dirLock is a directory's lock that this process has.
+type dirLock struct {
+	*os.File
+	is os.FileInfo // the file, which is no other one as long as it is open
+}
+
 // takeLock makes the directory this process's.
-func takeLock(dir string) (*os.File, error) {
+func takeLock(dir string) (*dirLock, error) {
 	f, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
 	}
+	return lockFile(f)
+}
+
+// lockFile takes the lock that a directory's file is, or closes it.
+func lockFile(f *os.File) (*dirLock, error) {
 	if err := flock(f); err != nil {
 		_ = f.Close()
 		return nil, ErrLocked
 	}
-	return f, nil
+	is, err := f.Stat()
+	if err != nil {
+		_ = f.Close()
+		return nil, err
+	}
+	return &dirLock{f, is}, nil
 }
 
 const lockName = "LOCK"
@@ -361,7 +377,7 @@ func (b *Buffer) recover(adopt bool) error {
 	if err != nil {
 		return err
 	}
-	home := homeOf(b.lock)
+	home := homeOf(b.lock.File)
 	if !c.found {
 		c.state = newState(uuid.NewString())
 	}

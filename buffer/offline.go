@@ -31,18 +31,18 @@ func OpenOffline(dir string) (_ *Offline, err error) {
 			err = fmt.Errorf("reading buffer %q: %w", dir, err)
 		}
 	}()
-	lock, err := os.Open(filepath.Join(dir, lockName))
+	f, err := os.Open(filepath.Join(dir, lockName))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("there is none: %w", err)
 	}
 	if err != nil {
 		return nil, err
 	}
-	o := &Offline{b: &Buffer{dir: dir, lock: lock, open: map[uint64]*openIntent{}, done: make(chan struct{})}}
-	if err := flock(lock); err != nil {
-		_ = lock.Close()
-		return nil, ErrLocked
+	lock, err := lockFile(f)
+	if err != nil {
+		return nil, err
 	}
+	o := &Offline{b: &Buffer{dir: dir, lock: lock, open: map[uint64]*openIntent{}, done: make(chan struct{})}}
 	b := o.b
 	b.quarantine.begin(b)
 	b.Configure(Options{}.withDefaults())

@@ -21,7 +21,9 @@ func (b *Buffer) owned() error {
 	b.mu.Lock()
 	lock := b.lock
 	b.mu.Unlock()
-	if !same(filepath.Join(b.dir, lockName), lock) {
+	// It comes with each commit, so the file that is open is not asked what it is.
+	is, err := os.Stat(filepath.Join(b.dir, lockName))
+	if err != nil || !os.SameFile(is, lock.is) {
 		return errNotOwned
 	}
 	return nil
@@ -48,7 +50,7 @@ func (b *Buffer) own() error {
 	_ = b.lock.Close()
 	b.mu.Lock()
 	b.lock = lock
-	if home := homeOf(lock); b.state.Home != "" && home != "" {
+	if home := homeOf(lock.File); b.state.Home != "" && home != "" {
 		b.state.Home, b.dirty = home, true
 	}
 	b.mu.Unlock()

@@ -235,6 +235,7 @@ func (a *App) open() (*shared, error) {
 		a.openErr = a.Buffer.wrong("%w", err)
 		return nil, a.openErr
 	}
+	holdHeadroom()
 	s.join(a)
 	ctx, cancel := context.WithCancel(context.Background())
 	a.cancel = cancel

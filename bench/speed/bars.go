@@ -55,6 +55,7 @@ func (r *runner) bars() (all []bar) {
 	late := func(v variant) spread { return ratios(q.of(v, half, theP99), q.of(access, half, theP99)) }
 	memory := pairs(q.of(answer, full, theResident), q.of(plain, full, theResident), func(a, b float64) float64 { return a - b })
 	add("CPU above plain, answer / access log", 1, 0.5, true, ratios(above(answer), above(access)))
+	add("the same with GOGC=100, so without headroom", 1, 0.5, true, ratios(above(frugal), above(access)))
 	add("the same while SQLite is delivered to", 1, 0.5, true, ratios(above(answered), above(access)))
 	add("throughput, answer / plain", 0.85, 0.95, false, share(answer))
 	add("the same while SQLite is delivered to", 0.85, 0.95, false, share(answered))

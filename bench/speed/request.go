@@ -194,6 +194,9 @@ func (q *requests) start(ctx context.Context, v variant, dir string) (*life, err
 	}
 	setup := q.setup
 	setup.Caddyfile = filepath.Join(dir, "Caddyfile")
+	if v.gogc != "" {
+		setup.Env = append(slices.Clone(setup.Env), "GOGC="+v.gogc)
+	}
 	site, err := rig.NewSite(setup, dir, q.api)
 	if err != nil {
 		return nil, err

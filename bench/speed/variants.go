@@ -20,6 +20,9 @@ type variant struct {
 	held bool
 	// log says that Caddy writes an access log.
 	log bool
+	// gogc is GOGC in its environment, with which it leaves Go's collector alone. Empty: not
+	// set, as in the others.
+	gogc string
 }
 
 var (
@@ -29,13 +32,14 @@ var (
 	relaxed  = variant{name: "relaxed", level: "metadata", durability: "relaxed", held: true}
 	answer   = variant{name: "answer", level: "metadata", durability: "answer", held: true}
 	strict   = variant{name: "strict", level: "metadata", durability: "strict", held: true}
+	frugal   = variant{name: "answer GOGC=100", level: "metadata", durability: "answer", held: true, gogc: "100"}
 	answered = variant{name: "answer delivering", level: "metadata", durability: "answer"}
 	intended = variant{name: "strict delivering", level: "metadata", durability: "strict"}
 )
 
 // variants are all of them. plain comes first: the others are compared with it, and half
 // of its load is what latency is measured at.
-var variants = []variant{plain, access, unlisted, relaxed, answer, strict, answered, intended}
+var variants = []variant{plain, access, unlisted, relaxed, answer, frugal, strict, answered, intended}
 
 // chosen are the variants of a list of names, and plain.
 func chosen(names string) ([]variant, error) {
