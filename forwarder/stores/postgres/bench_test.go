@@ -37,7 +37,7 @@ func BenchmarkWrite(b *testing.B) {
 				write(b, s, batch)
 				inStore += time.Since(begin)
 
-				args := arguments(batch, time.Now().UnixMicro(), names{})
+				args := allArguments(batch, time.Now().UnixMicro())
 				if err := bare.prepare(ctx, bare.conn, partitionsOf(batch)); err != nil {
 					b.Fatal(err)
 				}
@@ -109,7 +109,7 @@ func BenchmarkWriteStamped(b *testing.B) {
 						Retention: &audit.Retention{Class: defaultClass, Plan: "team", KeepUntil: audit.Days(4000).KeepMicros(e.Timestamp)},
 					}
 				}
-				args := arguments(batch, time.Now().UnixMicro(), names{})
+				args := allArguments(batch, time.Now().UnixMicro())
 				if err := s.prepare(ctx, s.conn, partitionsOf(batch)); err != nil {
 					b.Fatal(err)
 				}

@@ -273,3 +273,11 @@ func reversed[T any](s []T) []T {
 	slices.Reverse(s)
 	return s
 }
+
+// allArguments are those of a call for a batch that is sent in one part, to a server that knows no
+// organization's name.
+func allArguments(batch []forwarder.Record, now int64) []any {
+	var fresh freshNames
+	args := arguments(batch, now, names{}, &fresh)
+	return append(args, fresh.slugs, fresh.owners)
+}

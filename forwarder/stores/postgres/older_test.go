@@ -50,7 +50,7 @@ func newOlder(t testing.TB, server *pgtest.Server, version int) *older {
 
 func (o *older) write(t testing.TB, batch []forwarder.Record) {
 	t.Helper()
-	args := arguments(batch, time.Now().UnixMicro(), names{})
+	args := allArguments(batch, time.Now().UnixMicro())
 	if o.version > 2 {
 		if _, err := o.conn.Exec(t.Context(), writeSQL(o.schema), args...); err != nil {
 			t.Fatal(err)

@@ -100,7 +100,7 @@ func TestWhatHasExpiredIsNotTakenWhateverBoundsTheArraysHave(t *testing.T) {
 	batch := []forwarder.Record{stampedRecord(t, 1, 10, stamp), stampedRecord(t, 2, 10, stamp)}
 	var values [][]byte
 	var oids []uint32
-	for _, arg := range arguments(batch, s.now().UnixMicro(), names{}) {
+	for _, arg := range allArguments(batch, s.now().UnixMicro()) {
 		p, err := parameterOf(arg)
 		if err != nil {
 			t.Fatal(err)
@@ -558,7 +558,7 @@ func TestAFilledSchemaOfVersion1IsMigrated(t *testing.T) {
 	run(t, conn, schema, `CREATE SCHEMA {schema}; `+sql)
 	old := func(batch []forwarder.Record) {
 		t.Helper()
-		args := arguments(batch, 0, names{})
+		args := allArguments(batch, 0)
 		_, err := conn.Exec(t.Context(), replaceSchema(`SELECT {schema}.write($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`, schema),
 			append(args[:10:10], args[20:23]...)...)
 		if err != nil {

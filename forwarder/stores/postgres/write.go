@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -47,32 +48,74 @@ func (s *Store) write(ctx context.Context, batch []forwarder.Record) error {
 	if err := s.prepare(ctx, conn, partitionsOf(batch)); err != nil {
 		return err
 	}
-	// One round trip and one transaction: what is sent together ends together.
-	var b pgconn.Batch
+	// One transaction: what is sent before the pipeline's end ends together.
+	p := conn.PgConn().StartPipeline(ctx)
 	// It bounds what the server does for a client that is gone, locks included.
-	b.ExecParams(`SELECT set_config('statement_timeout', $1, true)`, [][]byte{strconv.AppendInt(nil, max(1, s.at.timeout.Milliseconds()), 10)},
+	p.SendQueryParams(`SELECT set_config('statement_timeout', $1, true)`, [][]byte{strconv.AppendInt(nil, max(1, s.at.timeout.Milliseconds()), 10)},
 		[]uint32{pgtype.TextOID}, nil, nil)
-	if err := callWith(&b, writeSQL(s.at.schema), arguments(batch, s.now().UnixMicro(), s.names)); err != nil {
-		return err
+	err = s.send(p, batch)
+	if closed := p.Close(); err == nil {
+		err = closed
 	}
-	err = conn.PgConn().ExecBatch(ctx, &b).Close()
 	if err != nil || len(s.names) > maxNames {
 		clear(s.names)
 	}
 	return err
 }
 
-// callWith adds a call with its arguments to what is sent together.
-func callWith(b *pgconn.Batch, sql string, args []any) error {
+// writePart is how many entries a call of write_entries gets. While the server stores them,
+// the next ones are encoded.
+const writePart = 1000
+
+// send sends a batch, part by part. What an organization is called goes with the last one:
+// it is what writers of other buffers may have to wait for.
+func (s *Store) send(p *pgconn.Pipeline, batch []forwarder.Record) error {
+	sql, now := writeSQL(s.at.schema), s.now().UnixMicro()
+	var fresh freshNames
+	for rest := batch; len(rest) > 0; {
+		part := rest[:partOf(rest)]
+		rest = rest[len(part):]
+		args := arguments(part, now, s.names, &fresh)
+		if len(rest) == 0 {
+			args = append(args, fresh.slugs, fresh.owners)
+		} else {
+			args = append(args, []string(nil), []string(nil))
+		}
+		if err := sendCall(p, sql, args); err != nil {
+			return err
+		}
+		if err := p.Flush(); err != nil {
+			return err
+		}
+	}
+	return p.Sync()
+}
+
+// partOf is how many entries of what is left of a batch go with the next call. Those of
+// several buffers go together: each call locks the buffers that it has entries of, in their order, and
+// calls that did so one after the other could wait for those of another writer for ever.
+func partOf(rest []forwarder.Record) int {
+	if len(rest) <= writePart {
+		return len(rest)
+	}
+	instance := rest[0].Entry.Origin.Instance
+	if slices.ContainsFunc(rest, func(r forwarder.Record) bool { return r.Entry.Origin.Instance != instance }) {
+		return len(rest)
+	}
+	return writePart
+}
+
+// sendCall sends a call with its arguments.
+func sendCall(p *pgconn.Pipeline, sql string, args []any) error {
 	values, oids, formats := make([][]byte, len(args)), make([]uint32, len(args)), make([]int16, len(args))
 	for i, arg := range args {
-		p, err := parameterOf(arg)
+		of, err := parameterOf(arg)
 		if err != nil {
 			return err
 		}
-		values[i], oids[i], formats[i] = p.value, p.oid, pgtype.BinaryFormatCode
+		values[i], oids[i], formats[i] = of.value, of.oid, pgtype.BinaryFormatCode
 	}
-	b.ExecParams(sql, values, oids, formats, nil)
+	p.SendQueryParams(sql, values, oids, formats, nil)
 	return nil
 }
 
@@ -98,9 +141,9 @@ func call(schema, function string, parameters int) string {
 //
 // Of the revisions of one entry only the highest goes, since a statement cannot change a
 // row twice, with the stamp that all of them make. The sequences of the others are
-// replaced ones. What it names of an organization it adds to names, and leaves out what is
-// among them.
-func arguments(batch []forwarder.Record, now int64, known names) []any {
+// replaced ones. What it names of an organization it adds to known and to fresh, unless it is
+// known; the function's last two arguments are the latter.
+func arguments(batch []forwarder.Record, now int64, known names, fresh *freshNames) []any {
 	best := make(map[string]int, len(batch))
 	var revised map[string]*audit.Stamp // of entries that the batch has more than once
 	var lower []int
@@ -133,7 +176,6 @@ func arguments(batch []forwarder.Record, now int64, known names) []any {
 		sizes                          = make([]int32, 0, n)
 		tags                           stamps
 		columns                        briefs
-		slugs, slugOwners              []string
 	)
 	for i, r := range batch {
 		e := r.Entry
@@ -157,7 +199,7 @@ func arguments(batch []forwarder.Record, now int64, known names) []any {
 		tags.add(stamp)
 		if n, ok := nameOf(owner, slug, stamp); ok && !known[n] {
 			known[n] = true
-			slugs, slugOwners = append(slugs, n.slug), append(slugOwners, n.owner)
+			fresh.slugs, fresh.owners = append(fresh.slugs, n.slug), append(fresh.owners, n.owner)
 		}
 	}
 	replacedOf, replaced := make([]string, 0, len(lower)), make([]int64, 0, len(lower))
@@ -175,5 +217,8 @@ func arguments(batch []forwarder.Record, now int64, known names) []any {
 	args := []any{ids, revisions, arrivals, instances, sequences, organizations, projects, who, documents, raws, sizes}
 	args = append(args, tags.arguments()...)
 	args = append(args, replacedOf, replaced, of, first, last, now)
-	return append(append(args, columns.arguments()...), slugs, slugOwners)
+	return append(args, columns.arguments()...)
 }
+
+// freshNames are what organizations are called that the server may not know yet.
+type freshNames struct{ slugs, owners []string }
