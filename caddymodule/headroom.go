@@ -14,8 +14,8 @@ const (
 	// headroomPiece is small enough that pages which the heap has used already, and which
 	// Go would write zeros to, are few.
 	headroomPiece = 1 << 20
-	// headroomShare bounds it where the process has a memory limit, as it has in a container:
-	// so much of the limit, the 16th part.
+	// headroomShare bounds it where the process has a memory limit, as in a container: to the
+	// 16th part of that.
 	headroomShare = 16
 )
 
