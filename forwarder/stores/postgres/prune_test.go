@@ -374,31 +374,42 @@ func TestAPruningThatIsKilledHasDoneAllOrNothing(t *testing.T) {
 			t.Errorf("%d entries and receipts of %d, want %d in all", left, noted, total+1000)
 		}
 	}
-	// Each step takes long between its deletion and its end.
-	conn := superuser(t, server)
-	run(t, conn, schema, `CREATE FUNCTION {schema}.slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.3); RETURN new; END $$;
-		CREATE TRIGGER slow BEFORE INSERT ON {schema}.receipt FOR EACH ROW EXECUTE FUNCTION {schema}.slow()`)
-	interrupt := func(expiry forwarder.Expiry, how func()) {
+	// A step stops between its deletion and its end, for longer than it takes to get at it.
+	run(t, superuser(t, server), schema, `CREATE FUNCTION {schema}.stop() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(60); RETURN new; END $$`)
+	const stopped = `SELECT coalesce(bool_or(wait_event = 'PgSleep'), false) FROM pg_stat_activity`
+	interrupt := func(expiry forwarder.Expiry, how func(*pgx.Conn)) {
 		t.Helper()
+		conn := superuser(t, server)
+		run(t, conn, schema, `CREATE TRIGGER stop BEFORE INSERT ON {schema}.receipt FOR EACH ROW EXECUTE FUNCTION {schema}.stop()`)
 		done := make(chan error, 1)
 		go func() {
-			_, err := s.Prune(context.Background(), expiry)
-			done <- err
+			for {
+				// Autovacuum may be in its way, and then there is more to do.
+				p, err := s.Prune(context.Background(), expiry)
+				if err != nil || len(p.Deleted) > 0 || !p.More {
+					done <- err
+					return
+				}
+			}
 		}()
-		time.Sleep(150 * time.Millisecond)
-		how()
+		for !value[bool](t, conn, schema, stopped) {
+			select {
+			case err := <-done:
+				t.Fatalf("no step was under way: %v", err)
+			case <-time.After(5 * time.Millisecond):
+			}
+		}
+		how(conn)
 		if err := <-done; err == nil {
 			t.Error("a step that was interrupted has not failed")
 		}
+		run(t, superuser(t, server), schema, `DROP TRIGGER stop ON {schema}.receipt`)
 		check()
 	}
-	cut := func() {
-		conn := superuser(t, server)
-		if !value[bool](t, conn, schema, `SELECT coalesce(bool_or(pg_terminate_backend(pid)), false) FROM pg_stat_activity WHERE wait_event = 'PgSleep'`) {
-			t.Error("no step was under way")
-		}
+	cut := func(conn *pgx.Conn) {
+		run(t, conn, schema, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'`)
 	}
-	kill := func() {
+	kill := func(*pgx.Conn) {
 		if err := errors.Join(server.Kill(), server.Up()); err != nil {
 			t.Fatal(err)
 		}
@@ -415,7 +426,6 @@ func TestAPruningThatIsKilledHasDoneAllOrNothing(t *testing.T) {
 	if n := len(documents(t, s, forwarder.Query{})); n == 0 {
 		t.Error("one partition was detached, and nothing is left")
 	}
-	run(t, superuser(t, server), schema, `DROP TRIGGER slow ON {schema}.receipt`)
 	pruneAll(t, s, term.expiry(80))
 	check()
 	if n := len(documents(t, s, forwarder.Query{})); n != 0 {
