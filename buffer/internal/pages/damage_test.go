@@ -15,6 +15,8 @@ import (
 	"testing"
 
 	bolt "go.etcd.io/bbolt"
+
+	"github.com/caddy-audit-log/caddy-audit-log/internal/trials"
 )
 
 // faultyReader fails where bad says, and counts what is read.
@@ -235,10 +237,7 @@ var harms = map[string]func(r *rand.Rand, file []byte, pageSize int, branches []
 // every pair is still found whose pages, from the root on, were left alone, and
 // that what is missing is said to be.
 func TestDamageCostsNoMoreThanItHit(t *testing.T) {
-	rounds := 20
-	if testing.Short() {
-		rounds = 6
-	}
+	rounds := trials.Rounds(6, 40)
 	for seed, pageSize := range []int{4096, 1024, 512} {
 		r := rand.New(rand.NewPCG(uint64(seed), 2))
 		whole := randomFile(t, r, pageSize, 16, 300<<10, []int{70, 30, 20}[seed])

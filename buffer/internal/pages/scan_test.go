@@ -9,6 +9,8 @@ import (
 	"slices"
 	"syscall"
 	"testing"
+
+	"github.com/caddy-audit-log/caddy-audit-log/internal/trials"
 )
 
 var testMagic = [4]byte{'A', 'U', 'D', '1'}
@@ -87,11 +89,7 @@ func checkScan(t *testing.T, chunk int, r *faultyReader, most int, skip func(off
 }
 
 func TestScan(t *testing.T) {
-	rounds := 150
-	if testing.Short() {
-		rounds = 20
-	}
-	for round := range rounds {
+	for round := range trials.Rounds(60, 300) {
 		r := rand.New(rand.NewPCG(uint64(round), 4))
 		chunk := []int{1, 7, 512, 4096, 10000, 64 << 10}[round%6]
 		file := make([]byte, r.IntN(6*chunk+3000))
