@@ -211,7 +211,7 @@ func TestACommitThatThePowerCutTearsTakesNothingWithItThatWasAcknowledged(t *tes
 	if len(all) == 0 {
 		t.Fatal("no commit was taken")
 	}
-	tears := trials.Rounds(5, 20)
+	tears := trials.Rounds(5, 10)
 	bootAgain(t, "the machine was started again")
 	var went, whole int
 	for _, c := range all {
@@ -268,7 +268,7 @@ func TestAHarmedLastCommitIsTold(t *testing.T) {
 			}
 			lost := 0
 			// Few of the harms hit anything, so one round may show nothing.
-			for round := 0; round < trials.Rounds(1, 5) || lost == 0 && round < 5; round++ {
+			for round := 0; round < trials.Rounds(1, 3) || lost == 0 && round < 5; round++ {
 				for _, c := range all {
 					torn := c.tear(rng)
 					if bytes.Equal(torn, c.after) || bytes.Equal(torn, c.before) {
