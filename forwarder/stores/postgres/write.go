@@ -70,18 +70,16 @@ const writePart = 1000
 // send sends a batch, part by part. What an organization is called goes with the last one:
 // it is what writers of other buffers may have to wait for.
 func (s *Store) send(p *pgconn.Pipeline, batch []forwarder.Record) error {
-	sql, now := writeSQL(s.at.schema), s.now().UnixMicro()
+	sql, now, size := writeSQL(s.at.schema), s.now().UnixMicro(), partOf(batch)
 	var fresh freshNames
-	for rest := batch; len(rest) > 0; {
-		part := rest[:partOf(rest)]
-		rest = rest[len(part):]
+	for at := 0; at < len(batch); at += size {
+		part := batch[at:min(at+size, len(batch))]
 		args := arguments(part, now, s.names, &fresh)
-		if len(rest) == 0 {
-			args = append(args, fresh.slugs, fresh.owners)
-		} else {
-			args = append(args, []string(nil), []string(nil))
+		var told freshNames
+		if at+size >= len(batch) {
+			told = fresh
 		}
-		if err := sendCall(p, sql, args); err != nil {
+		if err := sendCall(p, sql, append(args, told.slugs, told.owners)); err != nil {
 			return err
 		}
 		if err := p.Flush(); err != nil {
@@ -91,16 +89,13 @@ func (s *Store) send(p *pgconn.Pipeline, batch []forwarder.Record) error {
 	return p.Sync()
 }
 
-// partOf is how many entries of what is left of a batch go with the next call. Those of
-// several buffers go together: each call locks the buffers that it has entries of, in their order, and
-// calls that did so one after the other could wait for those of another writer for ever.
-func partOf(rest []forwarder.Record) int {
-	if len(rest) <= writePart {
-		return len(rest)
-	}
-	instance := rest[0].Entry.Origin.Instance
-	if slices.ContainsFunc(rest, func(r forwarder.Record) bool { return r.Entry.Origin.Instance != instance }) {
-		return len(rest)
+// partOf is how many entries of a batch go with a call. Those of several buffers go together:
+// each call locks the buffers that it has entries of, in their order, and calls that did so one
+// after the other could wait for those of another writer for ever.
+func partOf(batch []forwarder.Record) int {
+	instance := batch[0].Entry.Origin.Instance
+	if slices.ContainsFunc(batch, func(r forwarder.Record) bool { return r.Entry.Origin.Instance != instance }) {
+		return len(batch)
 	}
 	return writePart
 }
