@@ -21,11 +21,11 @@ const (
 
 // holdHeadroom has garbage collected less often, for the life of the process.
 //
-// Go collects when the heap has doubled. That of a proxy is so small that it did so 13 times a
-// second under load, and each time it looks at everything that is in use; with this, 5 times. So we pay
-// with memory, which is cheap, instead of with processor time and with the calls that wait
-// meanwhile. It is a fixed amount rather than a percentage, so that a heap that is large anyway
-// does not get much larger. docs/performance.md has what it is worth.
+// Go collects when the heap has doubled. That of a proxy is so small that it does so many times
+// a second under load, and each time looks at everything that is in use. So we pay with memory,
+// which is cheap, instead of with processor time and with the calls that wait meanwhile. It is
+// a fixed amount rather than a percentage, so that a heap that is large anyway does not get
+// much larger. docs/performance.md has what it is worth.
 //
 // Whoever has set GOGC has decided already. The memory limit that Caddy takes from its
 // container holds in any case; the collector sees to that.
