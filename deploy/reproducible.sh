@@ -4,7 +4,8 @@
 #
 #   deploy/reproducible.sh [OS/ARCH]
 #
-# Default: linux/amd64. It takes what a build from nothing takes.
+# Default: linux/amd64. It takes what a build from nothing takes, or two if
+# the user has not built that target.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
