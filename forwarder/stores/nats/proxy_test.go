@@ -37,6 +37,8 @@ type proxy struct {
 	answer func(subject string, payload []byte) string
 	// mute lets no message through, and no answer.
 	mute bool
+	// lose is how many messages do not arrive, as at a leader that has just been elected.
+	lose int
 }
 
 func startProxy(t testing.TB, to string) *proxy {
@@ -165,6 +167,10 @@ func (c *proxied) message(fields []string, payload []byte) bool {
 	c.proxy.mu.Lock()
 	slow, fast, answer, mute := c.slow, c.fast, c.answer, c.mute
 	c.slow = 0
+	if c.lose > 0 {
+		c.lose--
+		mute = true
+	}
 	broken := false
 	if c.cut > 0 {
 		c.cut--

@@ -19,6 +19,9 @@ const minMessage = 1 << 20
 type stream struct {
 	name   string
 	domain string
+	// answers is whether it has acknowledged something since the last failure. One that
+	// is coming back, or is new, may lose a message before it has agreed on its leader.
+	answers bool
 }
 
 // prepare looks at the stream of a class, once, and creates it if it is missing and may

@@ -15,8 +15,9 @@ const headerBytes = 512
 
 // Write publishes the batch and waits until each message is acknowledged. Up to maxFlying
 // of them are under way at a time, in order. After the first that fails nothing more is
-// published; those behind it that were under way may be stored, and so before it. Between
-// streams there is no order.
+// published; those behind it that were under way may be stored, and so before it. To a
+// stream that is new, or behind a failure, the first goes alone, so that none that are
+// sent to one that is coming back overtake it. Between streams there is no order.
 func (s *Store) Write(ctx context.Context, batch []forwarder.Record) error {
 	if len(batch) == 0 {
 		return nil
@@ -28,6 +29,11 @@ func (s *Store) Write(ctx context.Context, batch []forwarder.Record) error {
 	err := s.publish(ctx, batch)
 	if err == nil {
 		return nil
+	}
+	if !isRefusal(err) {
+		for _, of := range s.streams {
+			of.answers = false
+		}
 	}
 	return s.writing(ctx, batch, err)
 }
@@ -77,6 +83,12 @@ func (s *Store) publish(ctx context.Context, batch []forwarder.Record) error {
 		sending.Store(false)
 		if err != nil {
 			f.failed(m, err)
+		}
+		if !of.answers {
+			if err := f.landed(ctx); err != nil {
+				return s.ended(ctx, f, err)
+			}
+			of.answers = true
 		}
 	}
 	if err := f.landed(ctx); err != nil {

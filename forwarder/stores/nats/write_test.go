@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -185,6 +186,31 @@ func TestNothingIsPublishedAfterAFailure(t *testing.T) {
 	write(t, st, batch)
 	if got := s.got(); len(got) != 1500 {
 		t.Errorf("%d messages, want 1500", len(got))
+	}
+}
+
+// TestBehindAFailureTheFirstOfABatchIsNotOvertaken lets a stream that was away lose one
+// message more, as one does that has a new leader.
+func TestBehindAFailureTheFirstOfABatchIsNotOvertaken(t *testing.T) {
+	s := serve(t, nil)
+	p := startProxy(t, s.addr())
+	c := s.config()
+	c.Servers, c.Timeout = []string{p.url()}, 300*time.Millisecond
+	st := open(t, c, nil)
+	write(t, st, records(t, 1, 9))
+	p.set(func() { p.mute = true })
+	mentions(t, st.Write(t.Context(), records(t, 10, 19)), "no answer within 300ms")
+	for range 3 {
+		p.set(func() { p.mute, p.lose = false, 1 })
+		mentions(t, st.Write(t.Context(), records(t, 10, 19)), "no answer within 300ms")
+	}
+	write(t, st, records(t, 10, 19))
+	var want []string
+	for n := range 19 {
+		want = append(want, strconv.Itoa(n+1))
+	}
+	if got := sequencesOf(s.got()); !slices.Equal(got, want) {
+		t.Errorf("got %v", got)
 	}
 }
 
