@@ -1,7 +1,6 @@
 package caddymodule
 
 import (
-	"maps"
 	"mime"
 	"net/http"
 	"strings"
@@ -10,14 +9,12 @@ import (
 // maxHeld bounds the answers that are held, in bytes.
 const maxHeld = 64 << 10
 
-// heldAnswer is an answer whose target is born in it: its headers wait until its
-// body has been read, so that the entry that is durable before they leave names
-// what was made.
-type heldAnswer struct {
-	status int
-	header http.Header // as it was when the answer began
-	want   int
-	body   []byte
+// heldBody is that of an answer whose target is born in it: the headers wait, and are not
+// recorded, until it has been read, so that the entry that is durable before they leave
+// names what was made.
+type heldBody struct {
+	want int
+	body []byte
 }
 
 // mayHold reports whether an answer is one that can be held: JSON of a known and
@@ -39,7 +36,8 @@ func (w *responseWriter) hold(status int) bool {
 	}
 	n, ok := mayHold(w.Header(), status)
 	if ok {
-		w.held = &heldAnswer{status: status, header: w.Header().Clone(), want: n}
+		w.held = &heldBody{want: n}
+		w.wait(status)
 	}
 	return ok
 }
@@ -71,15 +69,9 @@ func (w *responseWriter) letGo() error {
 	}
 	w.held = nil
 	w.born(held.body)
-	late := w.Header()
-	clear(late) // what a handler sets after the headers has no effect on them
-	maps.Copy(late, held.header)
-	if err := w.commit(held.status); err != nil {
-		return err
-	}
-	w.ResponseWriter.WriteHeader(held.status)
+	w.begin(w.waiting.header, w.waiting.status)
 	if len(held.body) == 0 {
-		return nil
+		return w.letHeaderGo()
 	}
 	_, err := w.Write(held.body)
 	return err

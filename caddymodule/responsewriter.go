@@ -22,7 +22,7 @@ import (
 // The headers of a call's answer are on their way to the disk while its body is read:
 // they leave with the first of it, or of whatever else wants to leave. So a proxy has read
 // a short body, and given its connection to the API back, before it has to wait. Nothing of
-// a body is held, but for the few answers whose target is born in them; see heldAnswer.
+// a body is held, but for the few answers whose target is born in them; see heldBody.
 type responseWriter struct {
 	*caddyhttp.ResponseWriterWrapper
 	request *http.Request
@@ -33,12 +33,13 @@ type responseWriter struct {
 	// settle waits until they are durable, before they leave. It reports false if the
 	// answer must not leave. Nil: record has done all.
 	settle func(h http.Header) bool
-	// waiting are headers that record was told of and that have not left.
+	// waiting are headers that have not left.
 	waiting *waitingHeader
 	// born reads the body of an answer whose target is born in it; nil for all
 	// other calls.
 	born func(body []byte)
-	held *heldAnswer
+	// held is the body behind waiting until born has read it; nil for all that are not held.
+	held *heldBody
 	// seen looks at the body as it passes; nil if nobody does.
 	seen      *audit.Body
 	committed bool
@@ -65,9 +66,14 @@ func newResponseWriter(w http.ResponseWriter, r *http.Request, trusted answerHea
 var errWithheld = errors.New("the answer is withheld, because it could not be recorded")
 
 // begin has the answer recorded. It is called once.
-func (w *responseWriter) begin(status int) {
+func (w *responseWriter) begin(h http.Header, status int) {
 	w.committed = true
-	w.record(w.Header(), status)
+	w.record(h, status)
+}
+
+// wait keeps the headers as they are until they may leave.
+func (w *responseWriter) wait(status int) {
+	w.waiting = &waitingHeader{status: status, header: maps.Clone(w.Header())}
 }
 
 // commit records the answer once, and waits for it, before its first byte. After
@@ -78,8 +84,10 @@ func (w *responseWriter) commit(status int) error {
 		return errWithheld
 	case w.committed:
 		return w.letHeaderGo()
+	case w.held != nil: // somebody takes the connection over
+		return w.letGo()
 	}
-	w.begin(status)
+	w.begin(w.Header(), status)
 	return w.conclude()
 }
 
@@ -141,8 +149,8 @@ func (w *responseWriter) WriteHeader(status int) {
 	case w.hold(status):
 		return
 	case w.settle != nil && status >= 200 && !w.committed:
-		w.begin(status)
-		w.waiting = &waitingHeader{status: status, header: maps.Clone(w.Header())}
+		w.begin(w.Header(), status)
+		w.wait(status)
 		return
 	case w.commit(status) != nil:
 		return

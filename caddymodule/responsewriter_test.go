@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -109,6 +110,76 @@ func TestHeadersLeaveAsTheyWereWritten(t *testing.T) {
 			resp, body, _ = answer(t, false, c.rest)
 			if resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get("X-Value") != "" || resp.Trailer.Get("X-Sum") != "" || !strings.Contains(body, "withheld") {
 				t.Errorf("withheld: %d %v %q", resp.StatusCode, resp.Header, body)
+			}
+		})
+	}
+}
+
+// An answer that is held is recorded once, when its body is known, and leaves with the
+// headers that it was written with; also before a connection is taken over.
+func TestAHeldAnswerLeavesAsItWasWritten(t *testing.T) {
+	const body = `{"id":"x"}`
+	for _, c := range []struct {
+		name string
+		rest func(w *responseWriter) error
+		want []string
+		body string
+	}{
+		{"whole", func(w *responseWriter) error {
+			_, err := io.WriteString(w, body[4:])
+			return err
+		}, []string{"goes on", "born " + body, "record Created 1", "settle 1"}, body},
+		{"taken over", func(w *responseWriter) error {
+			conn, _, err := w.Hijack()
+			if err == nil {
+				err = conn.Close()
+			}
+			return err
+		}, []string{"goes on", "born " + body[:4], "record Created 1", "settle 1"}, ""}, // the server drops what it had not sent
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var did []string
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				rw := newResponseWriter(w, r, nil, func(h http.Header, status int) {
+					did = append(did, "record "+http.StatusText(status)+" "+h.Get("X-Value"))
+				})
+				rw.settle = func(h http.Header) bool {
+					did = append(did, "settle "+h.Get("X-Value"))
+					return true
+				}
+				rw.born = func(b []byte) { did = append(did, "born "+string(b)) }
+				h := rw.Header()
+				h.Set("X-Value", "1")
+				h.Set("Content-Type", "application/json")
+				h.Set("Content-Length", strconv.Itoa(len(body)))
+				rw.WriteHeader(http.StatusCreated)
+				h.Set("X-Value", "2")
+				h.Set("X-Late", "yes")
+				rw.WriteHeader(http.StatusTeapot)
+				_, _ = io.WriteString(rw, body[:4])
+				_ = rw.FlushError()
+				did = append(did, "goes on")
+				if err := c.rest(rw); err != nil {
+					t.Error(err)
+				}
+				_ = rw.end()
+			}))
+			defer server.Close()
+			resp, err := server.Client().Get(server.URL)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer resp.Body.Close()
+			got, err := io.ReadAll(resp.Body)
+			if (err == nil) != (c.body == body) {
+				t.Error(err)
+			}
+			if string(got) != c.body || resp.StatusCode != http.StatusCreated || resp.Header.Get("X-Value") != "1" || resp.Header.Get("X-Late") != "" {
+				t.Errorf("%d %v %q", resp.StatusCode, resp.Header, got)
+			}
+			server.Close() // and the handler has returned
+			if !slices.Equal(did, c.want) {
+				t.Errorf("%q", did)
 			}
 		})
 	}
