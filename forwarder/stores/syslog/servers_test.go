@@ -375,18 +375,11 @@ func TestAReceiverThatIsKilledAgainAndAgainHasEverything(t *testing.T) {
 				if err := s.Close(); err != nil {
 					t.Error(err)
 				}
-				server.settle(t)
-				has, repeats := map[string]bool{}, 0
-				for _, doc := range arrived(t, server, 1) {
-					if has[doc] {
-						repeats++
-					}
-					has[doc] = true
-				}
-				missing := 0
-				for _, doc := range acked {
-					if !has[doc] {
-						missing++
+				var missing, repeats int
+				for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+					missing, repeats = missingOf(acked, arrived(t, server, 1))
+					if missing == 0 || time.Now().After(deadline) {
+						break
 					}
 				}
 				t.Logf("%d entries, %d repeats, %d missing", len(acked), repeats, missing)
@@ -396,6 +389,23 @@ func TestAReceiverThatIsKilledAgainAndAgainHasEverything(t *testing.T) {
 			})
 		}
 	}
+}
+
+// missingOf counts the documents that did not arrive, and those that arrived again.
+func missingOf(docs, arrived []string) (missing, repeats int) {
+	has := map[string]bool{}
+	for _, doc := range arrived {
+		if has[doc] {
+			repeats++
+		}
+		has[doc] = true
+	}
+	for _, doc := range docs {
+		if !has[doc] {
+			missing++
+		}
+	}
+	return missing, repeats
 }
 
 // settle waits until the file no longer grows.
