@@ -1,0 +1,2 @@
+// Package broken compiles on all systems but Windows.
+package broken

@@ -1,0 +1,5 @@
+package broken
+
+import "os"
+
+func pid() string { return os.Getpid() }
