@@ -19,8 +19,8 @@ const minMessage = 1 << 20
 type stream struct {
 	name   string
 	domain string
-	// answers is whether it has acknowledged something since the last failure. One that
-	// is coming back, or is new, may lose a message before it has agreed on its leader.
+	// answers is whether it has acknowledged something, and since the last failure. One
+	// that is new or coming back may lose a message before it has agreed on its leader.
 	answers bool
 }
 

@@ -16,8 +16,9 @@ const headerBytes = 512
 // Write publishes the batch and waits until each message is acknowledged. Up to maxFlying
 // of them are under way at a time, in order. After the first that fails nothing more is
 // published; those behind it that were under way may be stored, and so before it. To a
-// stream that is new, or behind a failure, the first goes alone, so that none that are
-// sent to one that is coming back overtake it. Between streams there is no order.
+// stream that has acknowledged nothing since the store was opened or since a failure, the
+// first goes alone, so that those behind it do not overtake it if the stream is just coming
+// up. Between streams there is no order.
 func (s *Store) Write(ctx context.Context, batch []forwarder.Record) error {
 	if len(batch) == 0 {
 		return nil
