@@ -131,17 +131,14 @@ func newAnswers(a *Ask) *answers {
 // of is what the API says to a credential. One question at a time is under way for each.
 func (a *answers) of(ctx context.Context, c *credential, slug string) (organization, error) {
 	k := answerKey{c.sum, slug}
-	a.mu.Lock()
-	got, ok := a.granted[k]
-	if !ok {
-		got, ok = a.refused[k]
-	}
-	a.mu.Unlock()
-	if ok && time.Now().Before(got.until) {
+	if got, ok := a.known(k); ok {
 		return got.o, got.err
 	}
 	// Others may wait for the answer, too: who asks first may leave.
 	ch := a.flight.DoChan(string(k.sum[:])+slug, func() (any, error) {
+		if got, ok := a.known(k); ok { // it came between the look above and here
+			return got.o, got.err
+		}
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.ask.Timeout)
 		defer cancel()
 		select {
@@ -159,6 +156,16 @@ func (a *answers) of(ctx context.Context, c *credential, slug string) (organizat
 	case <-ctx.Done():
 		return organization{}, ctx.Err()
 	}
+}
+
+// known is what the API has said, if that is still believed.
+func (a *answers) known(k answerKey) (got answer, ok bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if got, ok = a.granted[k]; !ok {
+		got, ok = a.refused[k]
+	}
+	return got, ok && time.Now().Before(got.until)
 }
 
 // learn asks. That the API could not be asked is not remembered.
