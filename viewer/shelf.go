@@ -45,6 +45,9 @@ func (s *shelf) take(ctx context.Context) (*book, error) {
 			return b, err
 		}
 		opened := s.flight.DoChan("", func() (any, error) {
+			if s.tried() { // by somebody, between the look above and here
+				return nil, nil
+			}
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), openWithin)
 			defer cancel()
 			log, err := s.open(ctx)
@@ -69,10 +72,21 @@ func (s *shelf) taken() (*book, error) {
 	case s.current != nil:
 		s.current.readers++
 		return s.current, nil
-	case s.failed != nil && time.Since(s.failedAt) < failedFor:
+	case s.failing():
 		return nil, &unavailable{"opening the audit log", s.failed}
 	}
 	return nil, nil
+}
+
+// failing reports whether opening it has failed lately. The caller holds mu.
+func (s *shelf) failing() bool { return s.failed != nil && time.Since(s.failedAt) < failedFor }
+
+// tried reports whether nobody has to open it, or may. A second Log would take the place of
+// the first, which then nobody closes.
+func (s *shelf) tried() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.closed || s.current != nil || s.failing()
 }
 
 var errClosed = errors.New("this configuration is not in force any more")
