@@ -159,13 +159,7 @@ func (c *conn) alive() error {
 	default:
 	}
 	if _, open, known := socketState(c.raw); known && !open {
-		// Why will be read now.
-		select {
-		case <-c.broken:
-			return c.explain(c.err)
-		case <-time.After(reasonTime):
-			return c.explain(io.EOF)
-		}
+		return c.explain(io.EOF)
 	}
 	return nil
 }
@@ -285,12 +279,19 @@ func (c *conn) finish(ctx context.Context) error {
 // explain says what an error of the connection is about, and what to do.
 func (c *conn) explain(err error) error {
 	cause, said := err, ""
+	over := !errors.Is(err, errTimeout) && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded)
+	if over { // and why will be read now
+		select {
+		case <-c.broken:
+		case <-time.After(reasonTime):
+		}
+	}
 	select {
 	case <-c.broken:
 		said = c.said
 		// The receiver's own words, such as an alert of TLS, say more than that nothing can
 		// be written.
-		if !errors.Is(err, errTimeout) && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
+		if over {
 			cause = c.err
 		}
 	default:
