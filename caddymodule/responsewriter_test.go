@@ -47,18 +47,24 @@ func TestACallThatWaitsForItsRecordKeepsNoConnectionToTheAPI(t *testing.T) {
 	}
 }
 
+// noting is a writer that notes in did when an answer is recorded and when it may leave.
+func noting(w http.ResponseWriter, r *http.Request, leave bool, did *[]string) *responseWriter {
+	rw := newResponseWriter(w, r, nil, func(h http.Header, status int) {
+		*did = append(*did, "record "+http.StatusText(status)+" "+h.Get("X-Value"))
+	})
+	rw.settle = func(h http.Header) bool {
+		*did = append(*did, "settle "+h.Get("X-Value"))
+		return leave
+	}
+	return rw
+}
+
 // answer has a handler write headers, change them, and go on with rest, before a client.
 // did is what happened in which order.
 func answer(t *testing.T, leave bool, rest func(w *responseWriter)) (resp *http.Response, body string, did []string) {
 	t.Helper()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		rw := newResponseWriter(w, r, nil, func(h http.Header, status int) {
-			did = append(did, "record "+http.StatusText(status)+" "+h.Get("X-Value"))
-		})
-		rw.settle = func(h http.Header) bool {
-			did = append(did, "settle "+h.Get("X-Value"))
-			return leave
-		}
+		rw := noting(w, r, leave, &did)
 		h := rw.Header()
 		h.Set("X-Value", "1")
 		h.Set("Trailer", "X-Sum")
@@ -140,13 +146,7 @@ func TestAHeldAnswerLeavesAsItWasWritten(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			var did []string
 			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				rw := newResponseWriter(w, r, nil, func(h http.Header, status int) {
-					did = append(did, "record "+http.StatusText(status)+" "+h.Get("X-Value"))
-				})
-				rw.settle = func(h http.Header) bool {
-					did = append(did, "settle "+h.Get("X-Value"))
-					return true
-				}
+				rw := noting(w, r, true, &did)
 				rw.born = func(b []byte) { did = append(did, "born "+string(b)) }
 				h := rw.Header()
 				h.Set("X-Value", "1")

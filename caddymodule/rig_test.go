@@ -134,10 +134,17 @@ func adapt(t *testing.T, caddyfile string) []byte {
 
 func (r *rig) load(caddyfile, site string) {
 	r.t.Helper()
-	if err := caddy.Load(adapt(r.t, r.expand(caddyfile, site)), true); err != nil {
+	if err := r.tryLoad(r.expand(caddyfile, site)); err != nil {
 		r.t.Fatal(err)
 	}
+}
+
+// tryLoad loads what may be wrong. One that fails has shared the ports, too; see send.
+func (r *rig) tryLoad(caddyfile string) error {
+	r.t.Helper()
+	err := caddy.Load(adapt(r.t, caddyfile), true)
 	r.reloaded, r.loaded = r.loaded, true
+	return err
 }
 
 // start runs a rig with the usual Caddyfile.
