@@ -16,6 +16,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -181,8 +182,13 @@ func (p *product) post() error {
 	p.mu.Lock()
 	from := p.taken[1]
 	to := min(from+100, len(p.entries))
-	docs := bytes.Join(p.entries[from:to], []byte(","))
 	all, faulty := p.entries[from:to], true
+	// Always the same one, also when it comes again: else that would be what is noticed.
+	if other := 10; p.fault == "stores have different entries" && from <= other && other < to {
+		all = slices.Clone(all)
+		all[other-from] = bytes.Replace(all[other-from], []byte(`{`), []byte(`{"x":1,`), 1)
+	}
+	docs := bytes.Join(all, []byte(","))
 	switch {
 	case len(all) < 2:
 		faulty = false
@@ -193,8 +199,6 @@ func (p *product) post() error {
 		docs = bytes.TrimSuffix(docs, []byte(","))
 	case p.happens("one is repeated as another"):
 		docs = append(docs, append([]byte(","), bytes.Replace(all[0], []byte(`{`), []byte(`{"x":1,`), 1)...)...)
-	case p.happens("stores have different entries"):
-		docs = bytes.Replace(docs, []byte(`{`), []byte(`{"x":1,`), 1)
 	default:
 		faulty = false
 	}
