@@ -18,6 +18,9 @@ import (
 	"github.com/caddy-audit-log/caddy-audit-log/bench/internal/fake"
 )
 
+// lostInReload is a fault: calls that end in a reload are not recorded.
+const lostInReload = "lost in a reload"
+
 // product is one of a hundred lines with the command line of the real one.
 // It shows that a whole run passes when the promise is kept, and fails when
 // it is broken in a way that FAKE_FAULT names. It writes to the page cache
@@ -30,6 +33,9 @@ type product struct {
 	n     int
 	// loading says that it is being reloaded.
 	loading atomic.Bool
+	// lostRead and lostWrite say that a call of that kind was answered
+	// without its record.
+	lostRead, lostWrite atomic.Bool
 }
 
 // record is a line of its log; one without sequence is an intent.
@@ -114,10 +120,16 @@ func serveFake(path string) error {
 	}
 }
 
-// reload takes any configuration.
+// reload takes any configuration. One that loses calls lasts until it has lost
+// a read and a write, however few come on a busy machine.
 func (f *product) reload(w http.ResponseWriter, _ *http.Request) {
 	f.loading.Store(true)
-	time.Sleep(20 * time.Millisecond)
+	for began := time.Now(); time.Since(began) < 5*time.Second; {
+		time.Sleep(20 * time.Millisecond)
+		if f.fault != lostInReload || f.lostRead.Load() && f.lostWrite.Load() {
+			break
+		}
+	}
 	f.loading.Store(false)
 	if f.fault == "no reload" {
 		http.Error(w, "no", http.StatusBadRequest)
@@ -152,7 +164,7 @@ func (f *product) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if f.fault == "wrong status" && n%10 == 0 {
 		e.Finish(200)
 	}
-	lost := f.fault == "lost" && n%10 == 0 || f.fault == "lost in a reload" && f.loading.Load()
+	lost := f.fault == "lost" && n%10 == 0 || f.fault == lostInReload && f.loading.Load()
 	if !lost {
 		if f.fault == "late" {
 			defer func() { time.Sleep(100 * time.Millisecond); f.append(e) }()
@@ -165,6 +177,11 @@ func (f *product) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		f.append(e)
 	}
 	fake.Answer(w, status, head, body)
+	if lost && r.Method == http.MethodGet {
+		f.lostRead.Store(true)
+	} else if lost {
+		f.lostWrite.Store(true)
+	}
 }
 
 func statusFake(path string) error {

@@ -49,8 +49,8 @@ func TestAWholeRunAgainstAProductThatBreaksThePromise(t *testing.T) {
 		"twice":        func(v *verdict) int { return v.Duplicates },
 		"wrong status": func(v *verdict) int { return v.WrongStatus },
 
-		"lost in a reload": func(v *verdict) int { return v.WrongStatus * v.Missing },
-		"no reload":        func(v *verdict) int { return v.WrongReloads },
+		lostInReload: func(v *verdict) int { return v.WrongStatus * v.Missing },
+		"no reload":  func(v *verdict) int { return v.WrongReloads },
 	} {
 		t.Run(fault, func(t *testing.T) {
 			t.Parallel()
