@@ -222,14 +222,14 @@ func TestOnlyTheGatewayReachesTheAPI(t *testing.T) {
 	}
 }
 
-// ports are where the fleet's Caddyfile listens unless the environment says otherwise.
-var ports = map[string]int{"calls": 8080, "viewer": 8081, "metrics": 9180}
+// shippedPorts are where the fleet's Caddyfile listens unless the environment says otherwise.
+var shippedPorts = map[string]int{"calls": 8080, "viewer": 8081, "metrics": 9180}
 
 func TestPortsOfManifestsAreThoseOfTheCaddyfile(t *testing.T) {
 	caddyfile := read(t, "fleet/Caddyfile")
 	for name, n := range map[string]string{"calls": "PORT", "viewer": "VIEWER_PORT", "metrics": "METRICS_PORT"} {
-		if !strings.Contains(caddyfile, "http://:{$"+n+":"+strconv.Itoa(ports[name])+"}") {
-			t.Errorf("the Caddyfile does not listen for %s at %d", name, ports[name])
+		if !strings.Contains(caddyfile, "http://:{$"+n+":"+strconv.Itoa(shippedPorts[name])+"}") {
+			t.Errorf("the Caddyfile does not listen for %s at %d", name, shippedPorts[name])
 		}
 	}
 	if !regexp.MustCompile(`(respond|audit_log_health) /healthz`).MatchString(caddyfile) {
@@ -243,11 +243,11 @@ func TestPortsOfManifestsAreThoseOfTheCaddyfile(t *testing.T) {
 		for _, p := range c.Ports {
 			named[p.Name] = p.ContainerPort
 		}
-		if !maps.Equal(named, ports) {
+		if !maps.Equal(named, shippedPorts) {
 			t.Errorf("%s: the container has %v", dir, named)
 		}
 		use := func(what, name string) {
-			if _, ok := ports[name]; !ok {
+			if _, ok := shippedPorts[name]; !ok {
 				t.Errorf("%s: %s uses port %q", dir, what, name)
 			}
 		}
@@ -273,7 +273,7 @@ func TestPortsOfManifestsAreThoseOfTheCaddyfile(t *testing.T) {
 			}
 		}
 		a := set.Spec.Template.Metadata.Annotations
-		if a["prometheus.io/port"] != strconv.Itoa(ports["metrics"]) || a["prometheus.io/path"] != "/metrics" || a["prometheus.io/scrape"] != "true" {
+		if a["prometheus.io/port"] != strconv.Itoa(shippedPorts["metrics"]) || a["prometheus.io/path"] != "/metrics" || a["prometheus.io/scrape"] != "true" {
 			t.Errorf("%s: %v", dir, a)
 		}
 	}

@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/caddy-audit-log/caddy-audit-log/internal/ports"
 )
 
 // program builds cmd/caddy once for all tests.
@@ -73,15 +75,7 @@ type instance struct {
 
 // environment is what an instance of a Caddyfile is told, on ports of loopback that are free.
 func (i *instance) environment(dir string, more ...string) {
-	addr := func() string {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			i.t.Fatal(err)
-		}
-		defer l.Close()
-		return l.Addr().String()
-	}
-	i.dir, i.calls, i.viewer, i.metrics = dir, addr(), addr(), addr()
+	i.dir, i.calls, i.viewer, i.metrics = dir, ports.ForTest(i.t), ports.ForTest(i.t), ports.ForTest(i.t)
 	port := func(addr string) string { _, p, _ := net.SplitHostPort(addr); return p }
 	i.env = append([]string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "XDG_DATA_HOME=" + dir, "XDG_CONFIG_HOME=" + dir,
@@ -106,10 +100,18 @@ func (i *instance) start(cmd *exec.Cmd) {
 			<-i.done
 		}
 	})
+	// Its servers begin one after the other, in any order.
+	silent := []string{i.calls, i.metrics}
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
-		conn, err := net.Dial("tcp", i.metrics)
-		if err == nil {
+		for len(silent) > 0 {
+			conn, err := net.Dial("tcp", silent[0])
+			if err != nil {
+				break
+			}
 			conn.Close()
+			silent = silent[1:]
+		}
+		if len(silent) == 0 {
 			return
 		}
 		select {

@@ -6,15 +6,13 @@ import (
 	"bytes"
 	"compress/gzip"
 	"io"
-	"net"
 	"net/http"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/caddy-audit-log/caddy-audit-log/bench/internal/rig"
+	"github.com/caddy-audit-log/caddy-audit-log/internal/ports"
 )
 
 // receiver is a store over HTTP that can be down, and that can refuse entries.
@@ -28,16 +26,16 @@ type receiver struct {
 }
 
 func newReceiver() (*receiver, error) {
-	ports, err := rig.Ports(1)
+	free, err := ports.Free(1)
 	if err != nil {
 		return nil, err
 	}
-	r := &receiver{addr: net.JoinHostPort(rig.Host, strconv.Itoa(ports[0]))}
+	r := &receiver{addr: ports.Address(free[0])}
 	return r, r.up()
 }
 
 func (r *receiver) up() error {
-	l, err := rig.ListenAgain(r.addr)
+	l, err := ports.ListenAgain(r.addr)
 	if err != nil {
 		return err
 	}

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -21,6 +20,7 @@ import (
 	"time"
 
 	"github.com/caddy-audit-log/caddy-audit-log/bench/internal/rig"
+	"github.com/caddy-audit-log/caddy-audit-log/internal/ports"
 	"github.com/caddy-audit-log/caddy-audit-log/internal/promtest"
 )
 
@@ -70,11 +70,11 @@ func newWatch(ctx context.Context, dir string, rules []byte, targets map[string]
 		return w, err
 	}
 	w.stopHook = stop
-	ports, err := rig.Ports(3)
+	free, err := ports.Free(3)
 	if err != nil {
 		return w, err
 	}
-	addr := func(i int) string { return net.JoinHostPort(rig.Host, strconv.Itoa(ports[i])) }
+	addr := func(i int) string { return ports.Address(free[i]) }
 	w.prometheus, w.native = addr(0), addr(2)
 	if err := errors.Join(
 		w.write("rules.yml", string(rules)),

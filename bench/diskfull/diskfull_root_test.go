@@ -24,7 +24,7 @@ func fakeRun(ctx context.Context, t *testing.T, mode, fault string) (v *verdict,
 		Setup:   rig.Setup{Caddy: self, Caddyfile: "../../Caddyfile", Env: []string{"FAKE_PRODUCT=1", "FAKE_FAULT=" + fault}},
 		OnFault: mode, Cause: disk, For: time.Second, Warm: 300 * time.Millisecond, After: 500 * time.Millisecond,
 		// Far more than the fake, which removes nothing, can fill by itself.
-		Drain: 10 * time.Second, Clients: 16, Reads: 0.5, Disk: 128, MinFree: "4MiB",
+		Drain: time.Minute, Clients: 64, Reads: 0.5, Disk: 128, MinFree: "4MiB",
 	}, &b)
 	return v, b.String(), err
 }

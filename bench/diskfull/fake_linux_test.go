@@ -106,7 +106,7 @@ func serveFake(dir, config string) error {
 	if err != nil {
 		return err
 	}
-	srv := &http.Server{Addr: net.JoinHostPort("127.0.0.1", os.Getenv("PORT")), Handler: p, ReadHeaderTimeout: time.Second}
+	srv := &http.Server{Addr: net.JoinHostPort("127.0.0.1", os.Getenv("PORT")), Handler: p, ReadHeaderTimeout: time.Minute}
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, syscall.SIGTERM)
 	ended := make(chan error, 1)

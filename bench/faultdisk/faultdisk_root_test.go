@@ -89,6 +89,7 @@ func TestAProductThatDiesIsNoticed(t *testing.T) {
 	inTempDir(t)
 	o := brief("fsync error")
 	o.Caddy = mortal(t)
+	o.Ill = time.Minute // which its end cuts short
 	v, err := faultdisk(t.Context(), o, &bytes.Buffer{})
 	if err == nil || !strings.Contains(err.Error(), "ended by itself") {
 		t.Errorf("got %+v, %v", v, err)

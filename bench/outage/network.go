@@ -7,7 +7,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/caddy-audit-log/caddy-audit-log/bench/internal/rig"
+	"github.com/caddy-audit-log/caddy-audit-log/internal/ports"
 )
 
 // network lets a store be reached through a network that is bad in several ways, one
@@ -29,7 +29,7 @@ func (o options) network(ctx context.Context, kind, dir string) ([]*result, erro
 			of.through = p.addr
 		}
 	case *postgresStore:
-		if p, err = startProxy(ctx, o.Toxiproxy, dir, fmt.Sprintf("%s:%d", rig.Host, of.server.Port)); err == nil {
+		if p, err = startProxy(ctx, o.Toxiproxy, dir, fmt.Sprintf("%s:%d", ports.Host, of.server.Port)); err == nil {
 			_, port, _ := strings.Cut(p.addr, ":")
 			s.Env = append(slices.Clip(s.Env), of.env+"="+of.dsn(port))
 		}

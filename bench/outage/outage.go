@@ -36,7 +36,10 @@ func (s *stage) away(ctx context.Context, of store, d time.Duration) (err error)
 	if err := of.down(ctx); err != nil {
 		return err
 	}
-	err = s.wait(ctx, d)
+	if err = s.wait(ctx, d); err == nil {
+		// However busy the machine is, and however short the outage, somebody has looked meanwhile.
+		s.look(ctx, s.sampler)
+	}
 	s.DownSeconds += seconds(time.Since(began))
 	err = errors.Join(err, of.up(ctx))
 	s.say("up again")

@@ -29,9 +29,6 @@ func fakeRun(t *testing.T, fault string) (v *verdict, out string, err error) {
 	t.Helper()
 	o := short(trialOutage, httpKind)
 	o.Warm, o.After = 500*time.Millisecond, 500*time.Millisecond
-	if fault == aHole {
-		o.Down = 4 * look // on a busy machine, too, somebody looks meanwhile
-	}
 	if o.Caddy, err = os.Executable(); err != nil {
 		t.Fatal(err)
 	}

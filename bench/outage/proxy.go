@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -15,7 +14,7 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/caddy-audit-log/caddy-audit-log/bench/internal/rig"
+	"github.com/caddy-audit-log/caddy-audit-log/internal/ports"
 	"github.com/caddy-audit-log/caddy-audit-log/internal/program"
 )
 
@@ -62,18 +61,18 @@ func buildToxiproxy(ctx context.Context, path string) (string, error) {
 
 // startProxy starts one to an address.
 func startProxy(ctx context.Context, path, dir, to string) (*proxy, error) {
-	ports, err := rig.Ports(2)
+	free, err := ports.Free(2)
 	if err != nil {
 		return nil, err
 	}
 	p := &proxy{
-		addr: net.JoinHostPort(rig.Host, strconv.Itoa(ports[0])),
-		api:  "http://" + net.JoinHostPort(rig.Host, strconv.Itoa(ports[1])),
+		addr: ports.Address(free[0]),
+		api:  "http://" + ports.Address(free[1]),
 	}
 	if p.log, err = os.Create(filepath.Join(dir, "toxiproxy.log")); err != nil {
 		return nil, fmt.Errorf("starting toxiproxy: %w", err)
 	}
-	p.cmd = exec.CommandContext(ctx, path, "-host", rig.Host, "-port", strconv.Itoa(ports[1]))
+	p.cmd = exec.CommandContext(ctx, path, "-host", ports.Host, "-port", strconv.Itoa(free[1]))
 	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
 	if err := p.cmd.Start(); err != nil {
 		return nil, errors.Join(fmt.Errorf("starting toxiproxy: %w", err), p.log.Close())

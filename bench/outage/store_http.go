@@ -12,7 +12,6 @@ import (
 	"fmt"
 	"hash/fnv"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"strconv"
@@ -21,6 +20,7 @@ import (
 	"time"
 
 	"github.com/caddy-audit-log/caddy-audit-log/bench/internal/rig"
+	"github.com/caddy-audit-log/caddy-audit-log/internal/ports"
 )
 
 // What a receiver refuses with 422.
@@ -68,12 +68,12 @@ type httpStore struct {
 
 // newReceiver listens on a free port and keeps what arrives at path.
 func newReceiver(path, label, options string) (*httpStore, error) {
-	ports, err := rig.Ports(1)
+	free, err := ports.Free(1)
 	if err != nil {
 		return nil, err
 	}
 	s := &httpStore{label: label, options: options, requests: map[string][sha256.Size]byte{}}
-	s.addr = net.JoinHostPort(rig.Host, strconv.Itoa(ports[0]))
+	s.addr = ports.Address(free[0])
 	if s.file, err = os.Create(path); err != nil {
 		return nil, fmt.Errorf("making the receiver's file: %w", err)
 	}
@@ -123,7 +123,7 @@ func (s *httpStore) leave(ctx context.Context) error {
 }
 
 func (s *httpStore) up(context.Context) error {
-	l, err := rig.ListenAgain(s.addr)
+	l, err := ports.ListenAgain(s.addr)
 	if err != nil {
 		return fmt.Errorf("listening as the receiver: %w", err)
 	}

@@ -22,6 +22,7 @@ import (
 
 	"github.com/caddy-audit-log/caddy-audit-log/bench/internal/rig"
 	"github.com/caddy-audit-log/caddy-audit-log/internal/otelcol"
+	"github.com/caddy-audit-log/caddy-audit-log/internal/ports"
 )
 
 // otlpStore is a real Collector without a queue, in front of a receiver of this
@@ -49,7 +50,7 @@ func newOTLP(dir string) (s *otlpStore, err error) {
 	if s.messages, err = os.Create(filepath.Join(dir, "messages")); err != nil {
 		return s, fmt.Errorf("making the receiver's file: %w", err)
 	}
-	l, err := net.Listen("tcp", net.JoinHostPort(rig.Host, "0"))
+	l, err := net.Listen("tcp", net.JoinHostPort(ports.Host, "0"))
 	if err != nil {
 		return s, fmt.Errorf("listening as the receiver: %w", err)
 	}

@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"github.com/caddy-audit-log/caddy-audit-log/bench/internal/rig"
+	"github.com/caddy-audit-log/caddy-audit-log/internal/ports"
 	"github.com/caddy-audit-log/caddy-audit-log/internal/rsyslog"
 )
 
@@ -46,11 +47,11 @@ type syslogStore struct {
 }
 
 func newSyslog(dir string) (_ *syslogStore, err error) {
-	ports, err := rig.Ports(1)
+	free, err := ports.Free(1)
 	if err != nil {
 		return nil, err
 	}
-	s := &syslogStore{dir: dir, addr: net.JoinHostPort(rig.Host, strconv.Itoa(ports[0]))}
+	s := &syslogStore{dir: dir, addr: ports.Address(free[0])}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("making the directory of rsyslog: %w", err)
 	}
@@ -69,7 +70,7 @@ ruleset(name="audit") {
 	action(type="omfile" file=%q template="arrived")
 }
 input(type="imtcp" address=%q port="%d" ruleset="audit")
-`, dir, s.path("cert.pem"), s.path("cert.pem"), s.path("key.pem"), s.path("arrived"), rig.Host, ports[0])
+`, dir, s.path("cert.pem"), s.path("cert.pem"), s.path("key.pem"), s.path("arrived"), ports.Host, free[0])
 	if err := os.WriteFile(s.path("rsyslog.conf"), []byte(conf), 0o600); err != nil {
 		return nil, fmt.Errorf("writing the configuration of rsyslog: %w", err)
 	}
@@ -86,7 +87,7 @@ func (s *syslogStore) certify() error {
 	}
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
-		IPAddresses: []net.IP{net.ParseIP(rig.Host)}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
+		IPAddresses: []net.IP{net.ParseIP(ports.Host)}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
 	if err != nil {

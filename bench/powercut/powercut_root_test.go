@@ -75,6 +75,7 @@ func TestAProductThatDoesNotWaitIsNoticed(t *testing.T) {
 	var out bytes.Buffer
 	v, err := powercut(t.Context(), options{
 		Setup: rig.Setup{Caddy: built, Caddyfile: relaxed},
+		Seed:  7, // both lives last until calls are answered
 		Cuts:  2, Method: "both", Clients: 16, Reads: 0.25, Size: 512, Drain: time.Minute,
 	}, &out)
 	if err != nil || v.held() || v.Missing == 0 || v.Unrecorded == 0 {

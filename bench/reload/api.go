@@ -4,11 +4,10 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"strconv"
 	"sync"
 	"time"
 
-	"github.com/caddy-audit-log/caddy-audit-log/bench/internal/rig"
+	"github.com/caddy-audit-log/caddy-audit-log/internal/ports"
 )
 
 // api serves the oracle, and can part with its callers.
@@ -20,11 +19,11 @@ type api struct {
 }
 
 func serve(h http.Handler) (*api, error) {
-	ports, err := rig.Ports(1)
+	free, err := ports.Free(1)
 	if err != nil {
 		return nil, err
 	}
-	l, err := rig.ListenAgain(net.JoinHostPort(rig.Host, strconv.Itoa(ports[0])))
+	l, err := ports.ListenAgain(ports.Address(free[0]))
 	if err != nil {
 		return nil, fmt.Errorf("starting the API: %w", err)
 	}

@@ -7,7 +7,7 @@ import (
 	"regexp"
 	"strings"
 
-	"github.com/caddy-audit-log/caddy-audit-log/bench/internal/rig"
+	"github.com/caddy-audit-log/caddy-audit-log/internal/ports"
 )
 
 var (
@@ -58,7 +58,7 @@ func faults(busy int, dir string) ([]fault, error) {
 		{
 			name: "port busy", starts: true, words: "address already in use",
 			text: func(text string) string {
-				return fmt.Sprintf("%s\nhttp://:%d {\n\tbind %s\n\trespond 204\n}\n", text, busy, rig.Host)
+				return fmt.Sprintf("%s\nhttp://:%d {\n\tbind %s\n\trespond 204\n}\n", text, busy, ports.Host)
 			},
 		},
 		{

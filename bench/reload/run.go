@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/caddy-audit-log/caddy-audit-log/bench/internal/rig"
+	"github.com/caddy-audit-log/caddy-audit-log/internal/ports"
 )
 
 const (
@@ -53,7 +54,7 @@ func run(ctx context.Context, o options, name, dir string) (_ *result, err error
 		return t.res, err
 	}
 	t.admin = &admin{rig.NewAdmin(t.site)}
-	busy, err := net.Listen("tcp", net.JoinHostPort(rig.Host, "0"))
+	busy, err := net.Listen("tcp", net.JoinHostPort(ports.Host, "0"))
 	if err != nil {
 		return t.res, fmt.Errorf("keeping a port busy: %w", err)
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/caddy-audit-log/caddy-audit-log/bench/internal/rig"
 	"github.com/caddy-audit-log/caddy-audit-log/internal/otelcol"
+	"github.com/caddy-audit-log/caddy-audit-log/internal/ports"
 )
 
 // Who takes records.
@@ -107,7 +108,7 @@ func (r *records) round(ctx context.Context, round int, did func(recorded)) (err
 	if err := p.Ready(ctx, 30*time.Second); err != nil {
 		return err
 	}
-	c, err := otelcol.Start(ctx, dir, "http://"+rig.Host+":9", otelcol.QueueFile) // discard, where nobody listens
+	c, err := otelcol.Start(ctx, dir, "http://"+ports.Host+":9", otelcol.QueueFile) // discard, where nobody listens
 	if err != nil {
 		return err
 	}

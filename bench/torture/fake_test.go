@@ -33,6 +33,8 @@ type product struct {
 	n     int
 	// loading says that it is being reloaded.
 	loading atomic.Bool
+	// stuck says that a call of this life never ends.
+	stuck atomic.Bool
 	// lostRead and lostWrite say that a call of that kind was answered
 	// without its record.
 	lostRead, lostWrite atomic.Bool
@@ -107,7 +109,7 @@ func serveFake(path string) error {
 		return err
 	}
 	defer admin.Close()
-	srv := &http.Server{Addr: net.JoinHostPort("127.0.0.1", os.Getenv("PORT")), Handler: f, ReadHeaderTimeout: time.Second}
+	srv := &http.Server{Addr: net.JoinHostPort("127.0.0.1", os.Getenv("PORT")), Handler: f, ReadHeaderTimeout: time.Minute}
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, syscall.SIGTERM)
 	ended := make(chan error, 1)
@@ -160,6 +162,9 @@ func (f *product) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		f.write(e)
 	}
 	status, head, body := fake.Forward(r)
+	if r.Method != http.MethodGet && n >= 20 && f.stuck.CompareAndSwap(false, true) {
+		select {} // so that each kill finds one call open
+	}
 	e.Finish(status)
 	if f.fault == "wrong status" && n%10 == 0 {
 		e.Finish(200)
@@ -167,7 +172,7 @@ func (f *product) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	lost := f.fault == "lost" && n%10 == 0 || f.fault == lostInReload && f.loading.Load()
 	if !lost {
 		if f.fault == "late" {
-			defer func() { time.Sleep(100 * time.Millisecond); f.append(e) }()
+			defer func() { time.Sleep(300 * time.Millisecond); f.append(e) }()
 		} else {
 			f.append(e)
 		}

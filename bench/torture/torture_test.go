@@ -25,7 +25,7 @@ func fakeRun(t *testing.T, kills int, fault string) (v *verdict, out string, err
 	var b bytes.Buffer
 	v, err = torture(t.Context(), options{
 		Setup: rig.Setup{Caddy: self, Caddyfile: "../../Caddyfile", Env: []string{"FAKE_PRODUCT=1", "FAKE_FAULT=" + fault}},
-		Kills: kills, Clients: 8, Reads: 0.15, Seed: 3, Drain: 10 * time.Second, Reloads: true,
+		Kills: kills, Clients: 8, Reads: 0.15, Seed: 3, Drain: time.Minute, Reloads: true,
 	}, &b)
 	return v, b.String(), err
 }

@@ -13,7 +13,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/caddy-audit-log/caddy-audit-log/bench/internal/rig"
+	"github.com/caddy-audit-log/caddy-audit-log/internal/ports"
 )
 
 // callField says which item a call belongs to. It is the same for both
@@ -45,12 +45,12 @@ func newRun(answer func(*exchange)) *run {
 }
 
 func newAPI() (*api, error) {
-	ports, err := rig.Ports(1)
+	free, err := ports.Free(1)
 	if err != nil {
 		return nil, err
 	}
-	a := &api{addr: net.JoinHostPort(rig.Host, strconv.Itoa(ports[0])), runs: map[string]*run{}}
-	if a.ln, err = rig.ListenAgain(a.addr); err != nil {
+	a := &api{addr: ports.Address(free[0]), runs: map[string]*run{}}
+	if a.ln, err = ports.ListenAgain(a.addr); err != nil {
 		return nil, fmt.Errorf("starting the stub API: %w", err)
 	}
 	go func() {

@@ -4,22 +4,20 @@ import (
 	"bufio"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
-	"strconv"
 	"time"
 
-	"github.com/caddy-audit-log/caddy-audit-log/bench/internal/rig"
+	"github.com/caddy-audit-log/caddy-audit-log/internal/ports"
 )
 
 // serveH2C serves an API over HTTP/2 that echoes each line as it comes and
 // ends with trailers, as a gRPC service does.
 func serveH2C() (addr string, stop func(), err error) {
-	ports, err := rig.Ports(1)
+	free, err := ports.Free(1)
 	if err != nil {
 		return "", nil, err
 	}
-	ln, err := rig.ListenAgain(net.JoinHostPort(rig.Host, strconv.Itoa(ports[0])))
+	ln, err := ports.ListenAgain(ports.Address(free[0]))
 	if err != nil {
 		return "", nil, fmt.Errorf("starting the stub API for HTTP/2: %w", err)
 	}

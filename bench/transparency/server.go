@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/caddy-audit-log/caddy-audit-log/bench/internal/rig"
+	"github.com/caddy-audit-log/caddy-audit-log/internal/ports"
 )
 
 // caddyfile is both servers': they differ in the lines that speak of
@@ -162,7 +163,7 @@ func start(ctx context.Context, setup rig.Setup, dir, root string, c *cert, audi
 		return s, err
 	}
 	s.stops = append(s.stops, stop)
-	ports, err := rig.Ports(2)
+	free, err := ports.Free(2)
 	if err != nil {
 		return s, err
 	}
@@ -176,7 +177,7 @@ func start(ctx context.Context, setup rig.Setup, dir, root string, c *cert, audi
 	if auditSite != "" {
 		global, site = auditGlobal, auditSite
 	}
-	text := strings.NewReplacer("%GLOBAL%", global, "%SITE%", site, "%FILES%", strconv.Itoa(ports[0]), "%TLS%", strconv.Itoa(ports[1]),
+	text := strings.NewReplacer("%GLOBAL%", global, "%SITE%", site, "%FILES%", strconv.Itoa(free[0]), "%TLS%", strconv.Itoa(free[1]),
 		"%API%", s.api.addr, "%API2%", api2, "%ROOT%", root, "%DIR%", dir).Replace(caddyfile)
 	setup.Caddyfile = filepath.Join(dir, "Caddyfile")
 	if err := os.WriteFile(setup.Caddyfile, []byte(text), 0o600); err != nil {
@@ -195,8 +196,8 @@ func start(ctx context.Context, setup rig.Setup, dir, root string, c *cert, audi
 		return s, err
 	}
 	s.target = target{
-		plain: s.site.Addr, tls: net.JoinHostPort(rig.Host, strconv.Itoa(ports[1])),
-		files: net.JoinHostPort(rig.Host, strconv.Itoa(ports[0])), pool: newPool(c.roots),
+		plain: s.site.Addr, tls: ports.Address(free[1]),
+		files: ports.Address(free[0]), pool: newPool(c.roots),
 	}
 	s.stops = append(s.stops, s.pool.close)
 	for _, addr := range []string{s.plain, s.tls, s.files, s.api.addr, api2} {

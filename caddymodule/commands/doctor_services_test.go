@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/caddy-audit-log/caddy-audit-log/internal/doctor"
+	"github.com/caddy-audit-log/caddy-audit-log/internal/ports"
 )
 
 // hostile answers as no service should.
@@ -89,7 +90,7 @@ func TestServicesThatDoNotAnswerAsTheyShouldAreFound(t *testing.T) {
 		})
 	}
 	t.Run("nobody listens", func(t *testing.T) {
-		r, _ := newPatient(t, "%SITE%", "issuer https://auth.example.com {\n\t\t\tjwks http://"+freeAddress(t)+"/\n\t\t}").examined()
+		r, _ := newPatient(t, "%SITE%", "issuer https://auth.example.com {\n\t\t\tjwks http://"+ports.ForTest(t)+"/\n\t\t}").examined()
 		r.want(t, "services", doctor.StateWrong, "refused")
 	})
 }

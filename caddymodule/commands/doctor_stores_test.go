@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/caddy-audit-log/caddy-audit-log/internal/doctor"
+	"github.com/caddy-audit-log/caddy-audit-log/internal/ports"
 )
 
 func TestStoresThatCannotBeUsedAreFoundAndNotWrittenTo(t *testing.T) {
@@ -25,7 +26,7 @@ func TestStoresThatCannotBeUsedAreFoundAndNotWrittenTo(t *testing.T) {
 		"not made yet":        {"", "", doctor.StateNotKnown, "created when the server starts"},
 		"another program's":   {"store sqlite %DIR%/audit/audit.db", "store sqlite " + other, doctor.StateWrong, "not an SQLite database"},
 		"a receiver":          {"%GLOBAL%", "store http " + receiver.URL + "/ingest", doctor.StateOK, "nothing was written to it"},
-		"nobody there":        {"%GLOBAL%", "store http http://" + freeAddress(t) + "/ingest", doctor.StateWrong, "nobody can be reached"},
+		"nobody there":        {"%GLOBAL%", "store http http://" + ports.ForTest(t) + "/ingest", doctor.StateWrong, "nobody can be reached"},
 		"a file":              {"%GLOBAL%", "store file %DIR%/audit/audit.ndjson", doctor.StateNotKnown, "was not tried, since that writes to it"},
 		"a database away":     {"%GLOBAL%", "store postgres postgres://audit@127.0.0.1:9/audit?sslmode=disable", doctor.StateWrong, "refused"},
 		"none":                {"store sqlite %DIR%/audit/audit.db", "", doctor.StateWarning, "no store is configured"},
@@ -54,6 +55,6 @@ func TestStoresThatCannotBeUsedAreFoundAndNotWrittenTo(t *testing.T) {
 	if asked.Load() != 1 || exitCodeOf(err) != 0 {
 		t.Errorf("%v, and the receiver was asked %d times", err, asked.Load())
 	}
-	r, _ = newPatient(t, "%GLOBAL%", "store http http://"+freeAddress(t)+"/ingest").examined("--probe")
+	r, _ = newPatient(t, "%GLOBAL%", "store http http://"+ports.ForTest(t)+"/ingest").examined("--probe")
 	r.want(t, "stores", doctor.StateWrong, "store http")
 }

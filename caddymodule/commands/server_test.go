@@ -20,6 +20,7 @@ import (
 	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/commands"
 	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/operator"
 	"github.com/caddy-audit-log/caddy-audit-log/internal/doctor"
+	"github.com/caddy-audit-log/caddy-audit-log/internal/ports"
 )
 
 // server is a patient whose configuration runs, before an API that says yes to everything.
@@ -32,7 +33,7 @@ func newServer(t *testing.T) *server {
 	t.Helper()
 	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok") }))
 	t.Cleanup(api.Close)
-	address := freeAddress(t)
+	address := ports.ForTest(t)
 	_, port, _ := net.SplitHostPort(address)
 	s := &server{newPatient(t, ":18080", ":"+port, "127.0.0.1:9\n", api.Listener.Addr().String()+"\n"), "http://" + address}
 	text, err := os.ReadFile(s.file)

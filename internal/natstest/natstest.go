@@ -16,6 +16,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/caddy-audit-log/caddy-audit-log/internal/ports"
 	"github.com/caddy-audit-log/caddy-audit-log/internal/program"
 )
 
@@ -74,11 +75,11 @@ func start(ctx context.Context, binary string, n int, extra string) (_ *Cluster,
 			err = errors.Join(err, c.Close())
 		}
 	}()
-	clients, err := ports(n)
+	clients, err := ports.Addresses(n)
 	if err != nil {
 		return nil, err
 	}
-	routes, err := ports(n)
+	routes, err := ports.Addresses(n)
 	if err != nil {
 		return nil, err
 	}
@@ -103,19 +104,6 @@ func start(ctx context.Context, binary string, n int, extra string) (_ *Cluster,
 		}
 	}
 	return c, c.Ready(ctx)
-}
-
-// ports are addresses on which nobody listens.
-func ports(n int) (addresses []string, err error) {
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, err
-		}
-		defer l.Close() // when all are known, so that none comes twice
-		addresses = append(addresses, l.Addr().String())
-	}
-	return addresses, nil
 }
 
 // URLs are those of all servers.

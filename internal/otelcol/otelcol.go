@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -18,6 +17,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/caddy-audit-log/caddy-audit-log/internal/ports"
 	"github.com/caddy-audit-log/caddy-audit-log/internal/program"
 )
 
@@ -125,15 +125,12 @@ func Start(ctx context.Context, dir, to string, queue Queue) (*Collector, error)
 	if c.program, err = Program(ctx); err != nil {
 		return nil, err
 	}
-	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
+	free, err := ports.Addresses(1)
 	if err != nil {
 		return nil, err
 	}
-	address := l.Addr().String()
+	address := free[0]
 	c.Endpoint = "http://" + address
-	if err := l.Close(); err != nil {
-		return nil, err
-	}
 	config := fmt.Sprintf(`extensions:
   file_storage:
     directory: %s

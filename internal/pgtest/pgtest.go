@@ -26,6 +26,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/caddy-audit-log/caddy-audit-log/internal/ports"
 )
 
 // User and Password are the superuser's. The password stands for one that must
@@ -131,9 +133,11 @@ func (s *Server) create() (err error) {
 			return err
 		}
 	}
-	if s.Port, err = freePort(); err != nil {
+	free, err := ports.Free(1)
+	if err != nil {
 		return err
 	}
+	s.Port = free[0]
 	pass := filepath.Join(s.dir, "password")
 	if err := s.own(pass, []byte(Password+"\n")); err != nil {
 		return err
@@ -182,16 +186,6 @@ func (s *Server) command(name string, args ...string) *exec.Cmd {
 }
 
 func (s *Server) data() string { return filepath.Join(s.dir, "data") }
-
-// freePort returns a port that nobody listens on at the moment.
-func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
-}
 
 // Up starts the server again and returns when it accepts connections.
 func (s *Server) Up() error {

@@ -22,6 +22,7 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
+	"github.com/caddy-audit-log/caddy-audit-log/internal/ports"
 	"github.com/caddy-audit-log/caddy-audit-log/internal/program"
 )
 
@@ -69,28 +70,17 @@ func Start(ctx context.Context, cert, key string) (*Server, error) {
 	for _, dir := range []string{s.buckets(), filepath.Join(s.dir, "versions")} {
 		err = errors.Join(err, os.Mkdir(dir, 0o700))
 	}
-	// Another process may take the port before the server does.
-	for try := 1; err == nil; try++ {
-		if s.Addr, err = freePort(); err != nil {
-			break
+	if err == nil {
+		var free []string
+		if free, err = ports.Addresses(1); err == nil {
+			s.Addr = free[0]
+			err = s.Up()
 		}
-		if err = s.Up(); err == nil || try == 5 {
-			break
-		}
-		err = s.Down()
 	}
 	if err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
-}
-
-func freePort() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	return l.Addr().String(), l.Close()
 }
 
 // Run is Start for a test, which it fails if there is no server, and Close at its end.

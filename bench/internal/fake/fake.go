@@ -81,7 +81,7 @@ func Admin(h http.Handler) (*http.Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	srv := &http.Server{ReadHeaderTimeout: time.Second, Handler: h}
+	srv := &http.Server{ReadHeaderTimeout: time.Minute, Handler: h}
 	go func() { _ = srv.Serve(l) }() // returns when it is closed
 	return srv, nil
 }

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/caddy-audit-log/caddy-audit-log/internal/ports"
 )
 
 func serve(t *testing.T, h http.HandlerFunc) *Conn {
@@ -84,7 +86,7 @@ func TestACutAnswerIsAnError(t *testing.T) {
 		"before its start":   "",
 		"with absurd length": "HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
 	} {
-		l, err := net.Listen("tcp", net.JoinHostPort(Host, "0"))
+		l, err := net.Listen("tcp", ports.Host+":0")
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/caddy-audit-log/caddy-audit-log/internal/ports"
 )
 
 // Site is one running place of the product: a directory, ports, an API
@@ -28,25 +30,25 @@ type Site struct {
 
 // NewSite chooses ports for a site in dir that stands before the API at api.
 func NewSite(s Setup, dir, api string) (*Site, error) {
-	ports, err := Ports(3)
+	free, err := ports.Free(3)
 	if err != nil {
 		return nil, err
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("making the site's directory: %w", err)
 	}
-	addr := func(i int) string { return net.JoinHostPort(Host, strconv.Itoa(ports[i])) }
+	addr := func(i int) string { return ports.Address(free[i]) }
 	site := &Site{Setup: s, Dir: dir, Addr: addr(0), Metrics: addr(1), Viewer: addr(2)}
 	site.env = append(append(os.Environ(), s.Env...),
 		"HOME="+dir,
 		"XDG_CONFIG_HOME="+filepath.Join(dir, "config"),
 		"XDG_DATA_HOME="+filepath.Join(dir, "data"),
-		"BIND="+Host,
-		"PORT="+strconv.Itoa(ports[0]),
-		"METRICS_BIND="+Host,
-		"METRICS_PORT="+strconv.Itoa(ports[1]),
-		"VIEWER_BIND="+Host,
-		"VIEWER_PORT="+strconv.Itoa(ports[2]),
+		"BIND="+ports.Host,
+		"PORT="+strconv.Itoa(free[0]),
+		"METRICS_BIND="+ports.Host,
+		"METRICS_PORT="+strconv.Itoa(free[1]),
+		"VIEWER_BIND="+ports.Host,
+		"VIEWER_PORT="+strconv.Itoa(free[2]),
 		"PLATFORM=supabase",
 		"PLATFORM_API="+api,
 		"PLATFORM_URL=http://"+api,

@@ -9,6 +9,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -19,6 +20,7 @@ import (
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
+	"github.com/caddy-audit-log/caddy-audit-log/internal/ports"
 )
 
 const (
@@ -39,8 +41,13 @@ type natsServer struct {
 // serve starts a server. Set may change its options.
 func serve(t testing.TB, set func(*natsd.Options)) *natsServer {
 	t.Helper()
+	_, text, _ := net.SplitHostPort(ports.ForTest(t))
+	port, err := strconv.Atoi(text)
+	if err != nil {
+		t.Fatal(err)
+	}
 	s := &natsServer{t: t, options: natsd.Options{
-		Host: "127.0.0.1", Port: -1, NoLog: true, NoSigs: true, JetStream: true, StoreDir: t.TempDir(), MaxPayload: 8 << 20,
+		Host: ports.Host, Port: port, NoLog: true, NoSigs: true, JetStream: true, StoreDir: t.TempDir(), MaxPayload: 8 << 20,
 		DisableJetStreamBanner: true,
 	}}
 	if set != nil {
@@ -65,7 +72,6 @@ func (s *natsServer) start() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.running = running
-	s.options.Port = running.Addr().(*net.TCPAddr).Port // the same one next time
 }
 
 func (s *natsServer) stop() {
@@ -84,6 +90,7 @@ func (s *natsServer) url() string  { return "nats://" + s.addr() }
 // client is a connection beside the store's, and what it speaks JetStream by.
 func (s *natsServer) client(o ...nats.Option) (*nats.Conn, jetstream.JetStream) {
 	s.t.Helper()
+	o = append(o, nats.Timeout(20*time.Second))
 	if s.options.Username != "" {
 		o = append(o, nats.UserInfo(s.options.Username, s.options.Password))
 	}

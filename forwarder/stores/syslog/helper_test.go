@@ -136,10 +136,19 @@ type receiver struct {
 
 func newReceiver(t testing.TB, network, addr string, config *tls.Config) *receiver {
 	t.Helper()
+	forgetLegacies(addr)
 	r := &receiver{t: t, network: network, addr: addr, tls: config, open: map[net.Conn]bool{}}
 	r.start()
 	t.Cleanup(func() { r.stop() })
 	return r
+}
+
+// forgetLegacies forgets what a store of another test has left for an address that is given
+// out again.
+func forgetLegacies(addr string) {
+	for _, scheme := range []string{"tcp://", "tls://"} {
+		legacies.take(scheme + addr)
+	}
 }
 
 // start listens where it listened before.
@@ -149,7 +158,6 @@ func (r *receiver) start() {
 		r.t.Error(err)
 		return
 	}
-	r.addr = l.Addr().String()
 	var ended sync.WaitGroup
 	r.stop = sync.OnceFunc(func() {
 		l.Close()

@@ -15,6 +15,7 @@ import (
 	"unicode"
 
 	"github.com/caddy-audit-log/caddy-audit-log/internal/certtest"
+	"github.com/caddy-audit-log/caddy-audit-log/internal/ports"
 )
 
 // serves does something with each connection, and closes it.
@@ -85,7 +86,7 @@ func TestAReceiverThatSendsWithoutEndIsNotListenedTo(t *testing.T) {
 }
 
 func TestAReceiverThatSaysALittleIsWrittenTo(t *testing.T) {
-	r := newReceiver(t, "tcp", "127.0.0.1:0", nil)
+	r := newReceiver(t, "tcp", ports.ForTest(t), nil)
 	r.set(func() { r.greet = []byte("220 welcome\r\n") })
 	s := open(t, Config{URL: "tcp://" + r.addr})
 	a, b := records(t, 1, 3), records(t, 4, 5)
@@ -107,7 +108,7 @@ func TestAPortThatDoesNotSpeakTLSIsNamedAsSuch(t *testing.T) {
 }
 
 func TestAReceiverThatReadsNothingIsNotWaitedForWithoutEnd(t *testing.T) {
-	r := newReceiver(t, "tcp", "127.0.0.1:0", nil)
+	r := newReceiver(t, "tcp", ports.ForTest(t), nil)
 	letGo := r.hold(time.Hour)
 	s := open(t, Config{URL: "tcp://" + r.addr, Timeout: 300 * time.Millisecond, MaxMessage: NoMaxMessage})
 	big := records(t, 1, 1)
@@ -130,7 +131,7 @@ func TestAReceiverThatReadsNothingIsNotWaitedForWithoutEnd(t *testing.T) {
 }
 
 func TestAContextEndsAWrite(t *testing.T) {
-	r := newReceiver(t, "tcp", "127.0.0.1:0", nil)
+	r := newReceiver(t, "tcp", ports.ForTest(t), nil)
 	letGo := r.hold(time.Hour)
 	defer letGo()
 	s := open(t, Config{URL: "tcp://" + r.addr, Timeout: time.Minute, MaxMessage: NoMaxMessage})
@@ -151,9 +152,9 @@ func TestAContextEndsAWrite(t *testing.T) {
 func TestACertificateThatDoesNotFitIsNamedWithItsCure(t *testing.T) {
 	a, dir := certtest.NewAuthority(t), t.TempDir()
 	ca := certtest.Save(t, filepath.Join(dir, "ca.pem"), a.PEM())
-	named := newReceiver(t, "tcp", "127.0.0.1:0", serverConfig(t, a, func(c *x509.Certificate) { c.IPAddresses, c.DNSNames = nil, []string{"siem.internal"} }, nil))
+	named := newReceiver(t, "tcp", ports.ForTest(t), serverConfig(t, a, func(c *x509.Certificate) { c.IPAddresses, c.DNSNames = nil, []string{"siem.internal"} }, nil))
 
-	err := fails(t, open(t, Config{URL: "tls://" + newReceiver(t, "tcp", "127.0.0.1:0", serverConfig(t, a, nil, nil)).addr}))
+	err := fails(t, open(t, Config{URL: "tls://" + newReceiver(t, "tcp", ports.ForTest(t), serverConfig(t, a, nil, nil)).addr}))
 	fit(t, err)
 	mentions(t, err, "tls ca")
 	mentions(t, fails(t, open(t, Config{URL: "tls://" + named.addr, TLS: TLS{CA: ca}})), "server_name")
@@ -175,7 +176,7 @@ func TestAReceiverThatDoesNotTakeOurCertificateAcknowledgesNothing(t *testing.T)
 		t.Run(tls.VersionName(version), func(t *testing.T) {
 			f := newFiles(t)
 			f.serverConfig.MaxVersion = version
-			r := newReceiver(t, "tcp", "127.0.0.1:0", f.serverConfig)
+			r := newReceiver(t, "tcp", ports.ForTest(t), f.serverConfig)
 			c := Config{URL: "tls://" + r.addr, TLS: TLS{CA: f.ca}, probation: 2 * time.Second}
 			s := open(t, c)
 			for range 3 {

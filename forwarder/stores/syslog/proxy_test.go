@@ -5,6 +5,8 @@ import (
 	"net"
 	"sync"
 	"testing"
+
+	"github.com/caddy-audit-log/caddy-audit-log/internal/ports"
 )
 
 // wire is a network between a store and its receiver, which can break.
@@ -21,14 +23,18 @@ type wire struct {
 	count int
 	// cut is after how many more bytes the next connection is reset; negative is never.
 	cut int
+	// cutting is held until the receiver has read what came before a reset. Who else would read
+	// from the next connection meanwhile could get it out of order, whatever the store does.
+	cutting sync.Mutex
 }
 
 func newWire(t testing.TB, to string) *wire {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := ports.Listen()
 	if err != nil {
 		t.Fatal(err)
 	}
+	forgetLegacies(l.Addr().String())
 	w := &wire{to: to, l: l, cut: -1, pairs: map[[2]net.Conn]bool{}, from: map[string]string{}}
 	w.ended.Go(func() {
 		for {
@@ -57,7 +63,9 @@ func (w *wire) carry(store net.Conn) {
 	host := net.IPv4(127, 1, byte(w.count>>8), byte(w.count))
 	w.from[host.String()] = store.RemoteAddr().String()
 	w.mu.Unlock()
+	w.cutting.Lock()
 	receiver, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: host}}).Dial("tcp", w.to)
+	w.cutting.Unlock()
 	if err != nil {
 		return
 	}
@@ -105,9 +113,12 @@ func (w *wire) forth(store, receiver net.Conn) {
 			return
 		}
 		if cut {
+			w.cutting.Lock()
+			defer w.cutting.Unlock()
 			store.(*net.TCPConn).SetLinger(0)
 			store.Close()
-			receiver.Close()
+			receiver.(*net.TCPConn).CloseWrite()
+			io.Copy(io.Discard, receiver) // until it closes, or all is dropped
 			return
 		}
 		if err != nil {

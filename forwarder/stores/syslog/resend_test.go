@@ -19,6 +19,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
+	"github.com/caddy-audit-log/caddy-audit-log/internal/ports"
 )
 
 // pipes are connections in memory, for time that does not pass by itself.
@@ -207,7 +208,7 @@ func TestACloseWritesAgainWhatWasOwed(t *testing.T) {
 }
 
 func TestWhatAReloadFindsIsWrittenAgainIfTheConnectionBreaks(t *testing.T) {
-	r := newReceiver(t, "tcp", "127.0.0.1:0", nil)
+	r := newReceiver(t, "tcp", ports.ForTest(t), nil)
 	c := Config{URL: "tcp://" + r.addr, probation: 10 * time.Millisecond}
 	first := open(t, c)
 	a, b, d := records(t, 1, 3), records(t, 4, 5), records(t, 6, 6)
@@ -225,7 +226,7 @@ func TestWhatAReloadFindsIsWrittenAgainIfTheConnectionBreaks(t *testing.T) {
 }
 
 func TestWhatAReceiverThatIsAwayDoesNotConfirmIsTheNextStores(t *testing.T) {
-	r := newReceiver(t, "tcp", "127.0.0.1:0", nil)
+	r := newReceiver(t, "tcp", ports.ForTest(t), nil)
 	c := Config{URL: "tcp://" + r.addr, probation: 10 * time.Millisecond}
 	first := open(t, c)
 	a, b := records(t, 1, 3), records(t, 4, 5)
@@ -241,7 +242,7 @@ func TestWhatAReceiverThatIsAwayDoesNotConfirmIsTheNextStores(t *testing.T) {
 }
 
 func TestACloseDoesNotWaitForAReceiverThatReadsNothing(t *testing.T) {
-	r := newReceiver(t, "tcp", "127.0.0.1:0", nil)
+	r := newReceiver(t, "tcp", ports.ForTest(t), nil)
 	s := open(t, Config{URL: "tcp://" + r.addr, closeTime: 300 * time.Millisecond})
 	write(t, s, records(t, 1, 3))
 	letGo := r.hold(time.Hour)
@@ -255,7 +256,7 @@ func TestACloseDoesNotWaitForAReceiverThatReadsNothing(t *testing.T) {
 }
 
 func TestAReceiverThatWasStartedAgainCostsNothing(t *testing.T) {
-	r := newReceiver(t, "tcp", "127.0.0.1:0", nil)
+	r := newReceiver(t, "tcp", ports.ForTest(t), nil)
 	s := open(t, Config{URL: "tcp://" + r.addr})
 	var all []string
 	for n := range 5 {
@@ -303,7 +304,7 @@ func TestWhatIsKeptIsBounded(t *testing.T) {
 }
 
 func TestAMessageThatIsTooLongIsRefusedBeforeAnythingIsWritten(t *testing.T) {
-	r := newReceiver(t, "tcp", "127.0.0.1:0", nil)
+	r := newReceiver(t, "tcp", ports.ForTest(t), nil)
 	s := open(t, Config{URL: "tcp://" + r.addr})
 	long := record(t, 3, 20_000)
 	batch := append(records(t, 1, 2), long)
@@ -324,7 +325,7 @@ func TestAMessageThatIsTooLongIsRefusedBeforeAnythingIsWritten(t *testing.T) {
 // One message that a receiver answers by closing the connection is in what is written
 // again, too. Once the store knows how much it takes, it is given up.
 func TestAMessageThatBreaksEachConnectionIsGivenUpOnceItIsKnownToBeTooLong(t *testing.T) {
-	r := newReceiver(t, "tcp", "127.0.0.1:0", nil)
+	r := newReceiver(t, "tcp", ports.ForTest(t), nil)
 	c := Config{URL: "tcp://" + r.addr, MaxMessage: NoMaxMessage, probation: 20 * time.Millisecond}
 	s := open(t, c)
 	a, long, b := records(t, 1, 2), record(t, 3, 20_000), records(t, 4, 5)

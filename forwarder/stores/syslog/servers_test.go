@@ -21,6 +21,7 @@ import (
 
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder/storetest"
 	"github.com/caddy-audit-log/caddy-audit-log/internal/certtest"
+	"github.com/caddy-audit-log/caddy-audit-log/internal/ports"
 	"github.com/caddy-audit-log/caddy-audit-log/internal/program"
 	"github.com/caddy-audit-log/caddy-audit-log/internal/rsyslog"
 )
@@ -71,14 +72,13 @@ type server struct {
 // and the file that it appends to.
 func newServer(t testing.TB, configure func(dir string, port int, file string) func() *exec.Cmd) *server {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	free, err := ports.Free(1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	port := l.Addr().(*net.TCPAddr).Port
-	l.Close()
+	port := free[0]
 	dir := t.TempDir()
-	s := &server{t: t, addr: "127.0.0.1:" + strconv.Itoa(port), file: filepath.Join(dir, "arrived"), log: filepath.Join(dir, "log")}
+	s := &server{t: t, addr: ports.Address(port), file: filepath.Join(dir, "arrived"), log: filepath.Join(dir, "log")}
 	s.command = configure(dir, port, s.file)
 	s.start()
 	t.Cleanup(func() {

@@ -6,10 +6,12 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/caddy-audit-log/caddy-audit-log/internal/ports"
 )
 
 func TestAMachineThatIsGoneIsFound(t *testing.T) {
-	r := newReceiver(t, "tcp", "127.0.0.1:0", nil)
+	r := newReceiver(t, "tcp", ports.ForTest(t), nil)
 	s := open(t, Config{URL: "tcp://" + r.addr, Timeout: 7 * time.Second})
 	write(t, s, records(t, 1, 1))
 	rc, err := s.conn.raw.(*net.TCPConn).SyscallConn()
@@ -34,7 +36,7 @@ func TestAMachineThatIsGoneIsFound(t *testing.T) {
 
 // What the receiver's system has not acknowledged is not written.
 func TestTheSystemTellsWhatIsAcknowledged(t *testing.T) {
-	r := newReceiver(t, "tcp", "127.0.0.1:0", nil)
+	r := newReceiver(t, "tcp", ports.ForTest(t), nil)
 	s := open(t, Config{URL: "tcp://" + r.addr})
 	letGo := r.hold(time.Hour)
 	defer letGo()

@@ -10,6 +10,7 @@ import (
 
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder"
 	"github.com/caddy-audit-log/caddy-audit-log/forwarder/storetest"
+	"github.com/caddy-audit-log/caddy-audit-log/internal/ports"
 )
 
 // notApplicable is what nothing that speaks syslog can do.
@@ -35,7 +36,7 @@ func notApplicable() map[string]string {
 func TestTheStoreKeepsItsContractWithAReceiverInThisProcess(t *testing.T) {
 	storetest.Run(t, func(t testing.TB) *storetest.Target {
 		f := newFiles(t)
-		r := newReceiver(t, "tcp", "127.0.0.1:0", f.serverConfig)
+		r := newReceiver(t, "tcp", ports.ForTest(t), f.serverConfig)
 		return contractTarget(t, f, other{
 			addr: r.addr, arrivals: r.arrivals, down: func() { r.stop() }, up: r.start, hold: r.hold, probation: 20 * time.Millisecond,
 		})

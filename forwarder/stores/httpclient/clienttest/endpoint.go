@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"slices"
 	"sync"
@@ -13,6 +12,7 @@ import (
 	"time"
 
 	"github.com/caddy-audit-log/caddy-audit-log/internal/certtest"
+	"github.com/caddy-audit-log/caddy-audit-log/internal/ports"
 )
 
 // Endpoint is a receiver that keeps what it takes, and has every fault. Its methods are
@@ -52,7 +52,7 @@ type Receive struct {
 // an authority is given, which issues its certificate. The test's end ends it.
 func NewEndpoint(t testing.TB, how Receive, a *certtest.Authority) *Endpoint {
 	t.Helper()
-	e := &Endpoint{Address: "127.0.0.1:0", t: t, how: how}
+	e := &Endpoint{Address: ports.ForTest(t), t: t, how: how}
 	if a != nil {
 		cert, key := a.Pair(t, nil)
 		pair, err := tls.X509KeyPair(cert, key)
@@ -111,12 +111,11 @@ func (e *Endpoint) set(f func()) {
 
 // start listens where it listened before.
 func (e *Endpoint) start() {
-	l, err := net.Listen("tcp", e.Address)
+	l, err := ports.ListenAgain(e.Address)
 	if err != nil {
 		e.t.Error(err)
 		return
 	}
-	e.Address = l.Addr().String()
 	e.server = &http.Server{Handler: e, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError), TLSConfig: e.tls, ReadHeaderTimeout: time.Minute}
 	server, ended := e.server, make(chan struct{})
 	e.stop = func() {

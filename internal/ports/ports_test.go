@@ -1,4 +1,4 @@
-package rig
+package ports
 
 import (
 	"net"
@@ -7,7 +7,7 @@ import (
 )
 
 func TestABlockOfPortsIsNotTakenTwice(t *testing.T) {
-	own, err := Ports(3)
+	own, err := Free(3)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -33,7 +33,7 @@ func TestABlockOfPortsIsNotTakenTwice(t *testing.T) {
 }
 
 func TestAPortThatIsStillTakenIsWaitedFor(t *testing.T) {
-	l, err := listen()
+	l, err := Listen()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,15 +1,17 @@
-package rig
+// Package ports gives tests and benches ports of the loopback interface that nobody else on
+// the machine is given: not another process that asks here, and not a client of anybody's.
+package ports
 
 import (
 	"errors"
 	"fmt"
 	"net"
-	"net/http"
 	"os"
 	"strconv"
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"testing"
 	"time"
 )
 
@@ -39,7 +41,7 @@ func takeBlock(from int) (net.Listener, error) {
 	var last error
 	for i := range blocks {
 		base := firstPort + (from+i)%blocks*blockSize
-		l, err := net.Listen("tcp", net.JoinHostPort(Host, strconv.Itoa(base)))
+		l, err := net.Listen("tcp", Address(base))
 		if err == nil {
 			return l, nil
 		}
@@ -48,8 +50,8 @@ func takeBlock(from int) (net.Listener, error) {
 	return nil, fmt.Errorf("finding a free block of ports on %s from %d to %d: %w", Host, firstPort, firstPort+blocks*blockSize-1, last)
 }
 
-// listen listens on the next free port of this process's block.
-func listen() (net.Listener, error) {
+// Listen listens on the next free port of this process's block.
+func Listen() (net.Listener, error) {
 	lock, err := block()
 	if err != nil {
 		return nil, err
@@ -58,7 +60,7 @@ func listen() (net.Listener, error) {
 	var last error
 	for range blockSize {
 		port := base + 1 + int(nextPort.Add(1))%(blockSize-1)
-		l, err := net.Listen("tcp", net.JoinHostPort(Host, strconv.Itoa(port)))
+		l, err := net.Listen("tcp", Address(port))
 		if err == nil {
 			return l, nil
 		}
@@ -67,11 +69,11 @@ func listen() (net.Listener, error) {
 	return nil, fmt.Errorf("finding a free port on %s from %d to %d: %w", Host, base, base+blockSize-1, last)
 }
 
-// Ports returns n free ports.
-func Ports(n int) ([]int, error) {
+// Free returns n free ports, no two of them the same.
+func Free(n int) ([]int, error) {
 	ports := make([]int, n)
 	for i := range ports {
-		l, err := listen()
+		l, err := Listen()
 		if err != nil {
 			return nil, err
 		}
@@ -83,7 +85,30 @@ func Ports(n int) ([]int, error) {
 	return ports, nil
 }
 
-// ListenAgain listens on a port that Ports has given, or that was listened on before. While
+// Addresses returns n addresses on free ports, no two of them the same.
+func Addresses(n int) ([]string, error) {
+	free, err := Free(n)
+	addresses := make([]string, len(free))
+	for i, port := range free {
+		addresses[i] = Address(port)
+	}
+	return addresses, err
+}
+
+// ForTest returns an address on a free port; a test that gets none fails.
+func ForTest(t testing.TB) string {
+	t.Helper()
+	free, err := Addresses(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return free[0]
+}
+
+// Address is a port of Host.
+func Address(port int) string { return net.JoinHostPort(Host, strconv.Itoa(port)) }
+
+// ListenAgain listens on a port that Free has given, or that was listened on before. While
 // another process is being started it has a copy of all that this one has open, until it
 // becomes another program: a listener that was closed in that moment still has its port.
 func ListenAgain(addr string) (net.Listener, error) {
@@ -93,16 +118,4 @@ func ListenAgain(addr string) (net.Listener, error) {
 			return l, err
 		}
 	}
-}
-
-// Serve serves a stub API on a free port until stop is called. stop closes
-// what is open at once.
-func Serve(h http.Handler) (addr string, stop func(), err error) {
-	l, err := listen()
-	if err != nil {
-		return "", nil, err
-	}
-	srv := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second}
-	go func() { _ = srv.Serve(l) }() // returns when stop closes it
-	return l.Addr().String(), func() { _ = srv.Close() }, nil
 }
