@@ -177,9 +177,12 @@ func (b *Buffer) commit(t *batch) {
 	}
 	b.lastCommit = time.Now()
 	b.unconfirmed = len(t.group.ops) > 0
+	took := time.Since(b.clock) - time.Duration(b.busySince.Load())
+	// The disk has answered, and what follows is its own wait: a call that comes upon those
+	// answers is not refused for what they waited.
+	b.busy()
 	b.publish(t)
 	if b.slow.CompareAndSwap(true, false) {
-		took := time.Since(b.clock) - time.Duration(b.busySince.Load())
 		b.log().Info("the buffer's disk answers again", "directory", b.dir, "after", took.Round(time.Millisecond))
 	}
 	b.unlinkDrained()

@@ -121,7 +121,7 @@ func TestTheBufferIsFreeWhenNoConfigurationUsesIt(t *testing.T) {
 // openWhenFree waits for a drain to end.
 func openWhenFree(t *testing.T, dir string) *buffer.Buffer {
 	t.Helper()
-	for range 500 {
+	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 		b, err := buffer.Open(dir, buffer.Options{})
 		if err == nil {
 			t.Cleanup(func() { _ = b.Close(context.Background()) })
@@ -130,7 +130,6 @@ func openWhenFree(t *testing.T, dir string) *buffer.Buffer {
 		if !errors.Is(err, buffer.ErrLocked) {
 			t.Fatal(err)
 		}
-		time.Sleep(10 * time.Millisecond)
 	}
 	t.Fatal("the buffer did not become free")
 	return nil

@@ -51,6 +51,7 @@ const rigCaddyfile = `{
 	}
 	audit_log {
 		buffer %DIR%/audit/buffer {
+			max_wait 1m
 			max_size 1MiB
 			segment_size 1MiB
 		}
@@ -207,11 +208,12 @@ func (r *rig) events() []*audit.Entry {
 func (r *rig) calls(n int) []*audit.Entry {
 	r.t.Helper()
 	for {
+		head := r.status().Head // before they are read, or what comes meanwhile would not be noticed
 		entries := r.buffered()
 		if len(entries) >= n {
 			return entries
 		}
-		if _, err := running.current().shared.Load().buf.Wait(r.t.Context(), r.status().Head); err != nil {
+		if _, err := running.current().shared.Load().buf.Wait(r.t.Context(), head); err != nil {
 			r.t.Fatal(err)
 		}
 	}
@@ -259,11 +261,11 @@ func (r *rig) status() operator.Status {
 // drained waits until the stores have everything.
 func (r *rig) drained() operator.Status {
 	r.t.Helper()
-	for range 1000 {
+	// A store that was down is tried again after half a minute at most.
+	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 		if s := r.status(); s.Stores[0].Pending == 0 {
 			return s
 		}
-		time.Sleep(10 * time.Millisecond)
 	}
 	r.t.Fatalf("the store did not take everything: %+v", r.status())
 	return operator.Status{}

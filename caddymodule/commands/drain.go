@@ -105,26 +105,34 @@ func drained(ctx context.Context, p *place, wait bool, quiet time.Duration, w io
 // settled waits until no call has arrived for that long, and returns the status of
 // then. A server that ends meanwhile gets no calls either.
 func settled(ctx context.Context, p *place, s operator.Status, quiet time.Duration) (operator.Status, error) {
-	for since := time.Now(); s.Live && time.Since(since) < quiet; {
+	for since := time.Now(); s.Live; {
 		select {
 		case <-ctx.Done():
-			return s, fmt.Errorf("draining: calls still arrive, or have not ended (%d are open): send this server no more of them, or give --timeout more", s.Calls.Open)
+			return s, unsettled(s)
 		case <-time.After(waitPoll):
 		}
 		next, err := p.status(ctx)
+		if ctx.Err() != nil {
+			return s, unsettled(s)
+		}
 		if err != nil {
-			if ctx.Err() != nil {
-				continue
-			}
 			return s, err
 		}
 		// What is excluded are probes, which go on.
-		if next.Calls.Open > 0 || next.Calls.Seen-next.Calls.Excluded != s.Calls.Seen-s.Calls.Excluded {
-			since = time.Now()
-		}
+		arrived := next.Calls.Seen-next.Calls.Excluded != s.Calls.Seen-s.Calls.Excluded
 		s = next
+		switch {
+		case arrived || s.Calls.Open > 0:
+			since = time.Now()
+		case time.Since(since) >= quiet:
+			return s, nil
+		}
 	}
 	return s, nil
+}
+
+func unsettled(s operator.Status) error {
+	return fmt.Errorf("draining: calls still arrive, or have not ended (%d are open): send this server no more of them, or give --timeout more", s.Calls.Open)
 }
 
 // leftOf is how many entries up to a head the slowest configured store has not taken.

@@ -30,7 +30,7 @@ func served(t *testing.T, h http.HandlerFunc, change ...func(*Options)) (*Direct
 	l, got := new(log), &results{}
 	o := Options{
 		Keep: keepByPlan(t), Logger: slog.New(slog.NewTextHandler(l, nil)), Observe: got.observe,
-		Timeout: 300 * time.Millisecond, Rate: 1000,
+		Rate: 1000,
 	}
 	o.Projects, o.Organizations = Supabase(server.URL, token)
 	for _, c := range change {
@@ -185,7 +185,12 @@ func TestAServiceThatMisbehavesSaysNothing(t *testing.T) {
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			d, l, got := served(t, c.h, func(o *Options) { o.Projects.URL += "?key=" + hidden })
+			d, l, got := served(t, c.h, func(o *Options) {
+				o.Projects.URL += "?key=" + hidden
+				if c.log == "in time" {
+					o.Timeout = 300 * time.Millisecond
+				}
+			})
 			e := call(project(ref))
 			d.Stamp(e)
 			until(t, c.name, func() bool { return got.String() != "" })

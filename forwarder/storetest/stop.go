@@ -120,11 +120,12 @@ func (s *subject) closeDuringWrites(first int) {
 	var closed atomic.Bool
 	go func() {
 		defer close(ended)
-		for n := 1; !closed.Load(); n += 5 {
+		for n := 1; ; n += 5 {
 			if n == 16 {
 				close(begun)
 			}
-			if s.attempt(context.Background(), store, records(s, first+n, first+n+4)) != nil {
+			last := closed.Load() // one more, so that each store is written to when it is closed
+			if s.attempt(context.Background(), store, records(s, first+n, first+n+4)) != nil || last {
 				return
 			}
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -22,7 +23,9 @@ func TestALookThatHangsOrPanicsIsNotKnown(t *testing.T) {
 }
 
 // One that hangs or panics takes no answer of another away.
-func TestAServiceThatHangsHidesNoOther(t *testing.T) {
+func TestAServiceThatHangsHidesNoOther(t *testing.T) { synctest.Test(t, hangsHidesNoOther) }
+
+func hangsHidesNoOther(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	hangs := make(chan struct{})

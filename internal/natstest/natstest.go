@@ -191,7 +191,7 @@ func (c *Cluster) Ready(ctx context.Context) error {
 // With calls f with a connection of its own, which has as many messages under way as the
 // store nats.
 func (c *Cluster) With(f func(nc *nats.Conn, js jetstream.JetStream) error) error {
-	nc, err := nats.Connect(strings.Join(c.URLs(), ","), nats.MaxReconnects(-1))
+	nc, err := nats.Connect(strings.Join(c.URLs(), ","), nats.MaxReconnects(-1), nats.Timeout(upTimeout))
 	if err != nil {
 		return err
 	}

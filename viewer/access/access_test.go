@@ -51,7 +51,7 @@ func newAPI(t *testing.T) *api {
 
 func (a *api) says(f http.HandlerFunc) { a.answer.Store(&f) }
 
-func (a *api) ask() *Ask { return &Ask{URL: a.URL + "/v1/organizations/{slug}"} }
+func (a *api) ask() *Ask { return &Ask{URL: a.URL + "/v1/organizations/{slug}", Timeout: time.Minute} }
 
 // identify takes a token that begins with "verified" for one that is.
 func identify(r *http.Request) (*audit.Caller, error) {

@@ -171,6 +171,9 @@ func TestAReaderThatFollowsSeesEachLineWholeAndInOrder(t *testing.T) {
 	if last != 25*batches {
 		t.Errorf("the last that it saw is %d", last)
 	}
+	if err := s.Close(); err != nil { // or a file could be packed while it is looked for
+		t.Error(err)
+	}
 	if diff := cmp.Diff(numbers(1, 25*batches), stored(t, path)); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}

@@ -99,14 +99,19 @@ func TestAFailureThatTricklesItsReasonIsHeldUpByItNoLongerThanThat(t *testing.T)
 // A receiver that answers before it has read cannot have stored what it was sent.
 func TestASuccessBeforeTheBodyIsNone(t *testing.T) {
 	var asked atomic.Int32
+	heard := make(chan struct{})
 	url := clienttest.Hostile(t, false, func(c net.Conn) {
 		asked.Add(1)
 		io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
-		time.Sleep(200 * time.Millisecond) // the answer must not be lost in the reset
+		select { // the answer must not be lost in the reset
+		case <-heard:
+		case <-time.After(time.Minute):
+		}
 	})
 	s := open(t, Config{URL: url, Compress: httpclient.CompressNone})
 	// More than what lies in the buffers of two sockets.
 	err := s.Write(t.Context(), []forwarder.Record{record(t, 1, 16<<20)})
+	close(heard)
 	clienttest.Mentions(t, err, "before it had the whole body")
 	if clienttest.IsRefused(err) {
 		t.Error("it is no refusal")

@@ -5,6 +5,7 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -372,7 +373,8 @@ func TestRetentionIsThatOfTheOracle(t *testing.T) {
 					sent = append(sent, batch...)
 				case 5:
 					var restamps []forwarder.Restamp
-					for n, r := range o.rows {
+					for _, n := range slices.Sorted(maps.Keys(o.rows)) { // each seed is one world
+						r := o.rows[n]
 						if rng.IntN(10) > 0 {
 							continue
 						}

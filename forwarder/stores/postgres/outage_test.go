@@ -60,8 +60,8 @@ func TestAServerThatHangsHoldsNoWrite(t *testing.T) {
 	server := pgtest.Run(t, nil)
 	c := configAt(server, "audit")
 	s := openStore(t, c)
-	c.Timeout = 500 * time.Millisecond
 	impatient := openStore(t, c)
+	impatient.at.timeout = 500 * time.Millisecond
 	write(t, s, records(t, 1, 5))
 	if err := server.Freeze(); err != nil {
 		t.Fatal(err)

@@ -144,7 +144,8 @@ func TestAReadHoldsNoLockBetweenPages(t *testing.T) {
 			}
 			first = false
 			locks := value[int](t, s.conn, s.at.schema, `SELECT count(*) FROM pg_locks l JOIN pg_class c ON c.oid = l.relation
-				JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = '{schema}' AND l.pid <> pg_backend_pid()`)
+				JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_stat_activity a ON a.pid = l.pid
+				WHERE n.nspname = '{schema}' AND l.pid <> pg_backend_pid() AND a.backend_type = 'client backend'`)
 			if locks != 0 {
 				t.Errorf("%d locks are held", locks)
 			}

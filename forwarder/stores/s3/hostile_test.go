@@ -163,7 +163,7 @@ func TestABodyThatStallsEnds(t *testing.T) {
 		<-stop
 	})
 	defer close(stop)
-	b.timeout = 100 * time.Millisecond
+	b.timeout = time.Second
 	body, err := b.get(t.Context(), "x")
 	if err != nil {
 		t.Fatal(err)

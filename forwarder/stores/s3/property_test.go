@@ -130,7 +130,7 @@ func (w *world) deliver() {
 
 // retry delivers an entry from quarantine.
 func (w *world) retry() {
-	for n := range w.aside {
+	for _, n := range slices.Sorted(maps.Keys(w.aside)) { // each seed is one world
 		if n <= w.position && w.write([]forwarder.Record{w.all[n-1]}) {
 			delete(w.aside, n)
 		}

@@ -277,13 +277,25 @@ func (r *receiver) arrivals() ([]arrival, error) {
 // texts are the documents that arrived, once there are so many.
 func (r *receiver) texts(t testing.TB, n int) (all []string) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(2 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(2 * time.Millisecond) {
 		got, _ := r.arrivals()
 		if len(got) >= n || time.Now().After(deadline) {
 			for _, a := range got {
 				all = append(all, string(a.msg))
 			}
 			return all
+		}
+	}
+}
+
+// awaits are the documents that arrived, repeats too, once all of some have.
+func (r *receiver) awaits(t testing.TB, want []string) []string {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(2 * time.Millisecond) {
+		got := r.texts(t, 0)
+		missing := slices.ContainsFunc(want, func(doc string) bool { return !slices.Contains(got, doc) })
+		if !missing || time.Now().After(deadline) {
+			return got
 		}
 	}
 }

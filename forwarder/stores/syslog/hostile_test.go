@@ -65,7 +65,7 @@ func TestWhatSomebodySaysWhoIsNoSyslogReceiverIsShownInPart(t *testing.T) {
 				c.(*net.TCPConn).CloseWrite()
 				io.Copy(io.Discard, c)
 			})
-			err := fails(t, open(t, Config{URL: "tcp://" + addr, probation: 200 * time.Millisecond}))
+			err := fails(t, open(t, Config{URL: "tcp://" + addr, probation: time.Minute}))
 			fit(t, err)
 			mentions(t, err, "no syslog", strings.Fields(printable([]byte(said)))[0])
 		})
@@ -102,9 +102,9 @@ func TestAPortThatDoesNotSpeakTLSIsNamedAsSuch(t *testing.T) {
 	mentions(t, err, "TLS")
 
 	mute := serves(t, func(c net.Conn) { io.Copy(io.Discard, c) })
-	err = fails(t, open(t, Config{URL: "tls://" + mute, Timeout: 50 * time.Millisecond}))
+	err = fails(t, open(t, Config{URL: "tls://" + mute, Timeout: time.Second}))
 	fit(t, err)
-	mentions(t, err, "not agreed on TLS within 50ms")
+	mentions(t, err, "not agreed on TLS within 1s")
 }
 
 func TestAReceiverThatReadsNothingIsNotWaitedForWithoutEnd(t *testing.T) {
@@ -177,7 +177,7 @@ func TestAReceiverThatDoesNotTakeOurCertificateAcknowledgesNothing(t *testing.T)
 			f := newFiles(t)
 			f.serverConfig.MaxVersion = version
 			r := newReceiver(t, "tcp", ports.ForTest(t), f.serverConfig)
-			c := Config{URL: "tls://" + r.addr, TLS: TLS{CA: f.ca}, probation: 2 * time.Second}
+			c := Config{URL: "tls://" + r.addr, TLS: TLS{CA: f.ca}, probation: time.Minute}
 			s := open(t, c)
 			for range 3 {
 				err := fails(t, s)

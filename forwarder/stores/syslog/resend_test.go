@@ -263,13 +263,13 @@ func TestAReceiverThatWasStartedAgainCostsNothing(t *testing.T) {
 		batch := records(t, 10*n+1, 10*n+7)
 		write(t, s, batch) // the connection is dead, and this is not the place to find out
 		all = append(all, documents(batch)...)
-		r.texts(t, len(all))
+		r.awaits(t, all)
 		r.stop()
 		r.start()
 	}
 	seen := map[string]bool{}
 	var first []string
-	for _, doc := range r.texts(t, len(all)) {
+	for _, doc := range r.awaits(t, all) {
 		if !seen[doc] {
 			first = append(first, doc)
 		}
@@ -335,6 +335,7 @@ func TestAMessageThatBreaksEachConnectionIsGivenUpOnceItIsKnownToBeTooLong(t *te
 	r.set(func() { r.most = 8 << 10 })
 	letGo()
 	<-s.conn.broken
+	s.c.probation = time.Minute // which the end of a connection cuts short
 	for range 3 {
 		mentions(t, s.Write(t.Context(), b), "max_message")
 	}

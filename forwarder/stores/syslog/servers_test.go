@@ -292,6 +292,7 @@ func TestSyslogNGEndsTheConnectionForAMessageThatIsTooLong(t *testing.T) {
 	write(t, s, a)
 	if err := s.Write(t.Context(), long); err == nil {
 		<-s.conn.broken
+		s.c.probation = time.Minute // which the end of a connection cuts short
 		for range 2 {
 			mentions(t, s.Write(t.Context(), b), "max_message")
 		}
