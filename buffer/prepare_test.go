@@ -50,7 +50,7 @@ func busy(t *testing.T, b *Buffer, from, to uint64, bytes int) {
 func TestABusyBufferGoesOnInFilesThatHaveTheirSize(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "buffer")
 	const bound = 16 << 20
-	b, err := Open(dir, Options{SegmentSize: bound, Logger: slog.New(slog.NewTextHandler(t.Output(), nil))})
+	b, err := Open(dir, Options{MaxWait: time.Minute, SegmentSize: bound, Logger: slog.New(slog.NewTextHandler(t.Output(), nil))})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,7 +99,7 @@ func TestABusyBufferGoesOnInFilesThatHaveTheirSize(t *testing.T) {
 
 func TestABufferThatHardlyAnybodyUsesTakesNoRoom(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "buffer")
-	b, err := Open(dir, Options{})
+	b, err := Open(dir, Options{MaxWait: time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -444,7 +444,7 @@ func TestTheFileOfQuarantineIsWrittenAgainWhenSomebodyDeletesIt(t *testing.T) {
 	for name, vandal := range map[string]func(dir string) error{
 		"deleted":    func(dir string) error { return os.Remove(filepath.Join(dir, quarantineName)) },
 		"replaced":   func(dir string) error { return replaceFile(filepath.Join(dir, quarantineName)) },
-		"everything": os.RemoveAll,
+		"everything": takeAway,
 	} {
 		for _, fresh := range []bool{true, false} {
 			t.Run(fmt.Sprint(name, " ", fresh), func(t *testing.T) {
@@ -610,10 +610,7 @@ func TestWhoHasLostTheLockPutsNothingIntoQuarantine(t *testing.T) {
 	b.appendN(t, 10)
 	keepIn(t, b, "s", 2)
 	b.appendN(t, 1)
-	if err := os.Remove(filepath.Join(dir, lockName)); err != nil {
-		t.Fatal(err)
-	}
-	other := open(t, dir, Options{})
+	other := openWithoutItsLock(t, dir)
 	if err := b.Quarantine(refused("s", 5)); err == nil {
 		t.Error("an entry is said to be in quarantine that the other server does not have")
 	}

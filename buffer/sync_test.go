@@ -5,11 +5,12 @@ import (
 	"path/filepath"
 	"sync/atomic"
 	"testing"
+	"time"
 )
 
 // bbolt syncs a commit, or apply does: never neither.
 func TestNoCommitEndsWithoutItsSync(t *testing.T) {
-	b, err := Open(filepath.Join(t.TempDir(), "buffer"), Options{SegmentSize: 3 << 20, filling: filling{least: 1 << 20, step: 1 << 20, from: 1, enough: 64 << 10}})
+	b, err := Open(filepath.Join(t.TempDir(), "buffer"), Options{MaxWait: time.Minute, SegmentSize: 3 << 20, filling: filling{least: 1 << 20, step: 1 << 20, from: 1, enough: 64 << 10}})
 	if err != nil {
 		t.Fatal(err)
 	}

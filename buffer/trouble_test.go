@@ -109,12 +109,11 @@ func TestAMarkerThatCannotBeMadeAnewIsToldOnce(t *testing.T) {
 	dir := newDir(t)
 	b := open(t, dir, Options{Logger: log.logger()})
 	path := filepath.Join(dir, markerName)
-	if err := os.Remove(path); err != nil {
+	b.marker.mu.Lock() // or it could be made anew between the two
+	if err := errors.Join(os.Remove(path), os.Mkdir(path, 0o700)); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Mkdir(path, 0o700); err != nil {
-		t.Fatal(err)
-	}
+	b.marker.mu.Unlock()
 	awaitTrue(t, "it is told", func() bool { return log.count(begins) > 0 })
 	time.Sleep(2*tickEvery + tickEvery/2) // two more attempts
 	if n := log.count(begins); n != 1 {

@@ -40,6 +40,7 @@ const robot = "rb_5e0a9c1b7d3f4826a1c9"
 func (r *rig) last(n int) *audit.Entry {
 	r.t.Helper()
 	for {
+		head := r.status().Head // see calls
 		byID := map[string]*audit.Entry{}
 		var newest *audit.Entry
 		for _, e := range r.buffered() {
@@ -53,7 +54,7 @@ func (r *rig) last(n int) *audit.Entry {
 		if len(byID) >= n {
 			return byID[newest.ID]
 		}
-		if _, err := running.current().shared.Load().buf.Wait(r.t.Context(), r.status().Head); err != nil {
+		if _, err := running.current().shared.Load().buf.Wait(r.t.Context(), head); err != nil {
 			r.t.Fatal(err)
 		}
 	}
@@ -349,11 +350,10 @@ func (s *teller) questions() []string {
 // settled waits until the newest entry of n calls has a user.
 func (r *rig) settled(n int) *audit.Entry {
 	r.t.Helper()
-	for range 1000 {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		if e := r.last(n); e.Actor.UserID != "" {
 			return e
 		}
-		time.Sleep(5 * time.Millisecond)
 	}
 	r.t.Fatalf("nobody was found: %+v", r.last(n).Actor)
 	return nil

@@ -17,7 +17,7 @@ import (
 // A directory whose quarantine holds what no store has must not be called delivered.
 func TestDeliveringABufferDoesNotSayThatItCanBeRemovedWhileEntriesAreInQuarantine(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "buffer")
-	b, err := buffer.Open(dir, buffer.Options{Gap: gapEntry})
+	b, err := buffer.Open(dir, buffer.Options{Gap: gapEntry, MaxWait: time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,7 +53,7 @@ func TestDeliveringABufferDoesNotSayThatItCanBeRemovedWhileEntriesAreInQuarantin
 // What another store was to get is not delivered when those of this configuration have all.
 func TestDeliveringABufferDoesNotSayThatItCanBeRemovedWhileAnotherStoreIsOwed(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "buffer")
-	b, err := buffer.Open(dir, buffer.Options{Gap: gapEntry})
+	b, err := buffer.Open(dir, buffer.Options{Gap: gapEntry, MaxWait: time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,12 +10,13 @@ import (
 	"testing"
 
 	"github.com/caddy-audit-log/caddy-audit-log/buffer"
+	"github.com/caddy-audit-log/caddy-audit-log/internal/ports"
 )
 
 // A probe has a listener of its own, so that it is no call.
 func healthCaddyfile(t *testing.T) (caddyfile, probe string) {
 	t.Helper()
-	probe = freeAddress(t)
+	probe = ports.ForTest(t)
 	_, port, err := net.SplitHostPort(probe)
 	if err != nil {
 		t.Fatal(err)

@@ -59,11 +59,10 @@ func withIssuer(options string) string {
 // keysRead waits until the issuer's keys have come by URL.
 func (r *rig) keysRead() {
 	r.t.Helper()
-	for range 1000 {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		if running.current().sources[0].Loaded() {
 			return
 		}
-		time.Sleep(5 * time.Millisecond)
 	}
 	r.t.Fatal("the keys were not read")
 }
@@ -391,11 +390,10 @@ func keysAreRead() bool {
 // noKeysAreRead gives a goroutine that has ended the moment to go.
 func (r *rig) noKeysAreRead() {
 	r.t.Helper()
-	for range 1000 {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		if !keysAreRead() {
 			return
 		}
-		time.Sleep(5 * time.Millisecond)
 	}
 	r.t.Error("a key set is read and no issuer is configured")
 }

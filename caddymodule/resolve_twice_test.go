@@ -19,7 +19,7 @@ import (
 func TestAnEntryIsNotDroppedWhileItIsBeingRetried(t *testing.T) {
 	var mu sync.Mutex
 	var told []buffer.Gap
-	b, err := buffer.Open(filepath.Join(t.TempDir(), "buffer"), buffer.Options{Gap: func(g buffer.Gap) []byte {
+	b, err := buffer.Open(filepath.Join(t.TempDir(), "buffer"), buffer.Options{MaxWait: time.Minute, Gap: func(g buffer.Gap) []byte {
 		mu.Lock()
 		defer mu.Unlock()
 		told = append(told, g)

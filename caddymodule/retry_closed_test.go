@@ -52,7 +52,7 @@ func (s *closingStore) Write(_ context.Context, batch []forwarder.Record) error 
 // A configuration that is replaced closes its stores, and the next one opens them. A
 // retry that an operator has ordered of the one before must not write behind that.
 func TestARetryDoesNotWriteToAStoreThatAReloadHasClosed(t *testing.T) {
-	b, err := buffer.Open(filepath.Join(t.TempDir(), "buffer"), buffer.Options{Gap: gapEntry})
+	b, err := buffer.Open(filepath.Join(t.TempDir(), "buffer"), buffer.Options{Gap: gapEntry, MaxWait: time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}

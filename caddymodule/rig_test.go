@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -23,6 +22,7 @@ import (
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
 	"github.com/caddy-audit-log/caddy-audit-log/caddymodule/operator"
+	"github.com/caddy-audit-log/caddy-audit-log/internal/ports"
 )
 
 // rig is a real Caddy in this process before a real HTTP server. Caddy is one
@@ -71,7 +71,7 @@ const proxy = "reverse_proxy %API%"
 
 func newRig(t *testing.T, api http.HandlerFunc) *rig {
 	t.Helper()
-	addr := freeAddress(t)
+	addr := ports.ForTest(t)
 	dir, err := os.MkdirTemp("", "rig") // a short path: it holds a socket
 	if err != nil {
 		t.Fatal(err)
@@ -89,28 +89,6 @@ func newRig(t *testing.T, api http.HandlerFunc) *rig {
 		_ = os.RemoveAll(dir)
 	})
 	return r
-}
-
-// ports counts the ports that were given out.
-var ports int
-
-// freeAddress is one below the range that systems take the ports of outgoing
-// connections from: another one could be given that port before Caddy has it.
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	for range 2000 {
-		ports++
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 30_000+(os.Getpid()*100+ports)%2000))
-		if err != nil {
-			continue
-		}
-		if err := l.Close(); err != nil {
-			t.Fatal(err)
-		}
-		return l.Addr().String()
-	}
-	t.Fatal("no port is free")
-	return ""
 }
 
 func (r *rig) expand(caddyfile, site string) string {
@@ -145,6 +123,12 @@ func (r *rig) tryLoad(caddyfile string) error {
 	r.t.Helper()
 	err := caddy.Load(adapt(r.t, caddyfile), true)
 	r.reloaded, r.loaded = r.loaded, true
+	// Caddy closes the old listener beside us, and calls go there until it has.
+	for deadline := time.Now().Add(time.Minute); caddy.ListenerUsage("tcp", r.addr) > 1; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			r.t.Fatal("the old listener is not closed")
+		}
+	}
 	return err
 }
 
@@ -174,12 +158,17 @@ var oneCall = &http.Transport{DisableKeepAlives: true}
 // send returns the answer with its body read.
 func (r *rig) send(method, path string, header map[string]string, body string) (*http.Response, string) {
 	r.t.Helper()
-	resp, err := oneCall.RoundTrip(r.request(method, path, header, body))
+	return r.do(func() *http.Request { return r.request(method, path, header, body) })
+}
+
+func (r *rig) do(request func() *http.Request) (*http.Response, string) {
+	r.t.Helper()
+	resp, err := oneCall.RoundTrip(request())
 	if r.reloaded && (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)) {
 		// Caddy's old and new listeners share the port by SO_REUSEPORT, and the
 		// kernel resets what waits at the old one when it closes: such a
 		// connection never reached a handler.
-		resp, err = oneCall.RoundTrip(r.request(method, path, header, body))
+		resp, err = oneCall.RoundTrip(request())
 	}
 	if err != nil {
 		r.t.Fatal(err)

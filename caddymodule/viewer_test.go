@@ -3,7 +3,6 @@ package caddymodule
 import (
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
 	"github.com/caddy-audit-log/caddy-audit-log/internal/jwttest"
+	"github.com/caddy-audit-log/caddy-audit-log/internal/ports"
 )
 
 // readRig is a rig with a second site that shows what the first one records.
@@ -43,7 +43,7 @@ const (
 
 func newReadRig(t *testing.T, issuer, options string) *readRig {
 	t.Helper()
-	r := &readRig{rig: newRig(t, organizationAPI), viewer: freeAddress(t)}
+	r := &readRig{rig: newRig(t, organizationAPI), viewer: ports.ForTest(t)}
 	_, port, _ := strings.Cut(r.viewer, ":")
 	r.load(strings.Replace(rigCaddyfile, "platform supabase", "platform supabase\n"+issuer, 1)+`
 http://:`+port+` {
@@ -59,23 +59,16 @@ http://:`+port+` {
 // read asks the viewer.
 func (r *readRig) read(path string, header map[string]string) (*http.Response, string) {
 	r.t.Helper()
-	req, err := http.NewRequestWithContext(r.t.Context(), http.MethodGet, "http://"+r.viewer+path, nil)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	for name, value := range header {
-		req.Header.Set(name, value)
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	b, err := io.ReadAll(resp.Body)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	return resp, string(b)
+	return r.do(func() *http.Request {
+		req, err := http.NewRequestWithContext(r.t.Context(), http.MethodGet, "http://"+r.viewer+path, nil)
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		for name, value := range header {
+			req.Header.Set(name, value)
+		}
+		return req
+	})
 }
 
 func (r *readRig) entries(path string, header map[string]string) (entries []*audit.Entry) {
@@ -204,7 +197,7 @@ func TestAViewerThatCannotWorkIsRefusedWhenItIsLoaded(t *testing.T) {
 		"members ask https://x.example/{slug} {\nrole owner\n}": "role_at",
 	} {
 		r := newRig(t, ok)
-		_, port, _ := strings.Cut(freeAddress(t), ":")
+		_, port, _ := strings.Cut(ports.ForTest(t), ":")
 		site := "\nhttp://:" + port + " {\n bind 127.0.0.1\n audit_log_viewer {\n" + options + "\n}\n}\n"
 		err := caddy.Load(adapt(t, r.expand(rigCaddyfile+site, proxy)), true)
 		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "Caddyfile:") {

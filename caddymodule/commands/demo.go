@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -79,18 +80,12 @@ func startDemo(ctx context.Context, w io.Writer) (_ *demo, err error) {
 	if err != nil {
 		return nil, err
 	}
-	port, err := freePort()
+	own, err := ownPorts(3)
 	if err != nil {
 		return nil, err
 	}
-	metrics, err := freePort()
-	if err != nil {
-		return nil, err
-	}
-	viewer, err := freePort()
-	if err != nil {
-		return nil, err
-	}
+	defer own.free()
+	port, viewer, metrics := own.port(0), own.port(1), own.port(2)
 	d.listen, d.viewer = "127.0.0.1:"+port, "127.0.0.1:"+viewer
 	if d.session, err = newDemoSession("http://"+api.Addr().String(), "http://"+d.viewer+"/organizations/"+demoOrganization.Slug+"/audit"); err != nil {
 		return nil, err
@@ -113,6 +108,7 @@ func startDemo(ctx context.Context, w io.Writer) (_ *demo, err error) {
 	if err != nil {
 		return nil, err
 	}
+	own.free()
 	return d, caddy.Load(config, true)
 }
 
@@ -136,14 +132,28 @@ func (d *demo) config() ([]byte, error) {
 	return json.Marshal(config)
 }
 
-func freePort() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
+// heldPorts are ports that nobody else gets until they are freed.
+type heldPorts []net.Listener
+
+func ownPorts(n int) (p heldPorts, err error) {
+	for range n {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			p.free()
+			return nil, err
+		}
+		p = append(p, l)
 	}
-	defer l.Close()
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	return port, err
+	return p, nil
+}
+
+func (p heldPorts) port(i int) string { return strconv.Itoa(p[i].Addr().(*net.TCPAddr).Port) }
+
+// free may be called again.
+func (p heldPorts) free() {
+	for _, l := range p {
+		_ = l.Close() // nothing was accepted
+	}
 }
 
 // stubAPI stands in for the platform's API: it carries nothing out.

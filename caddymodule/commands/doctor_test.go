@@ -37,6 +37,7 @@ const wellCaddyfile = `{
 	}
 	audit_log {
 		buffer %DIR%/audit/buffer {
+			max_wait 1m
 			max_size 8MiB
 			segment_size 1MiB
 		}
@@ -108,6 +109,16 @@ func (r *verdict) one(check, has string) *doctor.Diagnosis {
 	return nil
 }
 
+// warnings are those that do not depend on who else uses this machine's disk.
+func (r *verdict) warnings() (n int) {
+	for _, f := range r.Findings {
+		if f.State == doctor.StateWarning && f.Check != "fsync" {
+			n++
+		}
+	}
+	return n
+}
+
 // want fails unless there is such a diagnosis, which says how it is mended.
 func (r *verdict) want(t *testing.T, check string, state doctor.State, has string) {
 	t.Helper()
@@ -150,7 +161,7 @@ func TestTheDoctorFindsNothingWrongBeforeTheFirstStartAndMakesNothing(t *testing
 	p := newPatient(t)
 	before := filesIn(t, p.dir)
 	r, err := p.examined()
-	if exitCodeOf(err) != 0 || r.Wrong != 0 || r.Warnings != 0 || r.OK == 0 {
+	if exitCodeOf(err) != 0 || r.Wrong != 0 || r.warnings() != 0 || r.OK == 0 {
 		t.Errorf("%v: %+v", err, r.Findings)
 	}
 	if after := filesIn(t, p.dir); !slices.Equal(before, after) {

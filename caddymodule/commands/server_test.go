@@ -51,7 +51,7 @@ func newServer(t *testing.T) *server {
 		if err := caddy.Stop(); err != nil {
 			t.Error(err)
 		}
-		for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 			if _, err := buffer.Inspect(filepath.Join(s.dir, "audit", "buffer")); !errors.Is(err, buffer.ErrLocked) {
 				return
 			}
@@ -95,7 +95,7 @@ func TestTheDoctorFindsNothingWrongWithAServerThatIsWell(t *testing.T) {
 	s.send("POST")
 	before := s.status()
 	report, err := s.examined()
-	if exitCodeOf(err) != 0 || report.Wrong != 0 || report.Warnings != 0 {
+	if exitCodeOf(err) != 0 || report.Wrong != 0 || report.warnings() != 0 {
 		t.Errorf("%v: %+v", err, report.Findings)
 	}
 	report.want(t, "server", doctor.StateOK, "it runs")
@@ -114,7 +114,7 @@ func TestTheDoctorFindsNothingWrongWithAServerThatIsWell(t *testing.T) {
 		t.Errorf("the server is not as before: %+v", st)
 	}
 	text, _, err := run(t, "doctor", "--config", s.file)
-	if err != nil || !strings.Contains(text, "0 wrong, 0 warning(s)") || strings.Contains(text, "\x1b") {
+	if err != nil || !strings.Contains(text, "0 wrong, ") || strings.Contains(text, "\x1b") {
 		t.Errorf("%v: %s", err, text)
 	}
 }

@@ -82,7 +82,7 @@ func TestASearchByFiltersYieldsWhatTheQueryMatchesOfStoreAndBufferTogether(t *te
 	for seed := range uint64(2) {
 		rng := rand.New(rand.NewPCG(seed, 7))
 		dir := t.TempDir()
-		buf, err := buffer.Open(filepath.Join(dir, "b"), buffer.Options{})
+		buf, err := buffer.Open(filepath.Join(dir, "b"), buffer.Options{MaxWait: time.Minute})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/caddy-audit-log/caddy-audit-log/audit"
 	"github.com/caddy-audit-log/caddy-audit-log/buffer"
@@ -29,7 +30,7 @@ func (s fakeStore) Read(_ context.Context, q forwarder.Query) iter.Seq2[[]byte, 
 }
 
 func TestASearchShowsEachEntryOnceInItsHighestRevisionAndInOrder(t *testing.T) {
-	b, err := buffer.Open(filepath.Join(t.TempDir(), "b"), buffer.Options{})
+	b, err := buffer.Open(filepath.Join(t.TempDir(), "b"), buffer.Options{MaxWait: time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,7 +101,7 @@ func TestASearchShowsEachEntryOnceInItsHighestRevisionAndInOrder(t *testing.T) {
 }
 
 func TestAnEntryThatCannotBeReadDoesNotHideTheOthers(t *testing.T) {
-	b, err := buffer.Open(filepath.Join(t.TempDir(), "b"), buffer.Options{})
+	b, err := buffer.Open(filepath.Join(t.TempDir(), "b"), buffer.Options{MaxWait: time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}
