@@ -110,10 +110,11 @@ func TestAMarkerThatCannotBeMadeAnewIsToldOnce(t *testing.T) {
 	b := open(t, dir, Options{Logger: log.logger()})
 	path := filepath.Join(dir, markerName)
 	b.marker.mu.Lock() // or it could be made anew between the two
-	if err := errors.Join(os.Remove(path), os.Mkdir(path, 0o700)); err != nil {
+	err := errors.Join(os.Remove(path), os.Mkdir(path, 0o700))
+	b.marker.mu.Unlock()
+	if err != nil {
 		t.Fatal(err)
 	}
-	b.marker.mu.Unlock()
 	awaitTrue(t, "it is told", func() bool { return log.count(begins) > 0 })
 	time.Sleep(2*tickEvery + tickEvery/2) // two more attempts
 	if n := log.count(begins); n != 1 {

@@ -168,7 +168,7 @@ func openWithoutItsLock(t *testing.T, dir string) *Buffer {
 		if err := os.Remove(filepath.Join(dir, lockName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			t.Fatal(err)
 		}
-		b, err := Open(dir, Options{})
+		b, err := Open(dir, Options{MaxWait: time.Minute})
 		if err == nil {
 			t.Cleanup(func() { _ = b.Close(context.Background()) })
 			return b

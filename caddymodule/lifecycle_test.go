@@ -316,14 +316,14 @@ func TestManyHoldersOpenAndCloseOneBuffer(t *testing.T) {
 	}
 }
 
-func TestValidatingBesideALiveServerWaitsForNothingAndOpensNothing(t *testing.T) {
+func TestValidatingBesideALiveServerOpensNothing(t *testing.T) {
 	r := start(t, proxy, ok)
 	r.send("POST", project, nil, "")
 	var config caddy.Config
 	if err := caddy.StrictUnmarshalJSON(adapt(t, r.expand(rigCaddyfile, proxy)), &config); err != nil {
 		t.Fatal(err)
 	}
-	// It does not wait for what the server holds, who goes on.
+	// One that waited for the lock would wait for ever.
 	if err := caddy.Validate(&config); err != nil {
 		t.Fatal(err)
 	}
@@ -340,7 +340,7 @@ func TestASecondProcessOnTheSameBufferFailsToStart(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = other.Close(context.Background()) }()
-	// It does not wait for the other, who goes on.
+	// One that waited for the lock would wait for ever.
 	err = caddy.Load(adapt(t, r.expand(rigCaddyfile, proxy)), true)
 	if err == nil || !strings.Contains(err.Error(), "another process is using it") || !strings.Contains(err.Error(), "Caddyfile:14") {
 		t.Errorf("got %v", err)

@@ -161,6 +161,7 @@ func (r *rig) send(method, path string, header map[string]string, body string) (
 	return r.do(func() *http.Request { return r.request(method, path, header, body) })
 }
 
+// do makes and sends a request, anew where the first never reached a handler.
 func (r *rig) do(request func() *http.Request) (*http.Response, string) {
 	r.t.Helper()
 	resp, err := oneCall.RoundTrip(request())

@@ -114,7 +114,7 @@ func TestTheDoctorFindsNothingWrongWithAServerThatIsWell(t *testing.T) {
 		t.Errorf("the server is not as before: %+v", st)
 	}
 	text, _, err := run(t, "doctor", "--config", s.file)
-	if err != nil || !strings.Contains(text, "0 wrong, ") || strings.Contains(text, "\x1b") {
+	if err != nil || !strings.Contains(text, "\n0 wrong, ") || strings.Contains(text, "\x1b") {
 		t.Errorf("%v: %s", err, text)
 	}
 }

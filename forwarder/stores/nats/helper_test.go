@@ -6,9 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
-	"net"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -41,13 +39,12 @@ type natsServer struct {
 // serve starts a server. Set may change its options.
 func serve(t testing.TB, set func(*natsd.Options)) *natsServer {
 	t.Helper()
-	_, text, _ := net.SplitHostPort(ports.ForTest(t))
-	port, err := strconv.Atoi(text)
+	free, err := ports.Free(1)
 	if err != nil {
 		t.Fatal(err)
 	}
 	s := &natsServer{t: t, options: natsd.Options{
-		Host: ports.Host, Port: port, NoLog: true, NoSigs: true, JetStream: true, StoreDir: t.TempDir(), MaxPayload: 8 << 20,
+		Host: ports.Host, Port: free[0], NoLog: true, NoSigs: true, JetStream: true, StoreDir: t.TempDir(), MaxPayload: 8 << 20,
 		DisableJetStreamBanner: true,
 	}}
 	if set != nil {
